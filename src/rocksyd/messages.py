@@ -1,0 +1,433 @@
+"""Everything said between rocksyd's processes, in one list.
+
+What must live here: the messages as frozen values, and their one encoding (JSON, descriptors beside it).
+What this file must not know: sockets, descriptors' meaning, who is connected to whom.
+
+A message is one ``SOCK_SEQPACKET`` datagram: a JSON array ``[NAME, {field: value, ...}]``. A field called ``fds`` is never
+part of the JSON: its descriptors travel as ``SCM_RIGHTS`` ancillary data in the same order. Two versions of rocksyd talk to
+each other during every deploy, so unknown fields are ignored and missing ones take their default; a field is never renamed.
+
+``typing.NamedTuple`` and not ``dataclass``: the keeper must stay small, and importing ``dataclasses`` costs it a megabyte.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from rocksyd.errors import MessageError
+
+Json = Any
+"""A value that JSON can carry."""
+
+
+# --- master -> keeper -------------------------------------------------------------------------------------------------
+class Hello(NamedTuple):
+    """A new master has imported everything it needs. Said once, before it prepares."""
+
+    pid: int = 0
+    version: str = ""
+    prepare_timeout: float = 120.0
+    """Seconds the keeper waits for PREPARED before it calls the preparation failed."""
+    adopt_timeout: float = 10.0
+    """Seconds the keeper waits for ADOPTED (and for the old master's FROZEN)."""
+
+
+class Prepared(NamedTuple):
+    """The new master has read its configuration, has its zygotes READY, and can take over at once."""
+
+    generation: int = 0
+
+
+class PrepareFailed(NamedTuple):
+    """The new master cannot serve; ``reason`` is for the person who ordered the restart."""
+
+    reason: str = ""
+
+
+class Shelve(NamedTuple):
+    """Keep these descriptors, one name each; a name given again replaces the descriptor kept under it."""
+
+    names: tuple[str, ...] = ()
+    fds: tuple[int, ...] = ()
+
+
+class Unshelve(NamedTuple):
+    """Close the descriptors kept under these names (unknown names are ignored)."""
+
+    names: tuple[str, ...] = ()
+
+
+class Spawn(NamedTuple):
+    """Start a child of the keeper. Descriptor ``fds[i]`` becomes number ``3 + i`` in it; 0-2 are the keeper's own."""
+
+    name: str = ""
+    """Unique among the living children, for example ``zygote:shop@7``; EXITED repeats it."""
+    argv: tuple[str, ...] = ()
+    env: dict[str, str] | None = None
+    """The child's whole environment; None means the keeper's own."""
+    cwd: str = ""
+    fds: tuple[int, ...] = ()
+
+
+class Signal(NamedTuple):
+    """Send signal ``number`` to ``pid`` (its process group if ``group``), if it is a child of the keeper not yet reaped."""
+
+    pid: int = 0
+    number: int = 15
+    group: bool = False
+
+
+class ExitAck(NamedTuple):
+    """The exit statuses of these PIDs are in the journal and may be forgotten (to keeper and to zygote)."""
+
+    pids: tuple[int, ...] = ()
+
+
+class Restart(NamedTuple):
+    """Start a new master beside this one and hand over. Answered by FREEZE or RESTART_FAILED."""
+
+    reason: str = ""
+    hello_timeout: float = 30.0
+
+
+class Frozen(NamedTuple):
+    """The old master reads and writes nothing any more. ``fds[0]`` is the sealed snapshot, ``fds[1:]`` match ``names``.
+
+    With more descriptors than one datagram takes, the rest is sent in SHELVE messages before this one.
+    """
+
+    names: tuple[str, ...] = ()
+    fds: tuple[int, ...] = ()
+
+
+class Adopted(NamedTuple):
+    """The new master serves. Up to here it has read no client and written nothing: the point of no return."""
+
+    generation: int = 0
+    status: str = ""
+
+
+class Refused(NamedTuple):
+    """The new master will not take this snapshot or these descriptors, and leaves; the old one is to go on."""
+
+    reason: str = ""
+
+
+class Stopped(NamedTuple):
+    """The orderly stop is done; the keeper ends what is left and exits with ``status``."""
+
+    status: int = 0
+    reason: str = ""
+
+
+class Status(NamedTuple):
+    """One line for the service manager (``STATUS=``); ``stopping`` and ``alive`` map to STOPPING=1 and WATCHDOG=1."""
+
+    text: str = ""
+    stopping: bool = False
+    alive: bool = False
+
+
+# --- keeper -> master -------------------------------------------------------------------------------------------------
+class Prepare(NamedTuple):
+    """The first message to a new master: why it was started, and how much is coming."""
+
+    cause: str = "start"
+    """``start`` (nothing to take over), ``restart`` (a master is serving) or ``crash`` (the last one died)."""
+    reason: str = ""
+    """For ``crash``: how the last master ended, for the log and the audit record."""
+    config: str = ""
+    """Absolute path of ``rocksyd.toml``."""
+    shelf: tuple[str, ...] = ()
+    """Names on the shelf now; FDS messages with exactly these follow."""
+    crashes: int = 0
+    """How many masters in a row died young."""
+    watchdog: float = 0.0
+    """Seconds between the WATCHDOG=1 the service manager wants; 0 when it wants none."""
+    children: dict[str, int] = {}
+    """Living children of the keeper, name -> PID, masters left out."""
+
+
+class Fds(NamedTuple):
+    """Duplicates of shelf descriptors. Sent in batches; also for what is shelved while a new master prepares."""
+
+    names: tuple[str, ...] = ()
+    fds: tuple[int, ...] = ()
+
+
+class Unshelved(NamedTuple):
+    """Told to a preparing master: the serving one took these names off the shelf."""
+
+    names: tuple[str, ...] = ()
+
+
+class Freeze(NamedTuple):
+    """Stop reading, finish the turn, close the journal, answer FROZEN. ``since`` is what the new master has read."""
+
+
+class Thaw(NamedTuple):
+    """The new master failed: go on as if nothing had been."""
+
+    reason: str = ""
+
+
+class Adopt(NamedTuple):
+    """Take over. ``fds[0]`` is the snapshot; after a crash there is none."""
+
+    fds: tuple[int, ...] = ()
+
+
+class Retired(NamedTuple):
+    """Another master serves; this one exits at once and touches nothing."""
+
+
+class Exited(NamedTuple):
+    """A process ended. Repeated until EXIT_ACK. ``status`` is as ``os.waitpid`` gives it."""
+
+    pid: int = 0
+    status: int = 0
+    name: str = ""
+    """Keeper: the child's name, or "" for one it inherited. Zygote: "" """
+    worker: int = 0
+    """Zygote: the worker's number. Keeper: 0."""
+    cpu: float = 0.0
+    max_rss: int = 0
+    """Bytes."""
+
+
+class Spawned(NamedTuple):
+    """Answer to SPAWN: ``pid`` of the new child, or 0 and the reason."""
+
+    name: str = ""
+    pid: int = 0
+    reason: str = ""
+
+
+class Signalled(NamedTuple):
+    """The service's PID got this signal."""
+
+    number: int = 0
+
+
+class RestartFailed(NamedTuple):
+    """The ordered restart did not come about and nothing has changed."""
+
+    reason: str = ""
+
+
+# --- master -> zygote -------------------------------------------------------------------------------------------------
+class Load(NamedTuple):
+    """The first message to a zygote: what to import. ``settings`` is the application's part of the configuration."""
+
+    app: str = ""
+    generation: int = 0
+    path: str = ""
+    preload: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    settings: dict[str, Json] = {}
+    """``unsafe`` (``refuse`` | ``warn``), ``huge_pages`` (bool), ``grace`` (seconds), ``umask`` (int), ``cwd`` ..."""
+
+
+class Fork(NamedTuple):
+    """Fork a worker; answered by FORKED or FORK_FAILED."""
+
+    worker: int = 0
+    """Number of the worker, never given twice in a service's life."""
+    pool: str = ""
+    slot: int = -1
+
+
+class Kill(NamedTuple):
+    """Send ``number`` to the process group of the worker ``pid``, if the zygote has not reaped it."""
+
+    pid: int = 0
+    number: int = 15
+    grace: float = 10.0
+    """Seconds after the leader's death until what is left of its process group is killed."""
+
+
+class Retire(NamedTuple):
+    """Fork no more; exit when the last worker has been reaped and acknowledged."""
+
+
+class Inventory(NamedTuple):
+    """Say again what you hold (to a zygote: WORKERS; to a worker: RESULT or IDLE)."""
+
+
+# --- zygote -> master -------------------------------------------------------------------------------------------------
+class Ready(NamedTuple):
+    """The application is loaded and can be forked."""
+
+    app: str = ""
+    generation: int = 0
+    pid: int = 0
+    jobs: dict[str, dict[str, Json]] = {}
+    """Short name -> {"target": "shop.jobs:daily", "kind": "function" | "class", "settings": {...}}."""
+    allowed: tuple[str, ...] = ()
+    """Targets that the patterns of ``allow`` were found to name."""
+    open_patterns: tuple[str, ...] = ()
+    """Patterns of ``allow`` that cannot be listed beforehand (a wildcard in the module's name)."""
+    seconds: float = 0.0
+    memory: int = 0
+    """Resident bytes after the preload."""
+    huge: int = 0
+    """Bytes of it in transparent huge pages."""
+    warnings: tuple[str, ...] = ()
+
+
+class Failed(NamedTuple):
+    """The application cannot be loaded; the zygote exits after this."""
+
+    app: str = ""
+    generation: int = 0
+    reason: str = ""
+    traceback: str = ""
+
+
+class Forked(NamedTuple):
+    """A worker lives. ``fds[0]`` is the master's end of its channel."""
+
+    worker: int = 0
+    pid: int = 0
+    pool: str = ""
+    slot: int = -1
+    fds: tuple[int, ...] = ()
+
+
+class ForkFailed(NamedTuple):
+    """``os.fork`` said no."""
+
+    worker: int = 0
+    pool: str = ""
+    reason: str = ""
+
+
+class Workers(NamedTuple):
+    """Answer to INVENTORY: living workers with the master's end of each channel, exits not yet acknowledged.
+
+    Sent in as many messages as the descriptors need; ``more`` is true on all but the last.
+    """
+
+    workers: tuple[tuple[int, int, str, int], ...] = ()
+    """(worker, pid, pool, slot) for each descriptor in ``fds``."""
+    exits: tuple[tuple[int, int, int, float, int], ...] = ()
+    """(worker, pid, status, cpu seconds, max_rss bytes)."""
+    more: bool = False
+    app: str = ""
+    generation: int = 0
+    fds: tuple[int, ...] = ()
+
+
+# --- master -> worker -------------------------------------------------------------------------------------------------
+class Job(NamedTuple):
+    """Run this. Sent only to an idle worker."""
+
+    key: str = ""
+    target: str = ""
+    """``module:qualified.name``."""
+    params: Json = None
+    """A list (positional), an object (keyword), or for a class the one argument of its ``run``."""
+    attempt: int = 1
+    deadline: float = 0.0
+    """CLOCK_MONOTONIC seconds at which the run is timed out; 0 for never."""
+    log: str = ""
+    """Absolute path of the output file, opened append; "" leaves stdio at /dev/null."""
+    cwd: str = ""
+    env: dict[str, str] = {}
+    last: bool = True
+    """The worker leaves after this job (``max_jobs`` reached)."""
+    title: str = ""
+    """What the process title shows."""
+    grace: float = 10.0
+    """Seconds that non-daemon threads are joined for at the end."""
+    result_limit: int = 1048576
+    """Bytes of JSON a result value may have."""
+
+
+class JobAck(NamedTuple):
+    """RESULT of this run is in the journal."""
+
+    key: str = ""
+
+
+class Drain(NamedTuple):
+    """Leave: run what ``atexit`` holds and exit."""
+
+
+# --- worker -> master -------------------------------------------------------------------------------------------------
+class Idle(NamedTuple):
+    """Answer to INVENTORY from a worker that has no job and holds no result."""
+
+    worker: int = 0
+    pid: int = 0
+
+
+class Progress(NamedTuple):
+    """What the job says of itself."""
+
+    key: str = ""
+    done: float | None = None
+    total: float | None = None
+    note: str = ""
+
+
+class Result(NamedTuple):
+    """The run has ended. Kept by the worker, and said again on INVENTORY, until JOB_ACK."""
+
+    key: str = ""
+    ok: bool = True
+    retcode: int = 0
+    value: Json = None
+    error: dict[str, str] | None = None
+    """``{"type", "message", "traceback"}`` of an uncaught exception."""
+    cpu: float = 0.0
+    """Seconds of user and system time of the job and the children it waited for."""
+    max_rss: int = 0
+    """Bytes, the peak of the worker's resident memory."""
+    started: float = 0.0
+    """CLOCK_MONOTONIC seconds at which the job's code began."""
+    ended: float = 0.0
+
+
+Message = NamedTuple
+
+_TYPES: dict[str, type[Any]] = {
+    cls.__name__: cls
+    for cls in (
+        Hello, Prepared, PrepareFailed, Shelve, Unshelve, Spawn, Signal, ExitAck, Restart, Frozen, Adopted, Refused, Stopped,
+        Status, Prepare, Fds, Unshelved, Freeze, Thaw, Adopt, Retired, Exited, Spawned, Signalled, RestartFailed, Load, Fork,
+        Kill, Retire, Inventory, Ready, Failed, Forked, ForkFailed, Workers, Job, JobAck, Drain, Idle, Progress, Result,
+    )
+}  # fmt: skip
+
+
+def encode(message: Any) -> tuple[bytes, tuple[int, ...]]:
+    """Return the datagram's bytes and the descriptors that go with it."""
+    fields = message._asdict()
+    fds = fields.pop("fds", ())
+    return json.dumps([type(message).__name__, fields], separators=(",", ":")).encode(), tuple(fds)
+
+
+def decode(data: bytes, fds: tuple[int, ...] = ()) -> Any:
+    """Return the message in ``data``, or None for a message this version does not know (a newer peer's; ignore it).
+
+    Raises:
+        MessageError: the bytes are not a message at all.
+    """
+    try:
+        name, given = json.loads(data)
+        cls = _TYPES.get(name)
+        if cls is None:
+            return None
+        fields = {field: given[field] for field in cls._fields if field in given and field != "fds"}
+    except (ValueError, TypeError, KeyError) as error:
+        raise MessageError(f"not a message between rocksyd's processes: {data[:80]!r}") from error
+    for field, value in fields.items():
+        if isinstance(value, list) and isinstance(cls._field_defaults.get(field), tuple):
+            fields[field] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    if "fds" in cls._fields:
+        fields["fds"] = fds
+    return cls(**fields)

@@ -1,0 +1,187 @@
+"""A channel: messages and descriptors between two of rocksyd's processes, over one ``SOCK_SEQPACKET`` socket.
+
+What must live here: datagrams, ``SCM_RIGHTS``, the memfd for what is too large for a datagram, the outbox.
+What this file must not know: what any message means.
+
+Sources: unix(7) (SCM_RIGHTS: at most SCM_MAX_FD = 253 descriptors a datagram; ETOOMANYREFS), memfd_create(2).
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import errno
+import os
+from collections import deque
+from typing import Any
+
+from rocksyd import messages
+from rocksyd.errors import ChannelClosed
+
+MAX_FDS = 253
+"""Descriptors the kernel takes in one datagram (SCM_MAX_FD)."""
+MAX_INLINE = 128 * 1024
+"""Bytes of a message that go into the datagram itself; a larger one travels in a memfd."""
+
+_ANCILLARY = _socket.CMSG_SPACE(MAX_FDS * 4)
+_FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS)
+
+
+def pair() -> tuple[_socket.socket, _socket.socket]:
+    """Two connected non-inheritable SEQPACKET sockets with room for bursts."""
+    ends = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    for end in ends:
+        end.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, 1 << 20)
+    return ends
+
+
+class Channel:
+    """One end. ``send`` never blocks: what the kernel does not take now waits in the outbox until ``flush``.
+
+    The descriptors of a message in the outbox are duplicated, so the caller may close its own at once.
+    """
+
+    __slots__ = ("_outbox", "socket")
+
+    def __init__(self, socket: _socket.socket) -> None:
+        socket.setblocking(False)
+        self.socket = socket
+        self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Channel:
+        """Take over ``fd`` (the channel closes it)."""
+        return cls(_socket.socket(fileno=fd))
+
+    def fileno(self) -> int:
+        """The descriptor's number, for a selector."""
+        return self.socket.fileno()
+
+    @property
+    def pending(self) -> int:
+        """Messages in the outbox: while there are any, wait for writability and call ``flush``."""
+        return len(self._outbox)
+
+    def send(self, message: Any) -> None:
+        """Send, or keep for ``flush``. Raises ChannelClosed when nobody is at the other end."""
+        data, fds = messages.encode(message)
+        if self._outbox or not self._transmit(data, fds):
+            self._outbox.append((data, tuple(os.dup(fd) for fd in fds)))
+
+    def flush(self) -> bool:
+        """Send what waits; true when nothing is left. Raises ChannelClosed."""
+        while self._outbox:
+            data, fds = self._outbox[0]
+            if not self._transmit(data, fds):
+                return False
+            self._outbox.popleft()
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _transmit(self, data: bytes, fds: tuple[int, ...]) -> bool:
+        body = -1
+        if len(data) > MAX_INLINE:
+            body = memfd("message", data)
+            data, fds = b"M", (*fds, body)
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self.socket.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
+        except OSError as error:
+            if error.errno in _FULL:
+                return False
+            raise ChannelClosed(f"the other end of a channel is gone ({error.strerror})") from error
+        finally:
+            if body >= 0:
+                os.close(body)
+        return True
+
+    def receive(self) -> Any:
+        """The next message; None when there is none now. Raises ChannelClosed at the end, MessageError on garbage.
+
+        A message that this version does not know is dropped, its descriptors closed.
+        """
+        while True:
+            try:
+                data, ancillary, flags, _ = self.socket.recvmsg(MAX_INLINE + 1, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return None
+            except ConnectionError as error:
+                raise ChannelClosed(f"the other end of a channel is gone ({error.strerror})") from error
+            fds = _descriptors(ancillary)
+            if not data:
+                _close(fds)
+                raise ChannelClosed("the other end of a channel was closed")
+            if flags & _socket.MSG_CTRUNC:
+                _close(fds)
+                raise OSError(errno.EMFILE, "no room for the descriptors of a message: raise the limit of open files")
+            try:
+                if data == b"M":
+                    *rest, body = fds
+                    fds = tuple(rest)
+                    try:
+                        data = read_memfd(body)
+                    finally:
+                        os.close(body)
+                message = messages.decode(data, fds)
+            except Exception:
+                _close(fds)
+                raise
+            if message is not None:
+                return message
+            _close(fds)
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Block until the next message (for processes with nothing else to do). None when ``timeout`` seconds passed."""
+        self.socket.settimeout(timeout)
+        try:
+            return self.receive()
+        except TimeoutError:
+            return None
+        finally:
+            self.socket.setblocking(False)
+
+    def close(self) -> None:
+        """Close this end and what waits in the outbox."""
+        while self._outbox:
+            _close(self._outbox.popleft()[1])
+        self.socket.close()
+
+
+def memfd(name: str, data: bytes) -> int:
+    """A sealed memfd that holds ``data``: nobody can change it any more, and it can be read twice (``os.pread``)."""
+    import fcntl  # noqa: PLC0415  (only senders of large messages need it)
+
+    fd = os.memfd_create(f"rocksyd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return fd
+
+
+def read_memfd(fd: int) -> bytes:
+    """All of a memfd, from its start, whatever its offset is."""
+    size = os.fstat(fd).st_size
+    parts = []
+    at = 0
+    while at < size:
+        part = os.pread(fd, size - at, at)
+        if not part:
+            break
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, ...]:
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return tuple(fds)
+
+
+def _close(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
