@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # what type checkers take for true; importing ``typing`` would cost every command two milliseconds
 
 if TYPE_CHECKING:
     from rocksyd.client import AsyncClient as AsyncClient

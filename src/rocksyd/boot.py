@@ -29,12 +29,34 @@ def main() -> None:
     """Run the role named by the first argument with the rest of them."""
     if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         del sys.path[0]
-    install_package()
-    import importlib
+    try:
+        install_package()
+        import importlib
 
-    role = importlib.import_module(ROLES[sys.argv[1]])
+        role = importlib.import_module(ROLES[sys.argv[1]])
+    except Exception:
+        if sys.argv[1] == "master":
+            _tell_keeper_why()
+        raise
     sys.exit(role.main(sys.argv[2:]))
+
+
+def _tell_keeper_why() -> None:
+    """A master whose code cannot even be imported says PREPARE_FAILED, so that who ordered the restart learns the reason.
+
+    Written by hand: the module that is broken may be the one that knows messages and channels.
+    """
+    import json
+    import traceback
+
+    try:
+        os.write(3, json.dumps(["PrepareFailed", {"reason": traceback.format_exc()}]).encode()[:100_000])
+    except OSError:
+        return  # started by hand, with no keeper to tell
 
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":
+    # A process that multiprocessing has started afresh (not by a fork) for a job: its modules import rocksyd, too.
+    install_package()

@@ -43,3 +43,45 @@ class RequestError(RocksydError):
         self.code = code
         self.classic = classic or message
         self.data = data
+
+
+# --- what callers of the daemon meet ----------------------------------------------------------------------------------
+class NotFound(RequestError):
+    """The daemon knows no run by this key, or no such target (JSON-RPC -32001)."""
+
+
+class InUse(RequestError):
+    """The key belongs to a run of something else (JSON-RPC -32002)."""
+
+
+class NotAllowed(RequestError):
+    """The daemon does not allow this caller this target or this order (JSON-RPC -32003)."""
+
+
+class TooBusy(RequestError):
+    """Too many runs wait already; the order was not taken, and may be repeated later (JSON-RPC -32004)."""
+
+
+class NotNow(RequestError):
+    """The daemon cannot do this at present: restarting failed, draining, still running (JSON-RPC -32005)."""
+
+
+class NoDaemon(RocksydError):
+    """No daemon answers at the address. The message names the address and the cure."""
+
+
+class TimedOut(RocksydError, TimeoutError):
+    """What was waited for did not happen in the time given. The run, if it was one, goes on."""
+
+
+class JobFailed(RocksydError):
+    """A run ended otherwise than well. ``record`` is its record; the rest is taken from it."""
+
+    def __init__(self, message: str, record: dict[str, object]) -> None:
+        super().__init__(message)
+        self.record = record
+        error = record.get("error")
+        details: dict[object, object] = error if isinstance(error, dict) else {}
+        self.type = str(details.get("type", ""))
+        self.reason = str(details.get("message", "") or record.get("reason") or "")
+        self.traceback = str(details.get("traceback", ""))

@@ -1,0 +1,84 @@
+# What a person types. Everything needed is installed into .venv by itself, at the first use and when pyproject.toml or
+# constraints.txt have changed; needed are only make, python3 (3.11 or newer, with venv) and a package index.
+#
+#   make demo    the daemon at work on the example shop, restarted while jobs run      make test ARGS="-k name"   the tests
+#   make run     the daemon in the foreground with the example shop                    make lint                  all checks
+#   make bench   the measurements                                                      make docs                  the manual
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+SHOP := examples/shop
+DATABASE := $(SHOP)/var/shop.sqlite3
+# A virtual environment does not survive being moved: its stamp carries the folder's checksum.
+STAMP := $(VENV)/installed-$(firstword $(shell pwd | cksum))
+
+.PHONY: demo test run bench lint format docs lock shop clean distclean
+.DEFAULT_GOAL := test
+.DELETE_ON_ERROR:
+
+demo: $(STAMP) $(DATABASE)
+	$(BIN)/python -m demo $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+run: $(STAMP) $(DATABASE)
+	$(BIN)/rocksyd serve -c $(SHOP)/rocksyd.toml $(ARGS)
+
+bench: $(STAMP) $(DATABASE)
+	$(BIN)/python -m bench $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -q -b html -W --keep-going docs docs/_build/html
+	@echo "the manual: docs/_build/html/index.html"
+
+shop: $(DATABASE)
+
+# Order-only: a new installation is no reason to make the shop's database again.
+$(DATABASE): $(wildcard $(SHOP)/catalogue/migrations/0*.py) | $(STAMP)
+	mkdir -p $(@D)
+	$(BIN)/python $(SHOP)/manage.py migrate --verbosity 0
+	$(BIN)/python $(SHOP)/manage.py seed
+	@touch $@
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "rocksyd needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "Name another one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments: install its venv module (Debian: apt install python3-venv)." >&2; exit 1; }
+	@rm -f $(VENV)/installed-*
+	@test "$$(cd $(BIN) 2>/dev/null && ./python -c 'import os, sys; print(os.path.samefile(sys.prefix, os.pardir))' 2>/dev/null)" = True \
+	  || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# For every supported Python at once, and with no address of a package index in it.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check uv
+	{ echo '# Exact versions of everything in the extras dev and examples, for Python 3.11 and newer. Made by `make lock`; do not edit.'; \
+	  build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra examples --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:
+	rm -rf build dist docs/_build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(SHOP)/var
+	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,7 @@
+"""An example shop: an ordinary Django project, large enough that loading it once is worth something."""
+
+import os
+
+# NumPy's OpenBLAS starts a thread per core when it is imported. Threads do not survive a fork, so a preloaded application must
+# not have any; and jobs that run beside each other already use every core. To be said before anything imports numpy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,0 +1,219 @@
+"""Every command by its name: what it takes, what it says of itself, which function does it.
+
+What must live here: the table of commands, and which error ends with which exit status.
+What this file must not know: what the commands do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rocksyd.cli import daemon, listing, numbers, runs
+from rocksyd.cli.arguments import assignment, count, duration, json_value, signal_number
+from rocksyd.cli.output import reader_left, say
+from rocksyd.errors import AddressError, NoDaemon, RocksydError, TimedOut, TooBusy
+
+USAGE, UNAVAILABLE, BUSY, TIMED_OUT, INTERRUPTED, REFUSED = 2, 69, 75, 124, 130, 1
+
+Parser = argparse.ArgumentParser
+
+DESCRIPTION = """\
+Loads your application once, runs every job as a fork of it, and restarts without dropping anything.
+
+The daemon is found by --address, $ROCKSYD_ADDRESS, or the rocksyd.toml of this folder or above. For a tcp address the token is
+$ROCKSYD_TOKEN, or what the token_file of that rocksyd.toml holds."""
+STATUSES = """\
+exit status:
+  0 done   1 the job failed (or its own status), or the daemon refused   2 wrong usage   69 no daemon there
+  75 too busy, try again later   124 timed out   130 interrupted"""
+
+
+class Command(NamedTuple):
+    """One command: its summary, its examples, how its arguments are declared, and what does it."""
+
+    summary: str
+    declare: Callable[[Parser], None]
+    perform: Callable[[argparse.Namespace], int]
+    examples: str = ""
+    prints_data: bool = True
+    asks_daemon: bool = True
+
+
+def run_command(arguments: list[str]) -> int:
+    """Read the arguments, carry out the command, return the exit status; every error is said in a sentence."""
+    try:
+        options = build_parser().parse_args(arguments)
+    except SystemExit as end:  # argparse has said what is wrong, or printed the help
+        return end.code if isinstance(end.code, int) else USAGE
+    try:
+        return int(options.perform(options))
+    except BrokenPipeError:
+        return reader_left()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except RocksydError as error:
+        say(str(error))
+        return _status_of(error)
+    except TypeError as error:
+        if not _from_parameters(error):
+            raise
+        say(str(error))
+        return USAGE
+
+
+def _from_parameters(error: TypeError) -> bool:
+    """Whether the client refused the parameters (any other TypeError is a mistake of ours and keeps its traceback)."""
+    return "parameters of" in str(error)
+
+
+def _status_of(error: RocksydError) -> int:
+    for kind, status in ((NoDaemon, UNAVAILABLE), (TooBusy, BUSY), (TimedOut, TIMED_OUT), (AddressError, USAGE)):
+        if isinstance(error, kind):
+            return status
+    return REFUSED
+
+
+def build_parser() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(
+        prog="rocksyd",
+        description=DESCRIPTION,
+        epilog=f"`rocksyd COMMAND --help` explains a command and shows examples.\n\n{STATUSES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"rocksyd {_version()}")
+    parser.add_argument("--address", metavar="ADDRESS", help="unix://PATH or tcp://HOST:PORT of the daemon")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=f"examples:\n{command.examples}" if command.examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.declare(sub)
+        if command.asks_daemon:
+            # SUPPRESS: what stands before the command must not be overwritten by the default of what stands behind it.
+            sub.add_argument("--address", metavar="ADDRESS", default=argparse.SUPPRESS, help="unix://PATH or tcp://HOST:PORT")
+        if command.prints_data:
+            sub.add_argument("--json", action="store_true", help="print JSON, for programs")
+        sub.set_defaults(perform=command.perform)
+    return parser
+
+
+def _version() -> str:
+    from rocksyd import __version__
+
+    return __version__
+
+
+# --- what each command takes ------------------------------------------------------------------------------------------
+def _nothing(parser: Parser) -> None:
+    """This command has no arguments of its own."""
+
+
+def _key(parser: Parser) -> None:
+    parser.add_argument("key", metavar="KEY", help="the run")
+
+
+def _serve(parser: Parser) -> None:
+    _config(parser)
+    parser.add_argument("--daemon", action="store_true", help="go to the background; return when it is ready, or say why not")
+    parser.add_argument("--pid-file", metavar="FILE", help="write the service's PID there, locked while it lives")
+    parser.add_argument("--log-file", metavar="FILE", help="append the log there (default: standard error)")
+
+
+def _config(parser: Parser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", help="default: rocksyd.toml of this folder or above")
+
+
+def _run(parser: Parser) -> None:
+    parser.add_argument("target", metavar="TARGET", help="a job's short name, or module:name")
+    parser.add_argument(
+        "values", metavar="NAME=VALUE", nargs="*", type=assignment, help="an argument; VALUE is JSON, or else text"
+    )
+    parser.add_argument(
+        "--params", metavar="JSON", type=json_value, help="all arguments: an array by position, an object by name"
+    )
+    parser.add_argument("--key", metavar="KEY", help="name of the run; ordering it again with the same key does nothing")
+    after = parser.add_mutually_exclusive_group()
+    after.add_argument("--wait", action="store_true", help="wait until it has ended, and exit with its status")
+    after.add_argument("--follow", action="store_true", help="print its output as it comes, and exit with its status")
+    parser.add_argument("--app", metavar="APP", help="the application, when several know the target")
+    parser.add_argument("--priority", metavar="N", type=int, help="higher goes first")
+    parser.add_argument("--timeout", metavar="D", type=duration, help="end it after this time (250ms, 10s, 5m, 1h)")
+    parser.add_argument("--delay", metavar="D", type=duration, help="start it after this time")
+    parser.add_argument("--start-within", metavar="D", type=duration, help="give it up if it has not started by then")
+    parser.add_argument("--retries", metavar="N", type=count, help="try again this often after a failure")
+    for option, what in (("--env", "a further environment variable"), ("--label", "a label to find it by")):
+        parser.add_argument(option, metavar="NAME=VALUE", action="append", default=[], help=f"{what}; may be repeated")
+
+
+def _wait(parser: Parser) -> None:
+    parser.add_argument("keys", metavar="KEY", nargs="+", help="the runs")
+    parser.add_argument("--timeout", metavar="D", type=duration, help="give up waiting after this time (exit status 124)")
+
+
+def _logs(parser: Parser) -> None:
+    _key(parser)
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
+
+
+def _kill(parser: Parser) -> None:
+    _key(parser)
+    parser.add_argument("--signal", metavar="S", type=signal_number, help="name or number; default TERM (KILL after the grace)")
+
+
+def _ps(parser: Parser) -> None:
+    parser.add_argument("-a", "--all", action="store_true", help="also the runs that have ended")
+    parser.add_argument("--app", metavar="APP", help="only of this application")
+    parser.add_argument("--state", choices=("waiting", "running", "ended"), help="only in this state")
+    parser.add_argument("--limit", metavar="N", type=count, help="at most so many")
+
+
+def _stop(parser: Parser) -> None:
+    parser.add_argument("--no-wait", action="store_true", help="return when the daemon has taken the order, not when it is gone")
+
+
+COMMANDS: dict[str, Command] = {
+    "serve": Command(
+        "run the daemon, in the foreground unless told otherwise", _serve, daemon.serve, asks_daemon=False, prints_data=False,
+        examples="  rocksyd serve\n  rocksyd serve -c /srv/shop/rocksyd.toml --daemon --pid-file shop.pid --log-file shop.log",
+    ),
+    "check-config": Command(
+        "say what is wrong with a configuration (exit status 1), or what it sets up (0)", _config, daemon.check_config,
+        asks_daemon=False, examples="  rocksyd check-config -c rocksyd.toml && rocksyd restart",
+    ),
+    "run": Command(
+        "order a run and print its key", _run, runs.run,
+        examples="  rocksyd run nightly\n  rocksyd run shop.reports:daily day=2026-01-31 shard=3 --wait\n"
+        "  rocksyd run TestClass1 --params '[1, 2, 3]' --key 4711 --follow",
+    ),
+    "check": Command("say in one line how a run is (exit status 0 however it is, 1 if there is none)", _key, runs.check),
+    "wait": Command(
+        "wait until runs have ended; exit with the status of the first that failed", _wait, runs.wait,
+        examples="  rocksyd wait 4711\n  rocksyd wait nightly weekly --timeout 10m",
+    ),
+    "logs": Command("print the output of a run", _logs, runs.logs, examples="  rocksyd logs -f 4711"),
+    "kill": Command("end a run: TERM to its processes, KILL after the grace", _kill, runs.kill, prints_data=False),
+    "free": Command("let the daemon forget an ended run and its output", _key, runs.free, prints_data=False),
+    "retry": Command("run an ended run again under its key", _key, runs.retry),
+    "ps": Command(
+        "list what runs and waits", _ps, listing.ps,
+        examples="  rocksyd ps\n  rocksyd ps -a --app shop --limit 20\n  rocksyd ps -a --json | jq '.[].key'",
+    ),
+    "stats": Command("print the daemon's numbers and its last restarts", _nothing, numbers.stats),
+    "pools": Command("print the sizes of the pools", _nothing, numbers.pools),
+    "restart": Command(
+        "load the code anew and hand over to it without dropping anything; if it cannot serve, nothing changes", _nothing,
+        daemon.restart,
+    ),
+    "reload": Command("read the configuration again and restart, as `restart` does", _nothing, daemon.reload),
+    "stop": Command("stop the daemon in order, and return when it is gone", _stop, daemon.stop),
+    "drain": Command("let the daemon take no more runs and end those it has", _nothing, daemon.drain),
+}  # fmt: skip

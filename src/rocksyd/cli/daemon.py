@@ -1,0 +1,98 @@
+"""The commands about the daemon itself: serve, check-config, restart, reload, stop, drain."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+from rocksyd.cli.arguments import client
+from rocksyd.cli.output import say, write
+from rocksyd.client.address import CONFIG_NAME, find_config
+from rocksyd.errors import ConfigError
+
+REFUSED = 1
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Check the configuration, then become the daemon (or start it in the background)."""
+    path = _config_path(options)
+    from rocksyd import config  # only these two commands read a whole configuration
+
+    config.load(path)
+    from rocksyd.keeper import launch
+
+    return launch.serve(path, daemon=options.daemon, pid_file=options.pid_file, log_file=options.log_file)
+
+
+def check_config(options: argparse.Namespace) -> int:
+    """Say what is wrong, all of it, or what is set up."""
+    path = _config_path(options)
+    from rocksyd import config
+
+    try:
+        loaded = config.load(path)
+    except ConfigError as error:
+        errors = str(error).splitlines()
+        if options.json:
+            write(json.dumps({"ok": False, "config": path, "errors": errors}, ensure_ascii=False) + "\n")
+        else:
+            write("".join(f"{line}\n" for line in errors))
+        return REFUSED
+    listen = [str(address) for address in loaded.listen]
+    if options.json:
+        apps = {
+            name: {"path": app.path, "pm": app.pool.pm, "max_workers": app.pool.max_workers} for name, app in loaded.apps.items()
+        }
+        write(json.dumps({"ok": True, "config": path, "listen": listen, "apps": apps}, ensure_ascii=False) + "\n")
+        return 0
+    lines = [f"{path}: OK", *(f"  listens at {address}" for address in listen)]
+    for name, app in loaded.apps.items():
+        workers = "1 worker" if app.pool.max_workers == 1 else f"{app.pool.max_workers} workers"
+        lines.append(f"  application {name} in {app.path}: pool {app.pool.pm}, at most {workers}")
+    write("\n".join(lines) + "\n")
+    return 0
+
+
+def _config_path(options: argparse.Namespace) -> str:
+    """The configuration's absolute path; symbolic links stay, so that a deploy that switches one is seen."""
+    path = options.config or find_config()
+    if not path:
+        raise ConfigError(f"no {CONFIG_NAME} in {os.getcwd()} or above: name it with -c FILE")
+    return os.path.abspath(path)
+
+
+def restart(options: argparse.Namespace) -> int:
+    """Restart; returns when the new code serves."""
+    with client(options) as daemon:
+        return _reached(options, daemon.restart(), "restarted")
+
+
+def reload(options: argparse.Namespace) -> int:
+    """Reload; returns when the new configuration is in force."""
+    with client(options) as daemon:
+        return _reached(options, daemon.reload(), "reloaded")
+
+
+def drain(options: argparse.Namespace) -> int:
+    """Drain."""
+    with client(options) as daemon:
+        return _reached(options, daemon.drain(), "draining")
+
+
+def _reached(options: argparse.Namespace, generation: int, word: str) -> int:
+    write(json.dumps({"generation": generation}) + "\n" if options.json else f"{word}: generation {generation}\n")
+    return 0
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Stop; returns when the daemon is gone, or with ``--no-wait`` when it has taken the order."""
+    with client(options) as daemon:
+        try:
+            daemon.stop(wait=not options.no_wait)
+        except KeyboardInterrupt:
+            say("the daemon goes on stopping")
+            raise
+    if options.json:
+        write(json.dumps({"stopped": not options.no_wait}) + "\n")
+    return 0

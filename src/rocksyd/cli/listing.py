@@ -1,0 +1,74 @@
+"""`rocksyd ps`: what runs, waits and has ended."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from rocksyd.cli.arguments import client
+from rocksyd.cli.output import write
+from rocksyd.cli.phrases import age, elapsed, progress_text
+from rocksyd.cli.tables import Cell, Column, Screen, render, screen
+from rocksyd.client.records import failure_text, records_of
+from rocksyd.units import format_size
+
+_COLUMNS = (
+    Column("KEY"), Column("APP"), Column("TARGET", gives=True), Column("STATE"), Column("TIME", right=True),
+    Column("PID", right=True), Column("CPU", right=True), Column("MEMORY", right=True), Column("NOTE", gives=True),
+)  # fmt: skip
+_COLOURS = {"running": "cyan", "waiting": "yellow", "ok": "green"}
+_ORDER = {"running": 0, "waiting": 1, "ended": 2}
+
+
+def ps(options: argparse.Namespace) -> int:
+    """List runs; without ``-a`` and ``--state`` only those that have not ended."""
+    filters = {name: value for name, value in (("app", options.app), ("limit", options.limit)) if value is not None}
+    states = [options.state] if options.state else [None] if options.all else ["running", "waiting"]
+    with client(options) as daemon:
+        results = daemon.requests([("list", {**filters, "state": state} if state else filters) for state in states])
+    # Asked for one state at a time, a run that has just been started may be in both answers.
+    records = {str(record.get("key")): record for result in results for record in records_of(result)}
+    shown = sorted(records.values(), key=_place)[: options.limit]
+    write(json.dumps(shown, ensure_ascii=False) + "\n" if options.json else table(shown, time.time(), screen()))
+    return 0
+
+
+def _place(record: dict[str, Any]) -> tuple[int, float]:
+    """Running, waiting, ended; of each the oldest first, but of those ended the last first."""
+    state = str(record.get("state"))
+    if state == "ended":
+        return 2, -(record.get("ended_at") or 0.0)
+    return _ORDER.get(state, 3), record.get("started_at") or record.get("submitted_at") or 0.0
+
+
+def table(records: list[dict[str, Any]], now: float, target: Screen) -> str:
+    """The table of these records. ``now`` is Unix time."""
+    return render(_COLUMNS, [_row(record, now) for record in records], target)
+
+
+def _row(record: dict[str, Any], now: float) -> list[Cell]:
+    state, outcome = str(record.get("state")), record.get("outcome")
+    shown = str(outcome) if outcome else state
+    seconds = age(record, now)
+    cpu, memory = record.get("cpu"), record.get("max_rss")
+    return [
+        Cell(str(record.get("key"))),
+        Cell(str(record.get("app") or "")),
+        Cell(str(record.get("target") or "")),
+        Cell(shown, _COLOURS.get(shown, "red")),
+        Cell("" if seconds is None else elapsed(seconds)),
+        Cell(str(record["pid"]) if record.get("pid") and state == "running" else ""),
+        Cell(elapsed(cpu) if isinstance(cpu, (int, float)) and cpu else ""),
+        Cell(format_size(memory) if isinstance(memory, int) and memory else "", "dim"),
+        Cell(_note(record), "dim"),
+    ]
+
+
+def _note(record: dict[str, Any]) -> str:
+    if record.get("state") == "ended":
+        return "" if record.get("outcome") == "ok" else failure_text(record)
+    attempt = f"attempt {record['attempt']}" if (record.get("attempt") or 1) > 1 else ""
+    progress = record.get("progress")
+    return " ".join(text for text in (attempt, progress_text(progress) if isinstance(progress, dict) else "") if text)

@@ -1,0 +1,29 @@
+"""The command ``rocksyd``. Only what the command at hand needs is imported: `check` is called from loops in shell scripts."""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Carry out one command; ``argv`` is what stands behind ``rocksyd``, by default the process's own arguments.
+
+    Returns the exit status: 0 done; 1 the job failed, or the daemon refused; 2 wrong usage; 69 no daemon there; 75 too busy;
+    124 timed out; 130 interrupted; or the job's own.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] == "check":
+        from rocksyd.cli.check import fast_check
+
+        status = fast_check(arguments[1:])
+        if status is not None:
+            return status
+    from rocksyd.cli.commands import run_command
+
+    return run_command(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

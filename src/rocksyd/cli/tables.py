@@ -1,0 +1,109 @@
+"""Tables for a terminal or a pipe: aligned, cut to the terminal's width, coloured where that is wanted.
+
+What must live here: columns, widths, colours.
+What this file must not know: what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rocksyd.cli.output import clean
+
+COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+GAP = "  "
+NARROWEST = 6
+"""Columns of text that a cell is never cut below."""
+
+
+class Column(NamedTuple):
+    """A title; ``right``: numbers; ``gives``: may be cut when the line is too long (the widest of these gives first)."""
+
+    title: str
+    right: bool = False
+    gives: bool = False
+
+
+class Cell(NamedTuple):
+    """Text with a colour (a key of COLOURS, or "")."""
+
+    text: str
+    colour: str = ""
+
+
+class Screen(NamedTuple):
+    """What the output can show: ``width`` None means that nothing is cut."""
+
+    width: int | None = None
+    coloured: bool = False
+
+
+def screen() -> Screen:
+    """Standard output as it is: a terminal has a width and colours (not with ``NO_COLOR``, https://no-color.org)."""
+    if not sys.stdout.isatty():
+        return Screen()
+    coloured = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return Screen(shutil.get_terminal_size().columns, coloured)
+
+
+def render(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], target: Screen) -> str:
+    """The table as text, a line a row, titles first; empty columns are left out."""
+    rows = [[Cell(clean(cell.text), cell.colour) for cell in row] for row in rows]
+    used = [n for n in range(len(columns)) if not rows or any(row[n].text for row in rows)]
+    columns = [columns[n] for n in used]
+    head = [Cell(column.title, "bold") for column in columns]
+    lines = [head, *([row[n] for n in used] for row in rows)]
+    widths = [max(columns_of(line[n].text) for line in lines) for n in range(len(columns))]
+    if target.width is not None:
+        widths = _fitted(widths, columns, target.width)
+    return "".join(_line(line, columns, widths, target) for line in lines)
+
+
+def _fitted(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
+    """Widths that fit, as far as the columns that may give can give."""
+    widths = list(widths)
+    while sum(widths) + len(GAP) * (len(widths) - 1) > width:
+        giving = [n for n, column in enumerate(columns) if column.gives and widths[n] > max(NARROWEST, len(column.title))]
+        if not giving:
+            break
+        widths[max(giving, key=lambda n: widths[n])] -= 1
+    return widths
+
+
+def _line(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int], target: Screen) -> str:
+    parts = []
+    for cell, column, width in zip(cells, columns, widths, strict=True):
+        text = cut(cell.text, width)
+        padding = " " * (width - columns_of(text))
+        if target.coloured and cell.colour and text:
+            text = f"\x1b[{COLOURS[cell.colour]}m{text}\x1b[0m"
+        parts.append(padding + text if column.right else text + padding)
+    return GAP.join(parts).rstrip() + "\n"
+
+
+def cut(text: str, width: int) -> str:
+    """``text`` in at most ``width`` columns, with an ellipsis where it was cut."""
+    if columns_of(text) <= width:
+        return text
+    kept, used = "", 0
+    for character in text:
+        used += columns_of(character)
+        if used > width - 1:
+            break
+        kept += character
+    return kept + "…"
+
+
+def columns_of(text: str) -> int:
+    """Columns that a terminal takes for ``text``: two for East Asian wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )

@@ -1,0 +1,180 @@
+"""Questions and answers with a daemon that may be replaced or crash in the middle of them.
+
+What must live here: asking again, on a new connection, what was not answered on the old one.
+What this file must not know: what the methods mean, beyond which errors a repeated order may be met with.
+
+A repeat is safe because every order carries a key that the caller made: the daemon answers with the run it has by that key.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from rocksyd.client.address import Place
+from rocksyd.client.link import Link, LinkLost
+from rocksyd.client.patience import Patience
+from rocksyd.client.protocol import ClientProtocol, Notification, Reply, is_done_already
+from rocksyd.errors import MessageError, NoDaemon
+
+
+class Call(NamedTuple):
+    """One question. ``until`` is the monotonic time at which the daemon is to stop waiting (sent as ``timeout``)."""
+
+    method: str
+    params: dict[str, Any]
+    until: float | None = None
+
+    def params_at(self, now: float) -> dict[str, Any]:
+        """The parameters to send at ``now``: what is left of the time, and never 0, which would mean no limit."""
+        if self.until is None:
+            return self.params
+        return {**self.params, "timeout": round(max(self.until - now, 0.001), 3)}
+
+
+class Conversation:
+    """One connection, and what has been asked on it. Not for several threads at once."""
+
+    __slots__ = ("_next", "_protocol", "link", "opened_at", "unanswered")
+
+    def __init__(self, place: Place) -> None:
+        self.link = Link(place.address)
+        self.opened_at = time.monotonic()
+        self.unanswered: dict[int, int] = {}
+        """Number of a call on this connection -> index of the question."""
+        self._protocol = ClientProtocol(place.token)
+        self._next = 1
+
+    def ask(self, calls: dict[int, Call], timeout: float | None) -> None:
+        """Send these questions (by their index) in one write. Raises LinkLost, NoDaemon, TypeError."""
+        lines = [self._protocol.opening()] if self._next == 1 else []
+        now = time.monotonic()
+        for index, call in calls.items():
+            lines.append(self._protocol.call(self._next, call.method, call.params_at(now)))
+            self.unanswered[self._next] = index
+            self._next += 1
+        self.link.send(b"".join(lines), timeout)
+
+    def events(self, deadline: float | None) -> list[Reply | Notification]:
+        """What has been said, replies with the index of their question as ``id``.
+
+        Raises LinkLost, TimeoutError at the monotonic time ``deadline``, NoDaemon when the other end is no rocksyd daemon.
+        """
+        timeout = None if deadline is None else deadline - time.monotonic()
+        if timeout is not None and timeout <= 0:
+            raise TimeoutError
+        try:
+            events = self._protocol.receive(self.link.receive(timeout))
+        except MessageError as error:
+            raise NoDaemon(f"{self.link.address}: {error}") from error
+        answers: list[Reply | Notification] = []
+        for event in events:
+            if not isinstance(event, Reply):
+                answers.append(event)
+            elif event.id in self.unanswered:
+                answers.append(event._replace(id=self.unanswered.pop(event.id)))
+        return answers
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.link.close()
+
+
+class Line:
+    """Connections to one daemon: idle ones are used again; a lost one is replaced, with back-off, for ``patience`` seconds."""
+
+    __slots__ = ("_idle", "_pid", "patience", "place", "timeout")
+
+    def __init__(self, place: Place, timeout: float, patience: float) -> None:
+        self.place = place
+        self.timeout = timeout
+        self.patience = patience
+        self._idle: list[Conversation] = []
+        self._pid = os.getpid()
+
+    def take(self) -> Conversation:
+        """An idle connection, or a new one. Raises NoDaemon."""
+        if self._pid != os.getpid():
+            # A fork shares its parent's connections; two processes on one would get each other's answers.
+            self.close()
+            self._pid = os.getpid()
+        while self._idle:
+            try:
+                conversation = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if conversation.link.is_quiet():
+                return conversation
+            conversation.close()
+        return Conversation(self.place)
+
+    def give_back(self, conversation: Conversation) -> None:
+        """Keep for the next question, unless answers are still to come on it."""
+        if conversation.unanswered:
+            conversation.close()
+        else:
+            self._idle.append(conversation)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def ask(self, calls: Sequence[Call], deadline: float | None = None) -> Iterator[Reply]:
+        """Ask all of ``calls`` at once; yield the answers as they come, ``id`` being the call's place in ``calls``.
+
+        Raises NoDaemon, TypeError; TimeoutError at the monotonic time ``deadline``.
+        """
+        open_calls = dict(enumerate(calls))
+        patience = Patience(self.patience)
+        attempt = 0
+        while open_calls:
+            conversation = self.connect(patience, first=attempt == 0)
+            attempt += 1
+            try:
+                conversation.ask(open_calls, self.timeout)
+                while open_calls:
+                    for event in conversation.events(deadline):
+                        if isinstance(event, Reply):
+                            call = open_calls.pop(event.id)
+                            patience.success()
+                            yield _settled(call, event, repeated=attempt > 1)
+            except LinkLost as error:
+                conversation.close()
+                pause(patience, error, conversation.opened_at)
+            except GeneratorExit:  # the caller has heard enough
+                self.give_back(conversation)
+                raise
+            except BaseException:
+                conversation.close()
+                raise
+            else:
+                self.give_back(conversation)
+
+    def connect(self, patience: Patience, *, first: bool) -> Conversation:
+        """A connection. A daemon that was never reached is reported at once; one that was is waited for."""
+        while True:
+            try:
+                return self.take()
+            except NoDaemon as error:
+                if first:
+                    raise
+                pause(patience, error, None)
+
+
+def pause(patience: Patience, error: Exception, connected_at: float | None) -> None:
+    """Sleep before the next try, or give up with NoDaemon."""
+    seconds = patience.failure(time.monotonic(), connected_at)
+    if seconds is None:
+        raise NoDaemon(f"{error}; tried again for {patience.limit:g} s: see the daemon's log") from error
+    if seconds:
+        # Up to half as much again, so that a thousand clients of one crash do not come back in the same instant.
+        time.sleep(seconds * (1 + os.urandom(1)[0] / 512))
+
+
+def _settled(call: Call, reply: Reply, *, repeated: bool) -> Reply:
+    if repeated and reply.error is not None and is_done_already(call.method, reply.error):
+        return Reply(reply.id, result={})
+    return reply

@@ -1,0 +1,139 @@
+"""One blocking connection to a daemon: connect, send, receive, with a time limit each, and errors a person can act on.
+
+What must live here: the socket.
+What this file must not know: what is said over it.
+
+``_socket`` and not ``socket``: the command line's fast path comes through here (``socket`` brings ``selectors`` and ``enum``).
+"""
+
+import _socket
+import errno
+import time
+
+from rocksyd.client.address import Address
+from rocksyd.errors import NoDaemon, RocksydError
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds within which a connection must come about."""
+_CHUNK = 1 << 18
+_CURES = {
+    errno.ENOENT: "start one with `rocksyd serve -c FILE`",
+    errno.ECONNREFUSED: "start one with `rocksyd serve -c FILE`",
+    errno.EACCES: "the socket is another user's; run this as the daemon's user, or loosen the mode of its address",
+    errno.EPERM: "the socket is another user's; run this as the daemon's user, or loosen the mode of its address",
+}
+
+
+class LinkLost(RocksydError):
+    """The connection ended before what was asked was answered; ask again on a new one."""
+
+
+class Link:
+    """A connected socket. Not for several threads at once."""
+
+    __slots__ = ("address", "socket")
+
+    def __init__(self, address: Address, timeout: float = CONNECT_TIMEOUT) -> None:
+        """Connect within ``timeout`` seconds. Raises NoDaemon."""
+        self.address = address
+        self.socket = _connect(address, timeout)
+
+    def send(self, data: bytes, timeout: "float | None" = None) -> None:
+        """Send all of ``data``. Raises LinkLost; NoDaemon when the daemon does not read for ``timeout`` seconds."""
+        self.socket.settimeout(timeout)
+        try:
+            self.socket.sendall(data)
+        except TimeoutError as error:
+            raise NoDaemon(f"the daemon at {self.address} does not read: it is stuck; see its log") from error
+        except OSError as error:
+            raise LinkLost(f"the connection to {self.address} was lost ({error.strerror})") from error
+
+    def receive(self, timeout: "float | None" = None) -> bytes:
+        """What has arrived, at least a byte. Raises LinkLost; TimeoutError after ``timeout`` seconds."""
+        self.socket.settimeout(timeout)
+        try:
+            data = self.socket.recv(_CHUNK)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise LinkLost(f"the connection to {self.address} was lost ({error.strerror})") from error
+        if not data:
+            raise LinkLost(f"the daemon at {self.address} closed the connection")
+        return data
+
+    def is_quiet(self) -> bool:
+        """Whether the connection stands and nothing has arrived that nobody asked for, such as its end."""
+        self.socket.setblocking(False)  # not MSG_DONTWAIT: with a time limit set, Python would wait for it first
+        try:
+            self.socket.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """Close the socket; more than once does no harm."""
+        self.socket.close()
+
+
+def no_daemon(address: Address, error: OSError) -> NoDaemon:
+    """The error that says why nobody could be reached at ``address``, and what to do."""
+    if isinstance(error, TimeoutError):
+        return NoDaemon(f"the daemon at {address} does not accept connections in time: it is stuck or overloaded; see its log")
+    cause = error.strerror or str(error)
+    cure = _CURES.get(error.errno or 0, "check the address and the network")
+    return NoDaemon(f"no daemon answers at {address} ({cause}): {cure}")
+
+
+def _connect(address: Address, timeout: float) -> _socket.socket:
+    deadline = time.monotonic() + timeout
+    try:
+        if address.kind == "unix":
+            return _connect_unix(address.path, deadline)
+        return _connect_tcp(address, deadline)
+    except OSError as error:
+        raise no_daemon(address, error) from error
+
+
+def _connect_unix(path: str, deadline: float) -> _socket.socket:
+    pause = 0.005
+    while True:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            sock.connect(path)
+        except BlockingIOError:
+            # The backlog is full. With a time limit the socket is non-blocking, and unix(7) has no way to wait for a place.
+            sock.close()
+            if time.monotonic() + pause > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "the backlog is full") from None
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+
+
+def _connect_tcp(address: Address, deadline: float) -> _socket.socket:
+    """Try every address the name has, in the resolver's order."""
+    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
+    for family, kind, proto, _, where in _socket.getaddrinfo(address.host, address.port, 0, _socket.SOCK_STREAM):
+        sock = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, proto)
+        try:
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            sock.connect(where)
+            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            # A wait may last for days; a daemon whose machine vanished would otherwise never be missed.
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure

@@ -1,0 +1,193 @@
+"""The disk's side of the configuration: reading the file and the token, and what must exist before anything starts."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from rocksyd.config.parse import parse
+from rocksyd.config.settings import AppConfig, Config
+from rocksyd.config.table import Problems
+from rocksyd.errors import ConfigError
+
+MAX_FILE = 16 * 1024**2
+"""Bytes of the largest configuration read: what is larger is some other file."""
+MAX_TOKEN = 4096
+"""Bytes of the largest token."""
+
+_MAKE_TOKEN = "(umask 077; head -c 24 /dev/urandom | base64)"
+
+
+def load(path: str) -> Config:
+    """The configuration in the file ``path``, checked against the disk.
+
+    Raises:
+        ConfigError: the file cannot be read, or with every error found in it, one a line.
+    """
+    config = parse(read(path), path)
+    problems = check(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def read(path: str) -> str:
+    """The text of the configuration file ``path``.
+
+    Raises:
+        ConfigError: it does not exist, is no file, is not readable or is not UTF-8.
+    """
+    data = _content(path, MAX_FILE, "name another with -c FILE")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}); save the file in that encoding, which TOML requires"
+        ) from error
+
+
+def token(config: Config) -> str | None:
+    """The secret that TCP clients must show, without surrounding blanks; None when none is configured.
+
+    Raises:
+        ConfigError: the file is missing, empty, not readable, or others may read it.
+    """
+    if not config.token_file:
+        return None
+    path = config.token_file
+    data = _content(path, MAX_TOKEN, f"make it: {_MAKE_TOKEN} > {path}")
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o077:
+        raise ConfigError(f"{path}: its group or others have access to it (mode {mode:04o}); chmod 600 {path}")
+    try:
+        secret = data.decode().strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8; make another: {_MAKE_TOKEN} > {path}") from error
+    if not secret or not secret.isprintable():
+        what = "more than one line of printable text" if secret else "empty"
+        raise ConfigError(f"{path}: {what}; put one secret line in it: {_MAKE_TOKEN} > {path}")
+    return secret
+
+
+def check(config: Config) -> list[str]:
+    """What is wrong on the disk with what ``config`` names: one sentence each, with file, line and key; [] if all is well."""
+    problems = Problems(config.path, config.lines)
+    _check_listen(config, problems)
+    wrong = _cannot_be_folder(config.state_dir)
+    if wrong:
+        problems.add(("state_dir",), wrong)
+    try:
+        token(config)
+    except ConfigError as error:
+        problems.add(("token_file",), str(error))
+    for app in config.apps.values():
+        for key, sentence in _check_app(app):
+            problems.add(("apps", app.name, key), sentence)
+    return problems.sorted()
+
+
+def _check_listen(config: Config, problems: Problems) -> None:
+    for index, address in enumerate(config.listen):
+        if address.kind != "unix":
+            continue
+        wrong = _cannot_be_folder(os.path.dirname(address.path))
+        if not wrong and os.path.lexists(address.path) and not stat.S_ISSOCK(os.lstat(address.path).st_mode):
+            wrong = f"{address.path} exists and is no socket; remove it or name another path"
+        if wrong:
+            problems.add(("listen", index), wrong)
+
+
+def _check_app(app: AppConfig) -> Iterator[tuple[str, str]]:
+    if wrong := _unreachable(app.path, "folder"):
+        yield "path", f"{wrong}; create it or correct the path (it is relative to rocksyd.toml)"
+    elif not os.path.isdir(app.path):
+        yield "path", f"is no folder: {app.path}; create it or correct the path"
+    elif not os.access(app.path, os.R_OK | os.X_OK):
+        yield "path", f"not readable by {_me()}: {app.path}; chmod o+rx it or run the daemon as its owner"
+    if app.python and (wrong := _unreachable(app.python, "file")):
+        yield "python", f"{wrong}; make the virtual environment (python3 -m venv ...) or correct the path"
+    elif app.python and (not os.path.isfile(app.python) or not os.access(app.python, os.X_OK)):
+        yield "python", f"cannot be executed by {_me()}: {app.python}; name the interpreter itself, such as .venv/bin/python"
+    yield from _check_identity(app)
+
+
+def _unreachable(path: str, what: str) -> str:
+    """Why there is nothing at ``path`` as far as this process can see, or ""."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return f"no such {what}: {path}"
+    except OSError as error:
+        return f"out of reach for {_me()} ({error.strerror}): {path}"
+    return ""
+
+
+def _check_identity(app: AppConfig) -> Iterator[tuple[str, str]]:
+    if not app.user and not app.group:
+        return
+    import grp  # noqa: PLC0415  (two C modules that hardly anybody needs)
+    import pwd  # noqa: PLC0415
+
+    mine = os.geteuid()
+    if app.user:
+        try:
+            wanted = pwd.getpwnam(app.user).pw_uid
+        except (KeyError, ValueError):
+            yield "user", f'no such user: "{app.user}"; create it (useradd --system {app.user}) or correct the name'
+        else:
+            if mine not in (0, wanted):
+                yield "user", f"only root may run jobs as another user, and this is {_me()}; start as root, or remove user"
+    if app.group:
+        try:
+            group = grp.getgrnam(app.group).gr_gid
+        except (KeyError, ValueError):
+            yield "group", f'no such group: "{app.group}"; create it (groupadd --system {app.group}) or correct the name'
+        else:
+            if mine and group not in (os.getegid(), *os.getgroups()):
+                yield "group", f"only root may run jobs in a group that is not its own, and this is {_me()}; remove group"
+
+
+def _cannot_be_folder(path: str) -> str:
+    """Why the daemon could not create files in ``path`` (which it makes itself, with what is above), or ""."""
+    existing = path
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        return f"{existing} is no folder; remove it or name another path"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return f"{_me()} may not write in {existing}; chown it or name another path"
+    return ""
+
+
+def _content(path: str, limit: int, cure: str) -> bytes:
+    """The bytes of a regular file. Raises ConfigError with the cause and, where it is missing, ``cure``."""
+    try:
+        # Not blocking, because opening a pipe would wait for somebody to write.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; {cure}") from error
+    except PermissionError as error:
+        raise ConfigError(f"{path}: not readable by {_me()}; chown or chmod it, or run as its owner") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise ConfigError(f"{path!a}: cannot be opened ({error!s}); correct the path") from error
+    try:
+        kind = os.fstat(fd).st_mode
+        if stat.S_ISDIR(kind):
+            raise ConfigError(f"{path}: is a folder; name a file in it")
+        # A pipe or a socket has no size; reading it would wait or take what is another's.
+        if not stat.S_ISREG(kind):
+            raise ConfigError(f"{path}: is no regular file; name one")
+        data = b""
+        while len(data) <= limit and (part := os.read(fd, 1024**2)):
+            data += part
+    finally:
+        os.close(fd)
+    if len(data) > limit:
+        raise ConfigError(f"{path}: larger than {limit} bytes, so it is some other file; correct the path")
+    return data
+
+
+def _me() -> str:
+    return f"uid {os.geteuid()}"

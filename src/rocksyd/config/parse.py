@@ -1,0 +1,303 @@
+"""From the text of ``rocksyd.toml`` to a Config: which keys there are, and which may stand together.
+
+What must live here: the tables' shapes and the rules between settings. What this file must not know: the disk.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+import tomllib
+from dataclasses import fields
+from typing import Any
+
+from rocksyd.config import values
+from rocksyd.config.address import Address, absolute
+from rocksyd.config.locate import KeyPath, locate
+from rocksyd.config.settings import AppConfig, Config, JobSettings, JournalConfig, OutputConfig, PoolConfig, RestartConfig
+from rocksyd.config.table import Problems, Table
+from rocksyd.errors import ConfigError
+from rocksyd.units import parse_duration, parse_size
+
+DEFAULT_LISTEN = "unix://run/rocksyd.sock"
+DEFAULT_STATE_DIR = "var"
+
+_APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SYNTAX_ERROR = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+_WORKERS = values.integer(1, 10_000)
+_COUNT = values.integer(0, 1_000_000_000)
+
+
+def _homes() -> dict[str, str]:
+    """Where each key belongs, for one that stands in the wrong table (a top key below the first header is the usual slip)."""
+    places: dict[str, list[str]] = {}
+    for settings, place in (
+        (Config, "at the top of the file, before the first [table]"),
+        (RestartConfig, "in [restart]"),
+        (JournalConfig, "in [journal]"),
+        (OutputConfig, "in [output]"),
+        (AppConfig, "in [apps.NAME]"),
+        (PoolConfig, "in [apps.NAME.pool]"),
+        (JobSettings, "in [apps.NAME.jobs_settings.TARGET]"),
+    ):
+        for field in fields(settings):
+            if field.name not in ("path", "folder", "lines", "name"):
+                places.setdefault(field.name, []).append(place)
+    return {key: " or ".join(found) for key, found in places.items()}
+
+
+HOMES = _homes()
+
+
+def parse(text: str, path: str) -> Config:
+    """The configuration that ``text`` says. Touches no file: ``path`` only gives names their folder and errors their file.
+
+    Raises:
+        ConfigError: with every error found, one a line, in the file's order.
+    """
+    text = text.removeprefix("\ufeff")  # some editors put it there; tomllib does not skip it
+    document, lines = _document(text, path)
+    problems = Problems(path, lines)
+    config = _config(Table(document, (), problems), os.path.abspath(path), lines)
+    problems.raise_if_any()
+    return config
+
+
+def _document(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+    try:
+        return tomllib.loads(text), locate(text)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: arrays or tables are nested too deeply; no setting needs more than four levels") from error
+    except ValueError as error:  # a number of more than 4300 digits is a ValueError that is no TOMLDecodeError
+        found = _SYNTAX_ERROR.fullmatch(str(error))
+        if found is None:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        sentence, line, column = found.groups()
+        if line is None:
+            lines = text.split("\n")
+            line, column = len(lines), len(lines[-1]) + 1
+        cure = "; a string stands in quotes" if sentence == "Invalid value" else ""
+        raise ConfigError(f"{path}:{line}:{column}: not valid TOML: {sentence}{cure}") from error
+
+
+def _config(table: Table, path: str, lines: dict[KeyPath, int]) -> Config:
+    folder = os.path.dirname(path)
+    listen = _listen(table, folder)
+    config = Config(
+        path=path,
+        folder=folder,
+        listen=tuple(listen.values()),
+        state_dir=table.get("state_dir", absolute(folder, DEFAULT_STATE_DIR), values.path(folder, DEFAULT_STATE_DIR)),
+        token_file=table.get("token_file", "", values.path(folder, "token")),
+        auth=table.get("auth", "token", values.choice("token", "none")),
+        max_line=table.get("max_line", Config.max_line, values.size_between(parse_size, 1024, 1024**3)),
+        write_timeout=table.get("write_timeout", Config.write_timeout, values.positive_duration),
+        max_connections=table.get("max_connections", Config.max_connections, values.integer(1, 1_000_000)),
+        restart=_restart(table.table("restart")),
+        journal=_journal(table.table("journal")),
+        output=_output(table.table("output")),
+        apps=_apps(table.table("apps"), folder),
+        lines=lines,
+    )
+    _check_access(table, config, listen)
+    table.complain_of_rest(HOMES)
+    return config
+
+
+def _listen(table: Table, folder: str) -> dict[int, Address]:
+    """The addresses by their index in the file."""
+    convert = values.address(folder)
+    if not table.given("listen"):
+        table.array("listen", DEFAULT_LISTEN, convert)  # asked for, so that the key counts as known
+        try:
+            return {0: convert(DEFAULT_LISTEN)}
+        except ValueError as error:  # the folder alone is too long for a socket's path
+            table.problem(f"{error} (it is not set, so it is {DEFAULT_LISTEN} beside this file)", "listen")
+            return {}
+    addresses = table.elements("listen", DEFAULT_LISTEN, convert)
+    if table.values["listen"] == []:
+        table.problem(f'expected at least one address such as "{DEFAULT_LISTEN}", got an empty array', "listen")
+    seen: dict[str, int] = {}
+    for index, address in addresses.items():
+        first = seen.setdefault(str(address), index)
+        # Port 0 twice are two ports, chosen by the system.
+        if first != index and (address.kind == "unix" or address.port):
+            table.problem(f"the same address as listen[{first}]; remove one of the two", "listen", index)
+    return addresses
+
+
+def _check_access(table: Table, config: Config, listen: dict[int, Address]) -> None:
+    """Whoever reaches an address may run jobs: a TCP address wants a token, or ``auth = "none"`` and loopback."""
+    tcp = {index: address for index, address in listen.items() if address.kind == "tcp"}
+    if config.auth == "none":
+        if table.given("token_file"):
+            table.problem('auth = "none" and token_file contradict each other; remove one of the two', "auth")
+        for index, address in tcp.items():
+            if not address.loopback:
+                table.problem(
+                    f'{address} can be reached from other machines, and auth = "none" is for loopback addresses only; '
+                    'remove auth and set token_file = "token" (a file with a secret)',
+                    *("listen", index),
+                )
+    elif not table.given("token_file"):
+        if table.values.get("auth") == "token" and not tcp:
+            table.problem('auth = "token" needs token_file = "token" (a file with a secret)', "auth")
+        for index, address in tcp.items():
+            table.problem(
+                f'{address} would let anybody who reaches it run jobs; set token_file = "token" (a file with a secret)'
+                + (', or auth = "none" if every user of this machine may' if address.loopback else ""),
+                *("listen", index),
+            )
+
+
+def _restart(table: Table) -> RestartConfig:
+    d = RestartConfig
+    restart = RestartConfig(
+        hello_timeout=table.get("hello_timeout", d.hello_timeout, values.positive_duration),
+        prepare_timeout=table.get("prepare_timeout", d.prepare_timeout, values.positive_duration),
+        adopt_timeout=table.get("adopt_timeout", d.adopt_timeout, values.positive_duration),
+    )
+    table.complain_of_rest(HOMES)
+    return restart
+
+
+def _journal(table: Table) -> JournalConfig:
+    d = JournalConfig
+    journal = JournalConfig(
+        sync=table.get("sync", d.sync, values.choice("full", "normal")),
+        keep=table.get("keep", d.keep, parse_duration),
+        keep_runs=table.get("keep_runs", d.keep_runs, _COUNT),
+    )
+    table.complain_of_rest(HOMES)
+    return journal
+
+
+def _output(table: Table) -> OutputConfig:
+    output = OutputConfig(
+        limit=table.get("limit", OutputConfig.limit, parse_size),
+        keep=table.get("keep", OutputConfig.keep, parse_duration),
+    )
+    table.complain_of_rest(HOMES)
+    return output
+
+
+def _apps(table: Table, folder: str) -> dict[str, AppConfig]:
+    apps = {}
+    for name, app in table.tables():
+        if not _APP_NAME.fullmatch(name):
+            app.problem("expected an application's name of at most 64 letters, digits, - and _, beginning with a letter or digit")
+        apps[name] = _app(name, app, folder)
+    if not apps and not table.wrong:
+        table.problem('no application; add a table [apps.NAME] with path = "..." and jobs = ["..."]')
+    return apps
+
+
+def _app(name: str, table: Table, folder: str) -> AppConfig:
+    app = AppConfig(
+        name=name,
+        path=table.get("path", "", values.path(folder, "shop")),
+        python=table.get("python", "", values.path(folder, "shop/.venv/bin/python")),
+        preload=table.array("preload", "shop.urls", values.module_or_target),
+        jobs=table.array("jobs", "shop.jobs", values.module),
+        allow=table.array("allow", "shop.reports:*", values.pattern),
+        env=_env(table.table("env")),
+        unsafe=table.get("unsafe", "refuse", values.choice("refuse", "warn")),
+        huge_pages=table.get("huge_pages", AppConfig.huge_pages, values.boolean),
+        smoke=table.get("smoke", "", values.target),
+        user=table.get("user", "", values.text("www-data")),
+        group=table.get("group", "", values.text("www-data")),
+        umask=table.get("umask", None, values.octal),
+        oom_score_adj=table.get("oom_score_adj", None, values.integer(-1000, 1000)),
+        pool=_pool(table.table("pool")),
+        jobs_settings={target: _job_settings(settings) for target, settings in table.table("jobs_settings").tables()},
+    )
+    if not table.given("path") and not table.wrong:
+        table.problem('path is missing; add path = "..." (the application\'s folder, relative to this file)')
+    if not table.values.get("jobs") and not table.values.get("allow") and not table.wrong:
+        table.problem('nothing of it could be run; add jobs = ["..."] (modules) or allow = ["..."] (targets)')
+    table.complain_of_rest(HOMES)
+    return app
+
+
+def _env(table: Table) -> dict[str, str]:
+    env = {}
+    for name in table.values:
+        if not name or "=" in name or "\0" in name:
+            table.problem("expected the name of an environment variable, without = and not empty", name)
+        env[name] = table.get(name, "", values.environment)
+    return env
+
+
+def _job_settings(table: Table) -> JobSettings:
+    if any(isinstance(value, dict) for value in table.values.values()):
+        table.problem('expected settings, got a table; a target with dots stands in quotes, as jobs_settings."shop.jobs:nightly"')
+        return JobSettings()
+    settings = JobSettings(
+        timeout=table.get("timeout", None, parse_duration),
+        grace=table.get("grace", None, parse_duration),
+        max_running=table.get("max_running", None, values.integer(0, 10_000)),
+        retries=table.get("retries", None, values.integer(0, 1000)),
+        priority=table.get("priority", None, values.integer(-1000, 1000)),
+        start_within=table.get("start_within", None, parse_duration),
+    )
+    table.complain_of_rest(HOMES)
+    return settings
+
+
+def _pool(table: Table) -> PoolConfig:
+    d = PoolConfig
+    min_spare = table.get("min_spare", d.min_spare, _WORKERS)
+    pool = PoolConfig(
+        pm=table.get("pm", d.pm, values.choice("static", "dynamic", "ondemand")),
+        max_workers=table.get("max_workers", d.max_workers, _WORKERS),
+        start_workers=table.get("start_workers", min_spare, _WORKERS),
+        min_spare=min_spare,
+        max_spare=table.get("max_spare", d.max_spare, _WORKERS),
+        idle_timeout=table.get("idle_timeout", d.idle_timeout, values.positive_duration),
+        spawn_rate=table.get("spawn_rate", d.spawn_rate, _WORKERS),
+        max_jobs=table.get("max_jobs", d.max_jobs, _COUNT),
+        max_jobs_jitter=table.get("max_jobs_jitter", d.max_jobs_jitter, _COUNT),
+        timeout=table.get("timeout", d.timeout, parse_duration),
+        grace=table.get("grace", d.grace, parse_duration),
+        max_queue=table.get("max_queue", d.max_queue, _COUNT),
+        queue_timeout=table.get("queue_timeout", d.queue_timeout, parse_duration),
+    )
+    _check_pool(table, pool)
+    table.complain_of_rest(HOMES)
+    return pool
+
+
+_ONLY_WITH = {"min_spare": "dynamic", "max_spare": "dynamic", "start_workers": "dynamic", "idle_timeout": "ondemand"}
+
+
+def _check_pool(table: Table, pool: PoolConfig) -> None:
+    for key, pm in _ONLY_WITH.items():
+        # A pm that is wrong has been noted; what it was meant to be nobody knows.
+        if table.given(key) and pool.pm != pm and table.values.get("pm", pool.pm) == pool.pm:
+            table.problem(f'{key} is for pm = "{pm}", and pm is "{pool.pm}"; remove {key} or set pm = "{pm}"', key)
+    if pool.max_jobs_jitter and pool.max_jobs < 2:
+        what = "every job has a fresh process" if pool.max_jobs else "workers never leave"
+        sentence = f"max_jobs is {pool.max_jobs} ({what}), so there is nothing to spread; remove it or raise max_jobs"
+        table.problem(sentence, "max_jobs_jitter")
+    if pool.pm == "dynamic":
+        _check_spares(table, pool)
+
+
+_ORDERED = (
+    ("min_spare", "max_spare"),
+    ("min_spare", "max_workers"),
+    ("max_spare", "max_workers"),
+    ("start_workers", "max_workers"),
+)
+
+
+def _check_spares(table: Table, pool: PoolConfig) -> None:
+    for key in ("min_spare", "max_spare"):
+        if not table.given(key):
+            table.problem(f'{key} is missing; pm = "dynamic" keeps between min_spare and max_spare idle workers')
+    if not pool.min_spare or not pool.max_spare:  # missing, or wrong and noted as such
+        return
+    for small, large in _ORDERED:
+        low, high = getattr(pool, small), getattr(pool, large)
+        if low > high:
+            table.problem(f"{small} is {low} and {large} is {high}; lower {small} or raise {large}", small)

@@ -1,0 +1,158 @@
+"""The settings there are, as values: what ``rocksyd.toml`` says after it was read and found right.
+
+What must live here: names, types, units and defaults. What this file must not know: TOML, the disk.
+
+Every path is absolute, with symbolic links left as they are, so that a deploy that switches a ``current`` link is seen.
+Every duration is a float in seconds, every size an int in bytes. Zero means "no limit" wherever a limit may be absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rocksyd.config.address import Address
+from rocksyd.config.locate import KeyPath
+
+
+@dataclass(frozen=True)
+class RestartConfig:
+    """How long a new master may take for each step before the old one simply goes on."""
+
+    hello_timeout: float = 30.0
+    """Seconds from the start of its process to HELLO."""
+    prepare_timeout: float = 120.0
+    """Seconds to load the applications and run their smoke checks."""
+    adopt_timeout: float = 10.0
+    """Seconds to take over; clients wait meanwhile."""
+
+
+@dataclass(frozen=True)
+class JournalConfig:
+    """The record of runs (SQLite in ``state_dir``)."""
+
+    sync: Literal["full", "normal"] = "full"
+    """``full``: an accepted run survives a power failure. ``normal``: it survives a crash, and is faster."""
+    keep: float = 7 * 86400.0
+    """Seconds an ended run is remembered."""
+    keep_runs: int = 100_000
+    """How many ended runs are remembered at most."""
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What runs print."""
+
+    limit: int = 64 * 1024**2
+    """Bytes one run may write before its output is cut (with a mark); 0 for never."""
+    keep: float = 7 * 86400.0
+    """Seconds the output of an ended run is kept."""
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """An application's workers: how many, how long, and what waits for them."""
+
+    pm: Literal["static", "dynamic", "ondemand"] = "ondemand"
+    max_workers: int = 16
+    start_workers: int = 0
+    """``dynamic``: workers forked at the start; ``min_spare`` where it is not set."""
+    min_spare: int = 0
+    """``dynamic``: idle workers never fewer than this."""
+    max_spare: int = 0
+    """``dynamic``: idle workers never more than this."""
+    idle_timeout: float = 10.0
+    """``ondemand``: seconds after which an idle worker leaves."""
+    spawn_rate: int = 32
+    """Forks in one turn at most (the rate doubles 1, 2, 4 ... up to this)."""
+    max_jobs: int = 1
+    """Jobs a worker runs before it leaves; 1: a fresh process for each; 0: it never leaves."""
+    max_jobs_jitter: int = 0
+    """Each worker's ``max_jobs`` is made larger by a random number from 0 to this."""
+    timeout: float = 0.0
+    """Seconds a run may take; 0 for no limit."""
+    grace: float = 10.0
+    """Seconds from TERM to KILL."""
+    max_queue: int = 10_000
+    """Runs that may wait; what comes then is told "Too busy"."""
+    queue_timeout: float = 0.0
+    """Seconds a run may wait; 0 for no limit."""
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """Settings of one target. None: as the job's own code declares it, else as the pool has it."""
+
+    timeout: float | None = None
+    grace: float | None = None
+    max_running: int | None = None
+    """Runs of this target at the same time; 0 for no limit."""
+    retries: int | None = None
+    """How often a failed run is tried again."""
+    priority: int | None = None
+    """Among those that wait the highest goes first; 0 is usual."""
+    start_within: float | None = None
+    """Seconds after which a run that has not begun is not worth beginning; 0 for no limit."""
+
+
+@dataclass(frozen=True)
+class AppConfig:
+    """One application: what is loaded, what may be run of it, and as whom."""
+
+    name: str
+    path: str
+    """Working folder, first on ``sys.path``."""
+    python: str = ""
+    """The application's interpreter; "" for the daemon's own."""
+    preload: tuple[str, ...] = ()
+    """``module`` or ``module:callable``, in this order."""
+    jobs: tuple[str, ...] = ()
+    """Modules whose jobs may be run by short name."""
+    allow: tuple[str, ...] = ()
+    """Further targets that clients may name: ``module:name``, ``*`` stands for any characters."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Added to the environment of the application's processes."""
+    unsafe: Literal["refuse", "warn"] = "refuse"
+    """What to do when the preload left threads or sockets, which do not survive a fork."""
+    huge_pages: bool = True
+    """Collapse the loaded application into huge pages where the kernel can: a fork gets several times cheaper."""
+    smoke: str = ""
+    """``module:callable`` that must return before new code may serve."""
+    user: str = ""
+    group: str = ""
+    """"" for the user's own group."""
+    umask: int | None = None
+    """None: the daemon's."""
+    oom_score_adj: int | None = None
+    """Of workers, -1000 to 1000, the highest is killed first; None: the daemon's."""
+    pool: PoolConfig = PoolConfig()
+    jobs_settings: dict[str, JobSettings] = field(default_factory=dict)
+    """By target."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole ``rocksyd.toml``."""
+
+    path: str
+    """Absolute path of the file."""
+    folder: str
+    """The folder it is in, which relative paths start from."""
+    listen: tuple[Address, ...]
+    state_dir: str
+    token_file: str = ""
+    """"" for none."""
+    auth: Literal["token", "none"] = "token"
+    """What TCP clients must show; ``none`` only where every TCP address is loopback."""
+    max_line: int = 1024**2
+    """Bytes of the longest request line."""
+    write_timeout: float = 30.0
+    """Seconds without progress after which a client that does not read is dropped."""
+    max_connections: int = 4096
+    restart: RestartConfig = RestartConfig()
+    journal: JournalConfig = JournalConfig()
+    output: OutputConfig = OutputConfig()
+    apps: dict[str, AppConfig] = field(default_factory=dict)
+    """By name, in the file's order."""
+    lines: dict[KeyPath, int] = field(default_factory=dict, repr=False, compare=False)
+    """Line of every key in the file, for messages. No part of the settings' equality."""

@@ -1,0 +1,671 @@
+"""The engine: the only writer of the table of runs. ``step(event, now)`` returns what is to be done.
+
+What must live here: every decision about runs and workers.
+What this file must not know: sockets, processes, files, clocks; time comes in as an argument. So hypothesis can drive it
+with a hand-over after any step, and a replay of its events is exact.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from rocksyd.config import Config
+from rocksyd.core import events as ev
+from rocksyd.core import lifecycle, outcome, targets
+from rocksyd.core.pools import BUSY, LEAVING, STARTING, Pool, Worker
+from rocksyd.core.queue import Queue
+from rocksyd.core.submission import new_run, same_order
+from rocksyd.errors import RequestError
+from rocksyd.model import CANCELLED, ENDED, LOST, RUNNING, TIMEOUT, WAITING, Now, Run
+
+SIGKILL, SIGTERM = 9, 15
+ENDED_CACHE = 2000
+"""Ended runs kept in memory; the journal has all of them."""
+LEAVE_TIMEOUT = 30.0
+"""Seconds a worker that has answered may take to leave before it is killed."""
+SNAPSHOT_VERSION = 1
+
+Effects = list[Any]
+_Reminder = tuple[float, int, str, Any]
+
+
+class Engine:
+    """Runs, pools and workers of one daemon."""
+
+    def __init__(self, config: Config, generation: int = 1) -> None:
+        self.generation = generation
+        self.runs: dict[str, Run] = {}
+        """Every run that waits or runs."""
+        self.ended: OrderedDict[str, Run] = OrderedDict()
+        """The latest that ended; older ones are in the journal, ``admit`` brings them back."""
+        self.workers: dict[int, Worker] = {}
+        self.applications: dict[str, targets.Application] = {}
+        self.pools: dict[str, Pool] = {}
+        self.queues: dict[str, Queue] = {}
+        self.running: Counter[str] = Counter()
+        """How often each target runs now."""
+        self.draining = False
+        self.stopping = False
+        self.rev = 0
+        self.sequence = 0
+        self.worker_number = 0
+        self.counters: Counter[str] = Counter()
+        self._deadlines: list[_Reminder] = []
+        self._deadline_sequence = 0
+        self._touched: set[str] = set()
+        self._free_slots: list[int] = []
+        self._next_slot = 0
+        self._effects: Effects = []
+        self._handlers: dict[type[Any], Callable[[Any, Now], None]] = {
+            ev.Submit: self._submit,
+            ev.Terminate: self._terminate,
+            ev.Free: self._free,
+            ev.Retry: self._retry,
+            ev.ZygoteReady: self._zygote_ready,
+            ev.ZygoteGone: self._zygote_gone,
+            ev.WorkerForked: self._worker_forked,
+            ev.WorkerRefused: self._worker_refused,
+            ev.WorkerFound: self._worker_found,
+            ev.InventoryDone: self._inventory_done,
+            ev.WorkerIdle: self._worker_idle,
+            ev.WorkerProgress: self._worker_progress,
+            ev.WorkerResult: self._worker_result,
+            ev.WorkerExited: self._worker_exited,
+            ev.Tick: self._tick,
+            ev.Drain: self._drain,
+            ev.Configure: self._configure,
+        }
+        self._equip(config)
+
+    def _equip(self, config: Config) -> None:
+        self.config = config
+        for name, app in config.apps.items():
+            if name in self.pools:
+                self.pools[name].policy = app.pool
+            else:
+                self.pools[name] = Pool(name, app.pool)
+            self.applications.setdefault(name, targets.Application(name))
+            self.queues.setdefault(name, Queue())
+            self._touched.add(name)
+
+    # --- the one way in -----------------------------------------------------------------------------------------------
+    def step(self, event: Any, now: Now) -> Effects:
+        """Take one event in and return what is to be done about it, in this order."""
+        effects = self._effects = _no_effects()
+        self._handlers[type(event)](event, now)
+        while self._touched:
+            self._balance(self._touched.pop(), now)
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """CLOCK_MONOTONIC seconds at which ``Tick`` is wanted; None when nothing is due.
+
+        Reminders of what is over are dropped here, so that a daemon with nothing to do is not woken by them.
+        """
+        while self._deadlines and not self._current(self._deadlines[0]):
+            heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+    def find(self, key: str) -> Run | None:
+        """The run under this key if it is in memory."""
+        return self.runs.get(key) or self.ended.get(key)
+
+    def admit(self, run: Run) -> None:
+        """Put an ended run, read from the journal, back into memory."""
+        self._remember(run)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs."""
+        return any(pool.busy for pool in self.pools.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs or waits."""
+        return not self.runs
+
+    # --- callers ------------------------------------------------------------------------------------------------------
+    def _submit(self, event: ev.Submit, now: Now) -> None:
+        try:
+            run = self._accept(event, now)
+        except RequestError as error:
+            self.counters["refused"] += 1
+            self._effects.append(ev.Answer(event.ticket, error=error))
+            return
+        self._effects.append(ev.Answer(event.ticket, run))
+
+    def _accept(self, event: ev.Submit, now: Now) -> Run:
+        known = self.find(event.key)
+        if known is not None:
+            if same_order(known, event):
+                return known
+            raise RequestError(
+                targets.IN_USE,
+                f"key {event.key!r} is in use by another run (target {known.name!r})",
+                classic="Hash is in use",
+                data="free that run first, or take another key",
+            )
+        if self.draining:
+            raise RequestError(
+                targets.NOT_NOW,
+                "the daemon is draining and takes no new runs",
+                classic="Too busy",
+                data="submit it again when the daemon has been started or restarted",
+            )
+        target = targets.resolve(self.applications, event.app, event.target)
+        pool = self.pools[target.app]
+        queue = self.queues[target.app]
+        if len(queue) >= pool.policy.max_queue and not (pool.idle and not queue.startable):
+            raise RequestError(
+                targets.TOO_BUSY,
+                f"{len(queue)} runs wait for pool {pool.name!r} already (max_queue = {pool.policy.max_queue})",
+                classic="Too busy",
+                data="try again later, or raise max_queue or max_workers",
+            )
+        self.sequence += 1
+        run = new_run(event, target, self.config, self.sequence, now)
+        run.generation = self.generation
+        self.runs[run.key] = run
+        self.counters["submitted"] += 1
+        self._wait(run, now)
+        self._persist(run)
+        return run
+
+    def _wait(self, run: Run, now: Now) -> None:
+        """Line a waiting run up, now or when its delay is over."""
+        if run.start_by:
+            self._remind(run.start_by, "start_by", run.key)
+        if run.not_before:
+            self._remind(run.not_before, "due", run.key)
+        elif run.pool in self.queues:
+            self.queues[run.pool].push(run)
+            self._touched.add(run.pool)
+
+    def _terminate(self, event: ev.Terminate, now: Now) -> None:
+        run = self.find(event.key)
+        if run is None:
+            self._effects.append(ev.Answer(event.ticket, error=not_found(event.key)))
+            return
+        if run.state == ENDED:
+            message = f"run {event.key!r} has ended already"
+            error = RequestError(targets.NOT_NOW, message, classic="Script already not running")
+            self._effects.append(ev.Answer(event.ticket, error=error))
+            return
+        self._effects.append(ev.Answer(event.ticket, run))
+        self._end_early(run, CANCELLED, now)
+
+    def _end_early(self, run: Run, reason: str, now: Now) -> None:
+        """End a run that waits at once, one that runs by TERM and, after its grace, KILL."""
+        if run.state == WAITING:
+            self._end(run, outcome.never_started(reason), now)
+        elif not run.kill_reason:
+            run.kill_reason = reason
+            run.kill_at = now.mono + run.grace
+            self._remind(run.kill_at, "kill", run.key)
+            self._effects.append(ev.KillWorker(run.worker, SIGTERM, run.grace))
+            self._persist(run)
+
+    def _free(self, event: ev.Free, now: Now) -> None:
+        run = self.find(event.key)
+        if run is None:
+            self._effects.append(ev.Answer(event.ticket, error=not_found(event.key)))
+        elif run.state != ENDED:
+            message = f"run {event.key!r} has not ended"
+            error = RequestError(targets.NOT_NOW, message, classic="Still running", data="terminate it first, or wait")
+            self._effects.append(ev.Answer(event.ticket, error=error))
+        else:
+            self.ended.pop(run.key, None)
+            self._effects += (ev.Erase(run), ev.Answer(event.ticket, run))
+
+    def _retry(self, event: ev.Retry, now: Now) -> None:
+        run = self.find(event.key)
+        error = None
+        if run is None:
+            error = not_found(event.key)
+        elif run.state != ENDED:
+            error = RequestError(targets.NOT_NOW, f"run {event.key!r} has not ended", data="only an ended run can be retried")
+        elif self.draining:
+            error = RequestError(targets.NOT_NOW, "the daemon is draining and takes no new runs")
+        if error is not None or run is None:
+            self._effects.append(ev.Answer(event.ticket, error=error))
+            return
+        self.ended.pop(run.key, None)
+        self.runs[run.key] = run
+        self.sequence += 1
+        run.sequence = self.sequence
+        outcome.clear(run)
+        run.attempt += 1
+        run.state = lifecycle.step(lifecycle.RUN, run.state, "retry")
+        run.not_before = run.start_by = 0.0
+        self._wait(run, now)
+        self._persist(run)
+        self._effects.append(ev.Answer(event.ticket, run))
+
+    def _drain(self, event: ev.Drain, now: Now) -> None:
+        self.draining = True
+        if event.stop and not self.stopping:
+            self.stopping = True
+            for run in [run for run in self.runs.values() if run.state == RUNNING]:
+                self._end_early(run, CANCELLED, now)
+
+    def _configure(self, event: ev.Configure, now: Now) -> None:
+        """Take other settings; what belongs to an application that is no longer there ends, except for what runs."""
+        self._equip(event.config)
+        for name in [name for name in self.applications if name not in event.config.apps]:
+            app = self.applications.pop(name)
+            if app.generation:
+                self._effects.append(ev.RetireZygote(name, app.generation))
+            for run in list(self.queues.pop(name)) + [r for r in self.runs.values() if r.app == name and r.not_before]:
+                if run.state == WAITING:
+                    self._end(run, outcome.lost(f"the configuration has no application {name!r} any more"), now)
+            for worker in list(self.pools[name].idle.values()):
+                self._send_away(worker, now)
+
+    # --- zygotes ------------------------------------------------------------------------------------------------------
+    def _zygote_ready(self, event: ev.ZygoteReady, now: Now) -> None:
+        app = self.applications.get(event.app)
+        if app is None:
+            self._effects.append(ev.RetireZygote(event.app, event.generation))
+            return
+        old, app.generation, app.ready = app.generation, event.generation, True
+        app.offer(event.jobs, event.allowed, event.open_patterns)
+        self.generation = max(self.generation, event.generation)
+        pool = self.pools[event.app]
+        pool.failures, pool.fork_after = 0, 0.0
+        for worker in [w for w in self.workers.values() if w.app == event.app and w.generation != event.generation]:
+            if worker.state == "idle":
+                self._send_away(worker, now)
+        if old and old != event.generation:
+            self._effects.append(ev.RetireZygote(event.app, old))
+        self._touched.add(event.app)
+
+    def _zygote_gone(self, event: ev.ZygoteGone, now: Now) -> None:
+        for worker in [w for w in self.workers.values() if (w.app, w.generation) == (event.app, event.generation)]:
+            if worker.state == STARTING:
+                self._remove(worker, now)
+        app = self.applications.get(event.app)
+        if app is not None and app.generation == event.generation:
+            app.ready = False
+
+    # --- workers ------------------------------------------------------------------------------------------------------
+    def _worker_forked(self, event: ev.WorkerForked, now: Now) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None or worker.state != STARTING:
+            return
+        worker.pid = event.pid
+        pool = self._pool_of(worker)
+        pool.failures = 0
+        pool.move(worker, "forked", now.mono)
+        self._rest(worker, now)
+
+    def _rest(self, worker: Worker, now: Now) -> None:
+        """An idle worker: of use, or of a generation that is over."""
+        app = self.applications.get(worker.app)
+        if app is None or worker.generation != app.generation or self.stopping:
+            self._send_away(worker, now)
+        else:
+            self._touched.add(worker.pool)
+
+    def _send_away(self, worker: Worker, now: Now) -> None:
+        self._pool_of(worker).move(worker, "leave", now.mono)
+        self._remind(now.mono + LEAVE_TIMEOUT, "leave", worker.number)
+        self._effects.append(ev.DrainWorker(worker.number))
+
+    def _worker_refused(self, event: ev.WorkerRefused, now: Now) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None or worker.state != STARTING:
+            return
+        pool = self._pool_of(worker)
+        self._remove(worker, now)
+        again = pool.fork_failed(now.mono)
+        self.counters["forks_failed"] += 1
+        self._remind_pool(pool, again)
+        text = f"pool {pool.name}: cannot fork a worker ({event.reason}); next try in {again - now.mono:.1f} s"
+        self._effects.append(ev.Note(text))
+
+    def _worker_found(self, event: ev.WorkerFound, now: Now) -> None:
+        if event.worker in self.workers:
+            worker = self.workers[event.worker]
+            worker.pid = event.pid
+            if worker.state == STARTING:
+                self._pool_of(worker).move(worker, "forked", now.mono)
+                worker.sure = False
+            return
+        worker = Worker(event.worker, event.app, event.pool, event.generation, event.slot, "idle", event.pid, since=now.mono)
+        worker.sure = False
+        run = next((r for r in self.runs.values() if r.worker == event.worker and r.state == RUNNING), None)
+        if run is not None:
+            worker.state, worker.run = BUSY, run.key
+        self._enlist(worker)
+        if not worker.run:
+            self._pool_of(worker).idle.pop(worker.number)
+
+    def _enlist(self, worker: Worker) -> None:
+        self.workers[worker.number] = worker
+        self.worker_number = max(self.worker_number, worker.number)
+        self._next_slot = max(self._next_slot, worker.slot + 1)
+        self._pool_of(worker).add(worker)
+
+    def _inventory_done(self, event: ev.InventoryDone, now: Now) -> None:
+        """Runs whose worker nobody knows any more are lost; so are workers that were only promised."""
+        for run in [run for run in self.runs.values() if run.state == RUNNING]:
+            if run.app == event.app and run.generation == event.generation and run.worker not in self.workers:
+                self._end(run, outcome.lost("its worker is gone and nobody knows how it ended"), now)
+        self._touched.add(event.app)
+
+    def _worker_idle(self, event: ev.WorkerIdle, now: Now) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None or worker.state in (LEAVING, STARTING):
+            return
+        worker.sure = True
+        pool = self._pool_of(worker)
+        run = self.runs.get(worker.run) if worker.run else None
+        if run is not None and run.state == RUNNING and run.worker == worker.number:
+            self._give_back(run, now)
+        if worker.state == BUSY:
+            worker.run = ""
+            pool.move(worker, "rest", now.mono)
+        else:
+            pool.idle[worker.number] = worker
+        self._rest(worker, now)
+
+    def _give_back(self, run: Run, now: Now) -> None:
+        """The worker never got the order (the master died between the journal and the datagram): nothing has run."""
+        self._forget_running(run)
+        run.state = lifecycle.step(lifecycle.RUN, run.state, "return")
+        run.worker = run.pid = 0
+        run.started = run.deadline = run.started_at = 0.0
+        if run.kill_reason:
+            self._end(run, outcome.never_started(run.kill_reason), now)
+        else:
+            self._wait(run, now)
+            self._persist(run)
+
+    def _worker_progress(self, event: ev.WorkerProgress, now: Now) -> None:
+        run = self.runs.get(event.key)
+        if run is not None and run.worker == event.worker:
+            run.progress = event.progress
+            self._effects.append(ev.Progressed(run))
+
+    def _worker_result(self, event: ev.WorkerResult, now: Now) -> None:
+        worker = self.workers.get(event.worker)
+        run = self.runs.get(event.key)
+        if run is not None and run.state == RUNNING and run.worker == event.worker:
+            self._end(run, outcome.from_result(run, event), now)
+        self._effects.append(ev.AckResult(event.worker, event.key))
+        if worker is None or worker.state != BUSY:
+            return
+        worker.sure, worker.run = True, ""
+        worker.jobs += 1
+        pool = self._pool_of(worker)
+        pool.served += 1
+        if self._is_last(pool, worker.jobs):
+            pool.move(worker, "leave", now.mono)
+            self._remind(now.mono + LEAVE_TIMEOUT, "leave", worker.number)
+            self._touched.add(worker.pool)
+        else:
+            pool.move(worker, "rest", now.mono)
+            self._rest(worker, now)
+
+    @staticmethod
+    def _is_last(pool: Pool, jobs: int) -> bool:
+        return bool(pool.policy.max_jobs) and jobs >= pool.policy.max_jobs
+
+    def _worker_exited(self, event: ev.WorkerExited, now: Now) -> None:
+        worker = self.workers.get(event.worker)
+        run = next((r for r in self.runs.values() if r.worker == event.worker and r.state == RUNNING), None)
+        if worker is not None:
+            run = self.runs.get(worker.run) if worker.run else run
+            self._remove(worker, now)
+        if run is not None and run.state == RUNNING and run.worker == event.worker:
+            self._end(run, outcome.from_exit(run, event), now)
+
+    def _remove(self, worker: Worker, now: Now) -> None:
+        self._pool_of(worker).move(worker, "exit", now.mono)
+        del self.workers[worker.number]
+        heappush(self._free_slots, worker.slot)
+        self._touched.add(worker.pool)
+
+    def _pool_of(self, worker: Worker) -> Pool:
+        pool = self.pools.get(worker.pool)
+        if pool is None:  # of an application that the configuration no longer has: kept until its last worker is gone
+            policy = next(iter(self.config.apps.values())).pool
+            pool = self.pools[worker.pool] = Pool(worker.pool, policy)
+        return pool
+
+    # --- the end of a run ---------------------------------------------------------------------------------------------
+    def _end(self, run: Run, ending: outcome.Ending, now: Now) -> None:
+        if run.state == RUNNING:
+            self._forget_running(run)
+        else:
+            queue = self.queues.get(run.pool)
+            if queue is not None:
+                queue.discard(run)
+        outcome.apply(run, ending)
+        again = outcome.try_again_after(run, ending)
+        if again is not None and not self.stopping:
+            run.state = lifecycle.step(lifecycle.RUN, run.state, "return")
+            run.attempt += 1
+            run.worker = run.pid = 0
+            run.started = run.deadline = run.kill_at = 0.0
+            run.kill_reason = ""
+            run.not_before = now.mono + again
+            self.counters["retried"] += 1
+            self._wait(run, now)
+            self._persist(run)
+            return
+        run.state = lifecycle.step(lifecycle.RUN, run.state, "end")
+        run.ended_at = now.wall
+        self.counters[f"ended_{run.outcome}"] += 1
+        del self.runs[run.key]
+        self._persist(run)
+        self._remember(run)
+        self._effects.append(ev.Ended(run))
+
+    def _forget_running(self, run: Run) -> None:
+        self.running[run.target] -= 1
+        if not self.running[run.target]:
+            del self.running[run.target]
+        queue = self.queues.get(run.pool)
+        if queue is not None and run.max_running:
+            queue.release(run.target)
+        self._touched.add(run.pool)
+
+    def _remember(self, run: Run) -> None:
+        self.ended[run.key] = run
+        self.ended.move_to_end(run.key)
+        while len(self.ended) > ENDED_CACHE:
+            self.ended.popitem(last=False)
+
+    def _persist(self, run: Run) -> None:
+        self.rev += 1
+        run.rev = self.rev
+        self._effects.append(ev.Persist(run))
+
+    # --- sizes and starts ---------------------------------------------------------------------------------------------
+    def _balance(self, name: str, now: Now) -> None:
+        """Give waiting runs to idle workers, then bring the number of workers to what the policy wants."""
+        pool, queue, app = self.pools.get(name), self.queues.get(name), self.applications.get(name)
+        if pool is None or queue is None or app is None or self.stopping:
+            return
+        while pool.idle and (run := queue.pop(self.running)) is not None:
+            self._start(run, next(iter(pool.idle.values())), pool, now)
+        if app.ready:
+            for _ in range(pool.missing(queue.startable, now.mono)):
+                self._fork(app, pool, now)
+        while (worker := pool.surplus(queue.startable, now.mono)) is not None:
+            self._send_away(worker, now)
+        self._remind_pool(pool, pool.shrink_due(queue.startable))
+
+    def _start(self, run: Run, worker: Worker, pool: Pool, now: Now) -> None:
+        run.state = lifecycle.step(lifecycle.RUN, run.state, "start")
+        run.worker, run.pid = worker.number, worker.pid
+        run.generation = worker.generation
+        run.started_at, run.started = now.wall, now.mono
+        if run.timeout:
+            run.deadline = now.mono + run.timeout
+            self._remind(run.deadline, "timeout", run.key)
+        self.running[run.target] += 1
+        worker.run = run.key
+        pool.move(worker, "job", now.mono)
+        self._persist(run)
+        self._effects += (ev.StartJob(worker.number, run, self._is_last(pool, worker.jobs + 1)), ev.Started(run))
+
+    def _fork(self, app: targets.Application, pool: Pool, now: Now) -> None:
+        self.worker_number += 1
+        if self._free_slots:
+            slot = heappop(self._free_slots)
+        else:
+            slot = self._next_slot
+            self._next_slot += 1
+        worker = Worker(self.worker_number, app.name, pool.name, app.generation, slot, since=now.mono)
+        self.workers[worker.number] = worker
+        pool.add(worker)
+        self._effects.append(ev.ForkWorker(app.name, app.generation, pool.name, worker.number, slot))
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+    def _remind_pool(self, pool: Pool, when: float) -> None:
+        """One reminder a pool: the earliest moment it wants to be looked at."""
+        if when and not (pool.reminded and pool.reminded <= when):
+            pool.reminded = when
+            self._remind(when, "pool", pool.name)
+
+    def _remind(self, when: float, what: str, who: Any) -> None:
+        self._deadline_sequence += 1
+        heappush(self._deadlines, (when, self._deadline_sequence, what, who))
+        alive = 4 * (len(self.runs) + len(self.workers) + len(self.pools))
+        if len(self._deadlines) > 1000 + 2 * alive:
+            self._deadlines = [entry for entry in self._deadlines if self._current(entry)]
+            heapify(self._deadlines)
+
+    def _current(self, entry: _Reminder) -> bool:
+        """Whether a reminder still speaks of a moment that is to come; a run's own moments are part of the run."""
+        when, _, what, who = entry
+        if what == "pool":
+            return who in self.pools and self.pools[who].reminded == when
+        if what == "leave":
+            worker = self.workers.get(who)
+            return worker is not None and worker.state == LEAVING
+        run = self.runs.get(who)
+        if run is None:
+            return False
+        moment = {"due": run.not_before, "start_by": run.start_by, "timeout": run.deadline, "kill": run.kill_at}[what]
+        return moment == when and run.state == (WAITING if what in ("due", "start_by") else RUNNING)
+
+    def _tick(self, event: ev.Tick, now: Now) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now.mono:
+            entry = heappop(self._deadlines)
+            if self._current(entry):
+                self._due(entry[2], entry[3], now)
+
+    def _due(self, what: str, who: Any, now: Now) -> None:
+        if what == "pool":
+            self.pools[who].reminded = 0.0
+            self._touched.add(who)
+        elif what == "leave":
+            self._effects.append(ev.KillWorker(who, SIGKILL, 0.0))
+        elif what == "due":
+            run = self.runs[who]
+            run.not_before = 0.0
+            self._wait(run, now)
+        elif what == "start_by":
+            self._end(self.runs[who], outcome.too_late(), now)
+        elif what == "timeout":
+            self._end_early(self.runs[who], TIMEOUT, now)
+        elif what == "kill":
+            run = self.runs[who]
+            run.kill_at = 0.0
+            self._effects.append(ev.KillWorker(run.worker, SIGKILL, 0.0))
+
+    # --- hand-over ----------------------------------------------------------------------------------------------------
+    def snapshot(self) -> dict[str, Any]:
+        """What the journal does not hold, as plain versioned data.
+
+        Carried: workers, what the applications offer, counters, progress, flags. Not carried: runs (the journal has them),
+        deadlines (they follow from runs and workers).
+        """
+        return {
+            "version": SNAPSHOT_VERSION,
+            "generation": self.generation,
+            "rev": self.rev,
+            "sequence": self.sequence,
+            "worker_number": self.worker_number,
+            "draining": self.draining,
+            "stopping": self.stopping,
+            "counters": dict(self.counters),
+            "workers": [worker.dump() for worker in self.workers.values()],
+            "applications": {name: app.dump() for name, app in self.applications.items()},
+            "progress": {run.key: run.progress for run in self.runs.values() if run.progress},
+            "pools": {name: {"served": pool.served, "max_reached": pool.max_reached} for name, pool in self.pools.items()},
+        }
+
+    def restore(self, runs: Iterable[Run], snapshot: dict[str, Any] | None, now: Now) -> Effects:
+        """Take over: ``runs`` are the journal's that have not ended; ``snapshot`` is None after a crash or a cold start."""
+        effects = self._effects = _no_effects()
+        data = snapshot or {}
+        for name in ("generation", "rev", "sequence", "worker_number"):
+            setattr(self, name, max(getattr(self, name), int(data.get(name, 0))))
+        self.draining, self.stopping = bool(data.get("draining")), bool(data.get("stopping"))
+        self.counters.update(data.get("counters", {}))
+        for name, offered in data.get("applications", {}).items():
+            if name in self.applications:
+                self.applications[name].load(offered)
+        for fields in data.get("workers", ()):
+            self._enlist(Worker(**{name: fields[name] for name in Worker.__dataclass_fields__ if name in fields}))
+        for name, numbers in data.get("pools", {}).items():
+            if name in self.pools:
+                self.pools[name].served, self.pools[name].max_reached = numbers["served"], numbers["max_reached"]
+        used = {worker.slot for worker in self.workers.values()}
+        self._free_slots = [slot for slot in range(self._next_slot) if slot not in used]
+        progress = data.get("progress", {})
+        for run in runs:
+            run.progress = progress.get(run.key, run.progress)
+            self._take_over(run, now)
+        for worker in list(self.workers.values()):
+            if worker.state == LEAVING:
+                self._remind(now.mono + LEAVE_TIMEOUT, "leave", worker.number)
+        self._touched.update(self.pools)
+        while self._touched:
+            self._balance(self._touched.pop(), now)
+        return effects
+
+    def _take_over(self, run: Run, now: Now) -> None:
+        self.rev = max(self.rev, run.rev)
+        self.sequence = max(self.sequence, run.sequence)
+        self.worker_number = max(self.worker_number, run.worker)
+        self.runs[run.key] = run
+        if run.app not in self.applications and run.state == WAITING:
+            self._end(run, outcome.lost(f"the configuration has no application {run.app!r} any more"), now)
+        elif run.state == WAITING:
+            self._wait(run, now)
+        else:
+            self.running[run.target] += 1
+            if run.deadline and not run.kill_reason:
+                self._remind(run.deadline, "timeout", run.key)
+            if run.kill_at:
+                self._remind(run.kill_at, "kill", run.key)
+
+    def lose(self, reason: str, now: Now) -> Effects:
+        """After a cold start: what the journal calls running has no process any more."""
+        effects = self._effects = _no_effects()
+        for run in [run for run in self.runs.values() if run.state == RUNNING]:
+            self._end(run, outcome.lost(reason), now)
+        while self._touched:
+            self._balance(self._touched.pop(), now)
+        return effects
+
+
+def _no_effects() -> Effects:
+    return []
+
+
+def not_found(key: str) -> RequestError:
+    """Nobody knows this key."""
+    return RequestError(targets.NOT_FOUND, f"no run has the key {key!r}", classic="Hash not found")
+
+
+__all__ = ["LOST", "Engine", "not_found"]

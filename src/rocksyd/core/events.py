@@ -1,0 +1,238 @@
+"""What the engine is told (events) and what it orders (effects): values only.
+
+What must live here: the complete list of both.
+What this file must not know: who tells, who carries out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from rocksyd.config import Config
+from rocksyd.errors import RequestError
+from rocksyd.model import Run
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+class Submit(NamedTuple):
+    """A caller orders a run. Answered by ANSWER(ticket)."""
+
+    ticket: int
+    key: str
+    target: str
+    params: Any = None
+    app: str | None = None
+    options: dict[str, Any] = {}
+
+
+class Terminate(NamedTuple):
+    """A caller wants a run ended."""
+
+    ticket: int
+    key: str
+
+
+class Free(NamedTuple):
+    """A caller does not need the record any more."""
+
+    ticket: int
+    key: str
+
+
+class Retry(NamedTuple):
+    """A caller wants an ended run to run again under its key."""
+
+    ticket: int
+    key: str
+
+
+class ZygoteReady(NamedTuple):
+    """An application can be forked; from now on new workers come from this generation."""
+
+    app: str
+    generation: int
+    jobs: dict[str, dict[str, Any]]
+    allowed: tuple[str, ...] = ()
+    open_patterns: tuple[str, ...] = ()
+
+
+class ZygoteGone(NamedTuple):
+    """A zygote died: it forks no more, what it had promised to fork never comes. Its workers live on."""
+
+    app: str
+    generation: int
+
+
+class WorkerForked(NamedTuple):
+    """A worker lives and waits for a job."""
+
+    worker: int
+    pid: int
+
+
+class WorkerRefused(NamedTuple):
+    """The zygote could not fork."""
+
+    worker: int
+    reason: str
+
+
+class WorkerFound(NamedTuple):
+    """A zygote's inventory names this worker (after a crash of the master)."""
+
+    worker: int
+    pid: int
+    pool: str
+    slot: int
+    app: str
+    generation: int
+
+
+class InventoryDone(NamedTuple):
+    """The inventory of this zygote is complete: what it did not name is gone."""
+
+    app: str
+    generation: int
+
+
+class WorkerIdle(NamedTuple):
+    """A worker says that it has no job and holds no result."""
+
+    worker: int
+
+
+class WorkerProgress(NamedTuple):
+    """A job says how far it is."""
+
+    worker: int
+    key: str
+    progress: dict[str, Any]
+
+
+class WorkerResult(NamedTuple):
+    """A run has ended by itself."""
+
+    worker: int
+    key: str
+    ok: bool
+    retcode: int
+    value: Any = None
+    error: dict[str, str] | None = None
+    cpu: float = 0.0
+    max_rss: int = 0
+
+
+class WorkerExited(NamedTuple):
+    """A worker's process has ended; ``status`` is as ``waitpid`` gives it, None when nobody can know it."""
+
+    worker: int
+    status: int | None
+    cpu: float = 0.0
+    max_rss: int = 0
+
+
+class Tick(NamedTuple):
+    """A deadline may have passed."""
+
+
+class Configure(NamedTuple):
+    """Other settings hold from now on."""
+
+    config: Config
+
+
+class Drain(NamedTuple):
+    """Accept no more runs; ``stop``: begin to end the running ones too."""
+
+    stop: bool = False
+
+
+# --- effects ----------------------------------------------------------------------------------------------------------
+class Persist(NamedTuple):
+    """The journal must hold this run as it is at the end of the turn."""
+
+    run: Run
+
+
+class Erase(NamedTuple):
+    """The journal and the output of this run are not needed any more."""
+
+    run: Run
+
+
+class Answer(NamedTuple):
+    """To the caller behind ``ticket``: the run, or why not."""
+
+    ticket: int
+    run: Run | None = None
+    error: RequestError | None = None
+
+
+class ForkWorker(NamedTuple):
+    """Ask the zygote of this generation for a worker."""
+
+    app: str
+    generation: int
+    pool: str
+    worker: int
+    slot: int
+
+
+class StartJob(NamedTuple):
+    """Give the run to the worker; ``last``: the worker leaves after it."""
+
+    worker: int
+    run: Run
+    last: bool
+
+
+class AckResult(NamedTuple):
+    """Tell the worker that its result is safe."""
+
+    worker: int
+    key: str
+
+
+class KillWorker(NamedTuple):
+    """Send a signal to the worker's process group."""
+
+    worker: int
+    number: int
+    grace: float = 10.0
+
+
+class DrainWorker(NamedTuple):
+    """Tell an idle worker to leave."""
+
+    worker: int
+
+
+class RetireZygote(NamedTuple):
+    """This generation forks no more."""
+
+    app: str
+    generation: int
+
+
+class Started(NamedTuple):
+    """Tell whoever watches: the run has been given to a worker."""
+
+    run: Run
+
+
+class Progressed(NamedTuple):
+    """Tell whoever watches: the run is further."""
+
+    run: Run
+
+
+class Ended(NamedTuple):
+    """Tell whoever waits: the run has ended."""
+
+    run: Run
+
+
+class Note(NamedTuple):
+    """A line for the log."""
+
+    text: str

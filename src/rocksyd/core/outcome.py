@@ -1,0 +1,95 @@
+"""How a run ended, from whatever is known: a result, an exit status, a limit, nothing.
+
+What must live here: the rules of retcode, signal, reason, outcome, and of trying again.
+What this file must not know: how the facts came in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from rocksyd.core.events import WorkerExited, WorkerResult
+from rocksyd.model import CANCELLED, FAILED, KILLED, LOST, LOST_RETCODE, OK, REASONS, Run
+
+CANCELLED_RETCODE = 143
+"""What a run shows that was cancelled before it started: as if TERM had ended it."""
+TOO_LATE_RETCODE = 124
+"""As timeout(1) exits."""
+BACKOFF_FIRST, BACKOFF_MOST = 1.0, 300.0
+
+
+class Ending(NamedTuple):
+    """The facts of one ending."""
+
+    outcome: str
+    retcode: int
+    signal: int = 0
+    result: Any = None
+    error: dict[str, str] | None = None
+    cpu: float = 0.0
+    max_rss: int = 0
+
+
+def from_result(run: Run, event: WorkerResult) -> Ending:
+    """The worker said how it went; if it had been told to end, that is the reason whatever it says."""
+    outcome = run.kill_reason or (OK if event.ok and event.retcode == 0 else FAILED)
+    return Ending(outcome, event.retcode, 0, event.value, event.error, event.cpu, event.max_rss)
+
+
+def from_exit(run: Run, event: WorkerExited) -> Ending:
+    """The worker ended without a word: its exit status is all there is (wait(2))."""
+    if event.status is None:
+        return lost("its worker is gone and nobody knows how it ended")
+    number = event.status & 0x7F
+    retcode = 128 + number if number else event.status >> 8
+    outcome = run.kill_reason or (KILLED if number else OK if retcode == 0 else FAILED)
+    return Ending(outcome, retcode, number, None, None, event.cpu, event.max_rss)
+
+
+def never_started(reason: str) -> Ending:
+    """Ended while it waited."""
+    return Ending(reason, CANCELLED_RETCODE if reason == CANCELLED else TOO_LATE_RETCODE)
+
+
+def too_late() -> Ending:
+    """``start_within`` passed while it waited."""
+    error = {"type": "TooLate", "message": "no worker was free within start_within", "traceback": ""}
+    return Ending("timeout", TOO_LATE_RETCODE, error=error)
+
+
+def lost(why: str) -> Ending:
+    """Nobody knows."""
+    return Ending(LOST, LOST_RETCODE, error={"type": "Lost", "message": why, "traceback": ""})
+
+
+def apply(run: Run, ending: Ending) -> None:
+    """Write the ending into the run (its state is the engine's)."""
+    run.outcome, run.retcode, run.signal = ending.outcome, ending.retcode, ending.signal
+    run.result, run.error = ending.result, ending.error
+    run.cpu, run.max_rss = ending.cpu, ending.max_rss
+
+
+def clear(run: Run) -> None:
+    """Forget the last ending: the run is to run again."""
+    run.outcome, run.retcode, run.signal, run.result, run.error = "", None, 0, None, None
+    run.cpu, run.max_rss, run.progress, run.ended_at, run.started_at = 0.0, 0, None, 0.0, 0.0
+    run.kill_reason, run.kill_at, run.deadline, run.started, run.worker, run.pid = "", 0.0, 0.0, 0.0, 0, 0
+
+
+def try_again_after(run: Run, ending: Ending) -> float | None:
+    """Seconds until the next attempt, or None when this was the last: 1 s, doubling, at most five minutes."""
+    if ending.outcome in (OK, CANCELLED) or run.state == "waiting" or run.attempt > run.retries:
+        return None
+    return min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(run.attempt - 1, 20))
+
+
+def classic(run: Run) -> dict[str, Any]:
+    """The answer to ``check`` in the classic dialect."""
+    if run.state != "ended":
+        return {"error_text": "Still running"}
+    reply: dict[str, Any] = {"retcode": run.retcode}
+    if run.signal:
+        reply["signal"] = run.signal
+    if run.outcome in REASONS:
+        reply["reason"] = run.outcome
+    return reply

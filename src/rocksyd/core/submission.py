@@ -1,0 +1,106 @@
+"""From a caller's order to a run: the settings of a target, from nearest to farthest.
+
+What must live here: which setting wins, and what is wrong with an option.
+What this file must not know: queues, workers.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from rocksyd.config import AppConfig, Config
+from rocksyd.core.events import Submit
+from rocksyd.core.targets import Target
+from rocksyd.errors import RequestError
+from rocksyd.model import Now, Run
+from rocksyd.units import parse_duration
+
+INVALID_PARAMS = -32602
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+_NAME_MOST = 200
+
+
+def same_order(run: Run, event: Submit) -> bool:
+    """Whether repeating this order means the run there is already: same target, same parameters."""
+    return run.name == event.target and run.params == event.params and event.app in (None, run.app)
+
+
+def new_run(event: Submit, target: Target, config: Config, sequence: int, now: Now) -> Run:
+    """The waiting run. Options of the order win over ``jobs_settings``, those over ``@job``, those over the pool."""
+    app = config.apps[target.app]
+    settings = _settings(event, target, app)
+    delay = _duration(settings, "delay")
+    start_within = _duration(settings, "start_within") or app.pool.queue_timeout
+    return Run(
+        key=event.key,
+        app=target.app,
+        pool=target.app,
+        name=event.target,
+        target=target.target,
+        params=event.params,
+        log=output_path(config.state_dir, event.key, now.wall),
+        submitted_at=now.wall,
+        sequence=sequence,
+        priority=_integer(settings, "priority"),
+        timeout=_duration(settings, "timeout", app.pool.timeout),
+        grace=_duration(settings, "grace", app.pool.grace),
+        retries=_integer(settings, "retries"),
+        max_running=_integer(settings, "max_running"),
+        env=_strings(settings, "env"),
+        labels=_strings(settings, "labels"),
+        not_before=now.mono + delay if delay else 0.0,
+        start_by=now.mono + delay + start_within if start_within else 0.0,
+    )
+
+
+def output_path(state_dir: str, key: str, wall: float) -> str:
+    """Where the output of a run goes: a folder a day (UTC), the key as file name with what is special percent-encoded."""
+    name = "".join(c if c in _PLAIN else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "replace")) for c in key)
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    if len(name) > _NAME_MOST:
+        name = f"{name[: _NAME_MOST - 66]}~{sha256(name.encode()).hexdigest()}"
+    return f"{state_dir}/output/{datetime.fromtimestamp(wall, UTC):%Y-%m-%d}/{name}.log"
+
+
+def _settings(event: Submit, target: Target, app: AppConfig) -> dict[str, Any]:
+    settings = dict(target.settings)
+    configured = app.jobs_settings.get(event.target) or app.jobs_settings.get(target.target)
+    if configured is not None:
+        for name in ("timeout", "grace", "max_running", "retries", "priority", "start_within"):
+            value = getattr(configured, name)
+            if value is not None:
+                settings[name] = value
+    settings.update({name: value for name, value in event.options.items() if value is not None})
+    return settings
+
+
+def _duration(settings: dict[str, Any], name: str, default: float = 0.0) -> float:
+    value = settings.get(name)
+    if value is None:
+        return default
+    try:
+        if isinstance(value, bool):
+            raise ValueError("a duration is a number of seconds or a text such as \"10s\"")
+        seconds = parse_duration(value)
+    except (ValueError, TypeError) as error:
+        raise RequestError(INVALID_PARAMS, f"{name}: {error}", data='durations look like "250ms", "10s", "5m", "1h"') from error
+    if not 0 <= seconds < float("inf"):
+        raise RequestError(INVALID_PARAMS, f"{name} must not be negative, got {value!r}")
+    return seconds
+
+
+def _integer(settings: dict[str, Any], name: str) -> int:
+    value = settings.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 1 << 31:
+        raise RequestError(INVALID_PARAMS, f"{name} must be a whole number, got {value!r}")
+    return value
+
+
+def _strings(settings: dict[str, Any], name: str) -> dict[str, str]:
+    value = settings.get(name) or {}
+    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise RequestError(INVALID_PARAMS, f"{name} must be an object whose values are strings, got {value!r}")
+    return dict(value)

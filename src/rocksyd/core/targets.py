@@ -1,0 +1,91 @@
+"""Which target a caller means, and whether callers may name it.
+
+What must live here: short names, ``allow`` patterns, the settings of a target from its three sources.
+What this file must not know: where the names were found.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from rocksyd.errors import RequestError
+
+NOT_FOUND, IN_USE, NOT_ALLOWED, TOO_BUSY, NOT_NOW = -32001, -32002, -32003, -32004, -32005
+
+
+class Target(NamedTuple):
+    """A target that may be run."""
+
+    app: str
+    target: str
+    settings: dict[str, Any]
+
+
+class Application:
+    """What one application offers, as its zygote of the serving generation has reported it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.generation = 0
+        """The generation that is forked from; 0 when no zygote is ready."""
+        self.ready = False
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.allowed: frozenset[str] = frozenset()
+        self.open_patterns: tuple[str, ...] = ()
+
+    def offer(self, jobs: dict[str, dict[str, Any]], allowed: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+        """Replace what is offered."""
+        self.jobs = jobs
+        self.allowed = frozenset(allowed) | {str(job["target"]) for job in jobs.values()}
+        self.open_patterns = patterns
+
+    def find(self, name: str) -> Target | None:
+        """The target called ``name`` here, or None."""
+        job = self.jobs.get(name)
+        if job is not None:
+            return Target(self.name, str(job["target"]), dict(job.get("settings") or {}))
+        if name in self.allowed or any(fnmatchcase(name, pattern) for pattern in self.open_patterns):
+            settings = next((j.get("settings") or {} for j in self.jobs.values() if j["target"] == name), {})
+            return Target(self.name, name, dict(settings))
+        return None
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data for a snapshot."""
+        return {
+            "generation": self.generation,
+            "ready": self.ready,
+            "jobs": self.jobs,
+            "allowed": sorted(self.allowed),
+            "open_patterns": list(self.open_patterns),
+        }
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what ``dump`` wrote."""
+        self.generation = int(data.get("generation", 0))
+        self.ready = bool(data.get("ready", False))
+        self.offer(data.get("jobs", {}), tuple(data.get("allowed", ())), tuple(data.get("open_patterns", ())))
+
+
+def resolve(applications: dict[str, Application], app: str | None, name: str) -> Target:
+    """The one target that is meant. Raises RequestError (not found, not allowed, in several applications)."""
+    if app is not None and app not in applications:
+        known = ", ".join(sorted(applications))
+        raise RequestError(NOT_FOUND, f"no application is called {app!r} (there are: {known})", classic="Class not found")
+    among = [applications[app]] if app is not None else list(applications.values())
+    found = [target for candidate in among if (target := candidate.find(name)) is not None]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        homes = ", ".join(target.app for target in found)
+        message = f"target {name!r} is in several applications ({homes}): say which with \"app\""
+        raise RequestError(NOT_FOUND, message, classic=f"Class is in several applications ({homes}): say which with app")
+    if ":" in name:
+        raise RequestError(
+            NOT_ALLOWED,
+            f"target {name!r} is not a job, and no pattern in `allow` names it",
+            classic="Class not allowed",
+            data="add it to `allow` of the application in rocksyd.toml, or its module to `jobs`",
+        )
+    known = ", ".join(sorted({job for candidate in among for job in candidate.jobs})[:20])
+    raise RequestError(NOT_FOUND, f"no job is called {name!r}", classic="Class not found", data=f"jobs there are: {known}")

@@ -1,0 +1,124 @@
+"""What the choreography can decide. Values only: somebody else carries them out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class StartMaster(NamedTuple):
+    """Spawn a master and call it ``master``; it becomes the candidate."""
+
+    master: int
+
+
+class SendPrepare(NamedTuple):
+    """Send PREPARE and everything on the shelf."""
+
+    master: int
+    cause: str
+    reason: str
+    crashes: int
+
+
+class Send(NamedTuple):
+    """Send a message that needs nothing of the keeper's own."""
+
+    master: int
+    message: Any
+
+
+class SendAdopt(NamedTuple):
+    """Send ADOPT, with the snapshot that FROZEN brought if ``snapshot``."""
+
+    master: int
+    snapshot: bool
+
+
+class Promote(NamedTuple):
+    """``master`` serves: its descriptors and children are the service's now, and it is told of every exit."""
+
+    master: int
+
+
+class Discard(NamedTuple):
+    """``master`` is dead and never served: end the children it spawned, drop what it shelved."""
+
+    master: int
+
+
+class LoseServing(NamedTuple):
+    """The serving ``master`` died."""
+
+    master: int
+    how: str
+
+
+class Kill(NamedTuple):
+    """SIGKILL to ``master``."""
+
+    master: int
+
+
+class Bury(NamedTuple):
+    """``master`` does not die of SIGKILL: read its channel to the end and take it for dead."""
+
+    master: int
+
+
+class DropConnections(NamedTuple):
+    """Take every connection off the shelf."""
+
+
+class CheckCode(NamedTuple):
+    """Look whether the keeper's own code on disk has changed."""
+
+
+class Reloading(NamedTuple):
+    """Tell the service manager that a restart begins."""
+
+    text: str
+
+
+class Serves(NamedTuple):
+    """Tell the service manager that a master serves (again)."""
+
+    generation: int
+    text: str
+
+
+class Stop(NamedTuple):
+    """End every child and exit with ``status``."""
+
+    status: int
+    reason: str
+    orderly: bool = False
+    """A master finished its work first, so little is left."""
+    now: bool = False
+    """Somebody insists: a short grace."""
+    failed: bool = False
+    """The service never came up."""
+
+
+class Log(NamedTuple):
+    """Write one line."""
+
+    text: str
+
+
+Effect = (
+    StartMaster
+    | SendPrepare
+    | Send
+    | SendAdopt
+    | Promote
+    | Discard
+    | LoseServing
+    | Kill
+    | Bury
+    | DropConnections
+    | CheckCode
+    | Reloading
+    | Serves
+    | Stop
+    | Log
+)

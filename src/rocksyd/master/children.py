@@ -1,0 +1,366 @@
+"""Zygotes and workers as the master sees them: channels, and the words said over them.
+
+What must live here: starting zygotes, passing orders on, turning what children say into events of the engine.
+What this file must not know: clients, the journal, why a worker is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from rocksyd import messages as m
+from rocksyd.config import AppConfig
+from rocksyd.core import events as ev
+from rocksyd.errors import ChannelClosed, MessageError
+from rocksyd.model import Run
+from rocksyd.posix.channel import Channel, pair
+from rocksyd.posix.log import log
+
+BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
+LOADING, READY, RETIRING = "loading", "ready", "retiring"
+_NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+class Loop(Protocol):
+    """What registers descriptors (``server.Loop``)."""
+
+    def register(self, fd: int, handler: Any, mask: int) -> None: ...
+    def modify(self, fd: int, mask: int) -> None: ...
+    def unregister(self, fd: int) -> None: ...
+
+
+class Zygote:
+    """One zygote's channel."""
+
+    def __init__(self, owner: Children, app: str, generation: int, channel: Channel, state: str = LOADING) -> None:
+        self.owner = owner
+        self.app = app
+        self.generation = generation
+        self.channel = channel
+        self.state = state
+        self.pid = 0
+        self.deadline = 0.0
+        self.ready: m.Ready | None = None
+        self.failure = ""
+
+    @property
+    def name(self) -> str:
+        """On the shelf and among the keeper's children."""
+        return f"zygote:{self.app}@{self.generation}"
+
+    def handle(self, events: int) -> None:
+        """What epoll says."""
+        self.owner.on_zygote(self, events)
+
+
+class Link:
+    """One worker's channel."""
+
+    __slots__ = ("app", "channel", "generation", "number", "owner", "pid", "shelved")
+
+    def __init__(self, owner: Children, worker: tuple[int, int], zygote: tuple[str, int], channel: Channel) -> None:
+        self.owner = owner
+        self.number, self.pid = worker
+        self.app, self.generation = zygote
+        self.channel = channel
+        self.shelved = False
+
+    def handle(self, events: int) -> None:
+        """What epoll says."""
+        self.owner.on_worker(self)
+
+
+class Children:
+    """All zygotes and workers."""
+
+    def __init__(self, loop: Loop, keeper: Channel, step: Callable[[Any], None]) -> None:
+        self._loop = loop
+        self._keeper = keeper
+        self._step = step
+        self.zygotes: dict[str, Zygote] = {}
+        self.workers: dict[int, Link] = {}
+        self.by_pid: dict[int, Link] = {}
+        self.exits: list[tuple[Zygote | None, int]] = []
+        """PIDs whose exit the journal will hold at the end of the turn, with who is to be told."""
+        self.settled: Callable[[Zygote], None] = lambda zygote: None
+        """Told of a zygote that became READY, failed, or died."""
+
+    def use(self, loop: Loop, step: Callable[[Any], None]) -> None:
+        """From now on events are decided (a preparing master only listens)."""
+        self._loop, self._step = loop, step
+
+    # --- zygotes ------------------------------------------------------------------------------------------------------
+    def load(self, app: AppConfig, generation: int, timeout: float) -> Zygote:
+        """Start a zygote for ``app``; ``settled`` will be told how it went, at the latest after ``timeout`` seconds."""
+        ours, theirs = pair()
+        zygote = Zygote(self, app.name, generation, Channel(ours))
+        zygote.deadline = time.monotonic() + timeout
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
+        argv = (app.python or sys.executable, BOOT, "zygote")
+        self.zygotes[zygote.name] = zygote
+        self._loop.register(ours.fileno(), zygote, select.EPOLLIN)
+        self.tell_keeper(m.Spawn(zygote.name, argv, {**environment, **app.env}, app.path, (theirs.fileno(),)))
+        self.tell_keeper(m.Shelve((zygote.name,), (ours.fileno(),)))
+        theirs.close()
+        self._tell(zygote, _order_to_load(app, generation))
+        return zygote
+
+    def adopt_zygote(self, name: str, fd: int, state: str, pid: int = 0) -> Zygote:
+        """Take a zygote over from the shelf."""
+        app, _, generation = name.removeprefix("zygote:").rpartition("@")
+        zygote = Zygote(self, app, int(generation), Channel.from_fd(fd), state)
+        zygote.pid = pid
+        self.zygotes[name] = zygote
+        self._loop.register(fd, zygote, select.EPOLLIN)
+        return zygote
+
+    def take_inventory(self, zygote: Zygote) -> None:
+        """Ask a zygote for everything it holds."""
+        self._tell(zygote, m.Inventory())
+
+    def retire(self, app: str, generation: int) -> None:
+        """Let a generation end when its last job has."""
+        zygote = self.zygotes.get(f"zygote:{app}@{generation}")
+        if zygote is not None and zygote.state != RETIRING:
+            zygote.state = RETIRING
+            self._tell(zygote, m.Retire())
+
+    def on_zygote(self, zygote: Zygote, events: int) -> None:
+        """Take what a zygote says; its end included."""
+        try:
+            if events & select.EPOLLOUT and zygote.channel.flush():
+                self._loop.modify(zygote.channel.fileno(), select.EPOLLIN)
+            while (message := zygote.channel.receive()) is not None:
+                self._heard(zygote, message)
+        except ChannelClosed:
+            self.zygote_gone(zygote, "it closed its channel")
+        except MessageError as error:
+            log("master", f"{zygote.name}: {error}")
+
+    def _heard(self, zygote: Zygote, message: Any) -> None:
+        match message:
+            case m.Forked():
+                self._forked(zygote, message)
+            case m.Exited():
+                self.worker_exited(zygote, message.worker, message.pid, message.status, message.cpu, message.max_rss)
+            case m.ForkFailed():
+                self._step(ev.WorkerRefused(message.worker, message.reason))
+            case m.Ready():
+                self._ready(zygote, message)
+            case m.Failed():
+                zygote.failure = message.reason if not message.traceback else f"{message.reason}\n{message.traceback.rstrip()}"
+                self.settled(zygote)
+            case m.Workers():
+                self._inventory(zygote, message)
+            case _:
+                log("master", f"{zygote.name} said {type(message).__name__}, which is not for the master")
+
+    def _ready(self, zygote: Zygote, message: m.Ready) -> None:
+        first = zygote.ready is None
+        zygote.ready, zygote.pid = message, message.pid
+        if zygote.state == LOADING:
+            zygote.state = READY
+        zygote.deadline = 0.0
+        if first:
+            self.settled(zygote)
+
+    def spawned(self, message: m.Spawned) -> None:
+        """The keeper has started a zygote, or could not."""
+        zygote = self.zygotes.get(message.name)
+        if zygote is None:
+            return
+        zygote.pid = message.pid
+        if not message.pid:
+            zygote.failure = message.reason
+            self.settled(zygote)
+
+    def zygote_gone(self, zygote: Zygote, how: str) -> None:
+        """A zygote is no more: put its workers' channels on the shelf, since it cannot bring them back any longer."""
+        if self.zygotes.pop(zygote.name, None) is None:
+            return
+        self._loop.unregister(zygote.channel.fileno())
+        zygote.channel.close()
+        self.tell_keeper(m.Unshelve((zygote.name,)))
+        orphans = [w for w in self.workers.values() if (w.app, w.generation) == (zygote.app, zygote.generation) and not w.shelved]
+        for orphan in orphans:
+            orphan.shelved = True
+        for at in range(0, len(orphans), 200):
+            part = orphans[at : at + 200]
+            names, fds = tuple(f"worker:{w.number}" for w in part), tuple(w.channel.fileno() for w in part)
+            self.tell_keeper(m.Shelve(names, fds))
+        self._step(ev.ZygoteGone(zygote.app, zygote.generation))
+        if not zygote.failure:
+            zygote.failure = f"the zygote of {zygote.app} ended while it loaded the application ({how})"
+        self.settled(zygote)
+
+    def end_zygote(self, zygote: Zygote) -> None:
+        """End a zygote that is not wanted (any more)."""
+        if zygote.pid:
+            self.tell_keeper(m.Signal(zygote.pid, 9))
+        self.zygote_gone(zygote, "ended by the master")
+
+    def overdue(self, now: float) -> None:
+        """Call the loading of an application failed when it takes too long."""
+        for zygote in list(self.zygotes.values()):
+            if zygote.state == LOADING and zygote.deadline and now >= zygote.deadline:
+                zygote.deadline = 0.0
+                zygote.failure = f"application {zygote.app} was not loaded in time (prepare_timeout): look for what its preload waits for"
+                self.end_zygote(zygote)
+
+    def next_deadline(self) -> float | None:
+        """CLOCK_MONOTONIC seconds at which ``overdue`` is wanted."""
+        return min((z.deadline for z in self.zygotes.values() if z.deadline and z.state == LOADING), default=None)
+
+    # --- workers ------------------------------------------------------------------------------------------------------
+    def _forked(self, zygote: Zygote, message: m.Forked) -> None:
+        if message.worker not in self.workers:
+            self.link(message.worker, message.pid, zygote.app, zygote.generation, message.fds[0])
+        else:
+            for fd in message.fds:
+                os.close(fd)
+        self._step(ev.WorkerForked(message.worker, message.pid))
+
+    def link(self, number: int, pid: int, app: str, generation: int, fd: int) -> Link:
+        """Listen to a worker."""
+        link = Link(self, (number, pid), (app, generation), Channel.from_fd(fd))
+        self.workers[number] = link
+        self.by_pid[pid] = link
+        self._loop.register(fd, link, select.EPOLLIN)
+        return link
+
+    def _inventory(self, zygote: Zygote, message: m.Workers) -> None:
+        for (number, pid, pool, slot), fd in zip(message.workers, message.fds, strict=True):
+            if number in self.workers:
+                os.close(fd)
+                continue
+            link = self.link(number, pid, zygote.app, zygote.generation, fd)
+            self._step(ev.WorkerFound(number, pid, pool, slot, zygote.app, zygote.generation))
+            self.say(link, m.Inventory())
+        for number, pid, status, cpu, max_rss in message.exits:
+            self.worker_exited(zygote, number, pid, status, cpu, max_rss)
+        if not message.more:
+            self._step(ev.InventoryDone(zygote.app, zygote.generation))
+
+    def adopt_orphan(self, number: int, fd: int, run: Run) -> None:
+        """After a crash: a worker whose zygote died before. Its channel is on the shelf, the journal knows the rest."""
+        link = self.link(number, run.pid, run.app, run.generation, fd)
+        link.shelved = True
+        self._step(ev.WorkerFound(number, run.pid, run.pool, -1, run.app, run.generation))
+        self.say(link, m.Inventory())
+
+    def on_worker(self, link: Link) -> None:
+        """Take what a worker says. Its channel at its end says nothing of how it ended: its parent will."""
+        try:
+            while (message := link.channel.receive()) is not None:
+                match message:
+                    case m.Result():
+                        self._step(
+                            ev.WorkerResult(
+                                link.number, message.key, message.ok, message.retcode, message.value, message.error, message.cpu,
+                                message.max_rss,
+                            )
+                        )  # fmt: skip
+                    case m.Progress():
+                        progress = {"done": message.done, "total": message.total, "note": message.note}
+                        self._step(ev.WorkerProgress(link.number, message.key, progress))
+                    case m.Idle():
+                        self._step(ev.WorkerIdle(link.number))
+                    case _:
+                        log("master", f"worker {link.number} said {type(message).__name__}, which is not for the master")
+        except ChannelClosed:
+            self._loop.unregister(link.channel.fileno())
+        except MessageError as error:
+            log("master", f"worker {link.number} ({link.app}): {error}")
+
+    def worker_exited(self, zygote: Zygote | None, number: int, pid: int, status: int, cpu: float, max_rss: int) -> None:  # noqa: PLR0913
+        """A worker has ended: hear its last words first, then count it out."""
+        link = self.workers.pop(number, None)
+        if link is not None:
+            self.on_worker(link)
+            self.by_pid.pop(link.pid, None)
+            self._loop.unregister(link.channel.fileno())
+            link.channel.close()
+            if link.shelved:
+                self.tell_keeper(m.Unshelve((f"worker:{number}",)))
+        self._step(ev.WorkerExited(number, status, cpu, max_rss))
+        self.exits.append((zygote, pid))
+
+    def acknowledge_exits(self) -> None:
+        """The journal holds the exits of this turn: who kept them may forget them."""
+        told: dict[Zygote | None, list[int]] = {}
+        for zygote, pid in self.exits:
+            told.setdefault(zygote, []).append(pid)
+        self.exits.clear()
+        for zygote, pids in told.items():
+            message = m.ExitAck(tuple(pids))
+            if zygote is None:
+                self.tell_keeper(message)
+            elif zygote.name in self.zygotes:
+                self._tell(zygote, message)
+
+    # --- orders -------------------------------------------------------------------------------------------------------
+    def fork(self, order: ev.ForkWorker) -> None:
+        """Ask for a worker."""
+        zygote = self.zygotes.get(f"zygote:{order.app}@{order.generation}")
+        if zygote is None:
+            self._step(ev.WorkerRefused(order.worker, "its zygote is gone"))
+        else:
+            self._tell(zygote, m.Fork(order.worker, order.pool, order.slot))
+
+    def say(self, link: Link, message: Any) -> None:
+        """Say something to a worker; one that is gone will be reported by its parent."""
+        try:
+            link.channel.send(message)
+        except ChannelClosed:
+            return
+
+    def tell_worker(self, number: int, message: Any) -> None:
+        """Say something to worker ``number``, if it is there."""
+        link = self.workers.get(number)
+        if link is not None:
+            self.say(link, message)
+
+    def kill(self, order: ev.KillWorker) -> None:
+        """Signal a worker's group, through whoever is its parent now."""
+        link = self.workers.get(order.worker)
+        if link is None:
+            return
+        zygote = self.zygotes.get(f"zygote:{link.app}@{link.generation}")
+        if zygote is not None:
+            self._tell(zygote, m.Kill(link.pid, order.number, order.grace))
+        else:
+            self.tell_keeper(m.Signal(link.pid, order.number, True))
+
+    def _tell(self, zygote: Zygote, message: Any) -> None:
+        try:
+            zygote.channel.send(message)
+        except ChannelClosed:
+            return  # epoll reports the end of the channel as well, and that is where it is dealt with
+        if zygote.channel.pending:
+            self._loop.modify(zygote.channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+    def tell_keeper(self, message: Any) -> None:
+        """Say something to the keeper."""
+        self._keeper.send(message)
+        if self._keeper.pending:
+            self._loop.modify(self._keeper.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+
+def _order_to_load(app: AppConfig, generation: int) -> m.Load:
+    settings = {
+        "unsafe": app.unsafe,
+        "huge_pages": app.huge_pages,
+        "smoke": app.smoke,
+        "grace": app.pool.grace,
+        "user": app.user,
+        "group": app.group,
+        "umask": app.umask,
+        "oom_score_adj": app.oom_score_adj,
+    }
+    settings = {name: value for name, value in settings.items() if value not in ("", None)}
+    return m.Load(app.name, generation, app.path, app.preload, app.jobs, app.allow, dict(app.env), settings)

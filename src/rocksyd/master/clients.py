@@ -1,0 +1,447 @@
+"""Clients: their sockets, what is owed to them, and the page that says who was in the middle of something.
+
+What must live here: accepting, reading and writing fairly, closing without losing what was owed.
+What this file must not know: what a request means (``commands``).
+
+A connection's byte in the ``busy`` page is set before the first byte of a request is read and cleared when all is answered
+and sent: after a crash a quiet connection simply goes on, a busy one is closed, so that no client is left out of step.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import mmap
+import os
+import select
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rocksyd.config import Address, Config
+from rocksyd.master.listeners import local_address
+from rocksyd.posix.log import log
+from rocksyd.wire.connection import Connection
+
+BUSY, AUTHORISED = 1, 2
+SLOTS = 65536
+READ_SIZE = 65536
+MOST_OWED = 256 * 1024
+"""Bytes owed to a client beyond which it is not read from."""
+SHELVE_AFTER = 0.05
+"""Seconds a connection lives before it costs the keeper a message."""
+LINGER = 2.0
+"""Seconds that what a client still sends is read and dropped after the last word to it (else its kernel drops that word)."""
+LINGER_BYTES = 8 << 20
+
+_IN, _OUT, _HUP, _ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP, select.EPOLLERR
+_GONE = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+Slot = list[bytes | None]
+
+
+class Client:
+    """One connection. Plain attributes: the manager and the commands work on them."""
+
+    __slots__ = (
+        "address", "authorised", "batches", "closing", "connection", "eof", "fd", "held", "inode", "linger_until", "lingered", "mask", "number",
+        "out", "owner", "progress_at", "shelved", "slot", "slots", "socket", "trusted", "waits",
+    )  # fmt: skip
+
+    def __init__(self, owner: Clients, socket: _socket.socket, number: int, slot: int, address: str) -> None:
+        self.owner = owner
+        self.socket = socket
+        self.fd = socket.fileno()
+        self.number = number
+        self.slot = slot
+        self.address = address
+        self.connection = Connection(max_line=owner.config.max_line)
+        self.out = bytearray()
+        self.slots: deque[Slot] = deque()
+        """Replies owed in order; None where one is not known yet."""
+        self.batches: dict[int, list[Any]] = {}
+        """JSON-RPC batches not complete: number -> [replies missing, replies]."""
+        self.waits = 0
+        """Requests that are answered some time later, out of order (JSON-RPC)."""
+        self.held = False
+        """Whether the next request has to wait for the reply to the last one (an order to restart)."""
+        self.closing = False
+        self.eof = False
+        self.mask = _IN
+        self.shelved = False
+        self.inode = 0
+        """What its descriptor must still be after a hand-over; set when it goes on the shelf."""
+        self.authorised = True
+        self.trusted = True
+        """Whether it may give orders to the daemon itself."""
+        self.progress_at = 0.0
+        self.linger_until = 0.0
+        self.lingered = 0
+
+    @property
+    def name(self) -> str:
+        """On the shelf."""
+        return f"conn:{self.number}:{self.slot}"
+
+    def handle(self, events: int) -> None:
+        """What epoll says."""
+        self.owner.on_events(self, events)
+
+    # --- what is owed -------------------------------------------------------------------------------------------------
+    def reserve(self) -> Slot:
+        """A place in the order of replies, to be filled later."""
+        slot: Slot = [None]
+        self.slots.append(slot)
+        return slot
+
+    def fill(self, slot: Slot, data: bytes) -> None:
+        """Fill a place; everything that is complete up to the next empty place goes out."""
+        slot[0] = data
+        slots = self.slots
+        while slots and slots[0][0] is not None:
+            self.out += slots.popleft()[0] or b""
+        self.owner.dirty.add(self)
+
+    def reply(self, data: bytes) -> None:
+        """The next reply in the order of requests."""
+        if self.slots:
+            self.slots.append([data])
+        else:
+            self.out += data
+            self.owner.dirty.add(self)
+
+    def send(self, data: bytes) -> None:
+        """A reply or notification that carries its own id: in no order."""
+        self.out += data
+        self.owner.dirty.add(self)
+
+
+class Clients:
+    """All connections of the daemon."""
+
+    def __init__(self, config: Config, serve: Callable[[Client, int], None], register: Any) -> None:
+        self.config = config
+        self._serve = serve
+        self._loop = register
+        self.by_number: dict[int, Client] = {}
+        self.listeners: dict[str, Listener] = {}
+        self.dirty: set[Client] = set()
+        self.waiting: dict[Client, None] = {}
+        """Clients with requests in their buffer that this turn did not get to."""
+        self.unshelved: dict[Client, None] = {}
+        self.shelve_at = 0.0
+        self.stuck: set[Client] = set()
+        """Clients that do not take what they are owed, and those that are lingering."""
+        self.closed_names: list[str] = []
+        self.accepted = 0
+        self.dropped = 0
+        self.paused = False
+        self._number = 0
+        self._free: list[int] = []
+        self._next_slot = 0
+        self.page_fd = -1
+        self.page: mmap.mmap | bytearray = bytearray(SLOTS)
+        self.gone: Callable[[Client], None] = lambda client: None
+        """Told of every client that is closed."""
+
+    # --- the busy page ------------------------------------------------------------------------------------------------
+    def use_page(self, fd: int) -> None:
+        """Share the page in the memfd ``fd``."""
+        self.page_fd = fd
+        self.page = mmap.mmap(fd, SLOTS)
+
+    @staticmethod
+    def new_page() -> int:
+        """A memfd for the page."""
+        fd = os.memfd_create("rocksyd-busy", os.MFD_CLOEXEC)
+        os.ftruncate(fd, SLOTS)
+        return fd
+
+    def _mark(self, client: Client, busy: int) -> None:
+        self.page[client.slot] = busy | (AUTHORISED if client.authorised else 0)
+
+    # --- coming and going ---------------------------------------------------------------------------------------------
+    def listen(self, name: str, listener: Listener) -> None:
+        """Accept from this socket from now on."""
+        self.listeners[name] = listener
+        self._loop.register(listener.fd, listener, _IN)
+
+    def unlisten(self, name: str) -> Listener:
+        """Accept no more from this socket; the caller closes it."""
+        listener = self.listeners.pop(name)
+        if not self.paused:
+            self._loop.unregister(listener.fd)
+        return listener
+
+    def pause(self, why: str) -> None:
+        """Accept nobody until a connection has gone: the kernel's backlog holds them."""
+        if not self.paused:
+            self.paused = True
+            log("master", f"no more connections are accepted until one is closed: {why}")
+            for listener in self.listeners.values():
+                self._loop.unregister(listener.fd)
+
+    def resume(self) -> None:
+        """Accept again."""
+        if self.paused and len(self.by_number) < self.config.max_connections:
+            self.paused = False
+            for listener in self.listeners.values():
+                self._loop.register(listener.fd, listener, _IN)
+
+    def accept(self, listener: Listener, most: int = 64) -> None:
+        """Take in up to ``most`` of those that wait."""
+        for _ in range(most):
+            if len(self.by_number) >= self.config.max_connections:
+                return self.pause(f"there are {len(self.by_number)} (max_connections)")
+            try:
+                fd, _ = listener.socket._accept()  # type: ignore[attr-defined]
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    return self.pause(f"{error.strerror}: raise the limit of open files (LimitNOFILE=, ulimit -n)")
+                continue
+            os.set_inheritable(fd, False)
+            self._take(_socket.socket(fileno=fd), listener)
+        return None
+
+    def _take(self, socket: _socket.socket, listener: Listener) -> None:
+        self._number += 1
+        client = Client(self, socket, self._number, self._slot(), str(listener.address))
+        self.accepted += 1
+        self._begin(client, listener.address)
+        if not self.shelve_at:
+            self.shelve_at = time.monotonic() + SHELVE_AFTER
+        self.unshelved[client] = None
+        client.authorised = listener.address.kind == "unix" or self.config.auth == "none"
+        self._mark(client, 0)
+
+    def _begin(self, client: Client, address: Address) -> None:
+        client.socket.setblocking(False)
+        if address.kind == "tcp":
+            client.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        else:
+            client.trusted = _is_own(client.socket)
+        self.by_number[client.number] = client
+        self._loop.register(client.fd, client, client.mask)
+
+    def adopt(self, name: str, fd: int) -> Client:
+        """Take over a connection from the shelf, without reading from it yet."""
+        _, number, slot = name.split(":")
+        socket = _socket.socket(fileno=fd)
+        address = local_address(socket)
+        client = Client(self, socket, int(number), int(slot), str(address))
+        client.shelved = True
+        client.inode = os.fstat(fd).st_ino
+        self._number = max(self._number, client.number)
+        self._begin(client, address)
+        return client
+
+    def discard(self, name: str) -> None:
+        """Forget a connection that was taken over, and that the serving master has ended since."""
+        client = self.by_number.pop(int(name.split(":")[1]), None)
+        if client is not None:
+            self._loop.unregister(client.fd)
+            client.socket.close()
+
+    def adopted_all(self) -> None:
+        """Every connection has been taken over: the other slots of the page are free, and who is authorised stands in it."""
+        used = set()
+        for client in self.by_number.values():
+            used.add(client.slot)
+            client.authorised = self.page[client.slot] & AUTHORISED != 0
+        self._next_slot = max(used, default=-1) + 1
+        self._free = [slot for slot in range(self._next_slot) if slot not in used]
+
+    def _slot(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._next_slot += 1
+        return self._next_slot - 1
+
+    def close(self, client: Client) -> None:
+        """End a connection now. ``shutdown`` as well: a duplicate on the shelf would keep it alive."""
+        if self.by_number.pop(client.number, None) is None:
+            return
+        self._loop.unregister(client.fd)
+        try:
+            client.socket.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass
+        client.socket.close()
+        if client.shelved:
+            self.closed_names.append(client.name)
+        self.unshelved.pop(client, None)
+        self.waiting.pop(client, None)
+        self.dirty.discard(client)
+        self.stuck.discard(client)
+        self.page[client.slot] = 0
+        self._free.append(client.slot)
+        self.gone(client)
+        if self.paused:
+            self.resume()
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+    def on_events(self, client: Client, events: int) -> None:
+        """Read, serve, write: one client's share of a turn."""
+        if events & _IN:
+            self._read(client)
+        elif events & (_HUP | _ERR):
+            return self.close(client)
+        if events & _OUT and client.number in self.by_number:
+            self.flush(client)
+        return None
+
+    def _read(self, client: Client) -> None:
+        self.page[client.slot] |= BUSY
+        try:
+            data = client.socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            return self.close(client)
+        if client.linger_until:
+            return self._linger(client, data)
+        if not data:
+            client.eof = True
+            self._want(client, client.mask & ~_IN)
+        else:
+            client.connection.receive_data(data)
+        self.serve(client)
+
+    def serve(self, client: Client) -> None:
+        """Serve requests from the client's buffer, a bounded part of them, then send."""
+        self._serve(client, 256)
+        if client.connection.has_line and not client.held and not client.connection.closed:
+            self.waiting[client] = None
+        self.flush(client)
+
+    def serve_waiting(self) -> None:
+        """The next part for everybody the last turn did not finish."""
+        for client in list(self.waiting):
+            del self.waiting[client]
+            if client.number in self.by_number and len(client.out) < MOST_OWED:
+                self.serve(client)
+
+    def release(self, client: Client) -> None:
+        """The reply that held the client's requests up is there."""
+        client.held = False
+        if client.connection.has_line:
+            self.waiting[client] = None
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+    def flush(self, client: Client) -> None:
+        """Send what is owed as far as the client takes it, and settle what to wait for next."""
+        self.dirty.discard(client)
+        if client.number not in self.by_number:
+            return
+        if client.out:
+            try:
+                sent = client.socket.send(client.out, _socket.MSG_NOSIGNAL)
+                del client.out[:sent]
+                client.progress_at = 0.0
+            except BlockingIOError:
+                pass
+            except OSError:
+                return self.close(client)
+        self._settle(client)
+
+    def _settle(self, client: Client) -> None:
+        connection = client.connection
+        if client.out:
+            if not client.progress_at:
+                client.progress_at = time.monotonic()
+                self.stuck.add(client)
+            mask = _OUT if len(client.out) >= MOST_OWED or client.eof or client.linger_until else _IN | _OUT
+            return self._want(client, mask)
+        if client in self.stuck and not client.linger_until:
+            self.stuck.discard(client)
+        owes = client.slots or client.waits or client.held or client.batches or client in self.waiting
+        if (connection.closed or client.closing or client.eof) and not owes:
+            return self._last_word(client)
+        if connection.has_line and not client.held and not connection.closed:
+            self.waiting[client] = None
+        reading = not (client.eof or client.held or client.linger_until)
+        self._want(client, _IN if reading else 0)
+        if not owes and not connection.buffered:
+            self._mark(client, 0)
+        return None
+
+    def _last_word(self, client: Client) -> None:
+        """All is sent. A client that may still be sending is read from a little longer, so that it gets to read our word."""
+        if client.eof:
+            return self.close(client)
+        client.linger_until = time.monotonic() + LINGER
+        client.closing = True
+        try:
+            client.socket.shutdown(_socket.SHUT_WR)
+        except OSError:
+            return self.close(client)
+        self.stuck.add(client)
+        return self._want(client, _IN)
+
+    def _linger(self, client: Client, data: bytes) -> None:
+        client.lingered += len(data)
+        if not data or client.lingered > LINGER_BYTES:
+            self.close(client)
+
+    def _want(self, client: Client, mask: int) -> None:
+        if mask != client.mask and client.number in self.by_number:
+            client.mask = mask
+            self._loop.modify(client.fd, mask)
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+    def next_deadline(self) -> float | None:
+        """CLOCK_MONOTONIC seconds of the next thing to do without an event; None for never."""
+        moments = [self.shelve_at] if self.shelve_at else []
+        for client in self.stuck:
+            moments.append(client.linger_until or client.progress_at + self.config.write_timeout)
+        return min(moments, default=None)
+
+    def on_time(self, now: float) -> None:
+        """Drop who does not read, close who has lingered."""
+        for client in list(self.stuck):
+            if client.linger_until:
+                if now >= client.linger_until:
+                    self.close(client)
+            elif client.progress_at and now >= client.progress_at + self.config.write_timeout:
+                self.dropped += 1
+                log("master", f"client {client.number} ({client.address}) did not read for {self.config.write_timeout:g} s: dropped")
+                self.close(client)
+
+    def to_shelve(self, now: float) -> list[Client]:
+        """Those that have lived long enough to be put on the shelf."""
+        if not self.shelve_at or now < self.shelve_at:
+            return []
+        self.shelve_at = 0.0
+        clients, self.unshelved = list(self.unshelved), {}
+        for client in clients:
+            client.shelved = True
+            client.inode = os.fstat(client.fd).st_ino
+        return clients
+
+
+class Listener:
+    """A listening socket."""
+
+    def __init__(self, socket: _socket.socket, address: Address, accept: Callable[[Listener], None]) -> None:
+        socket.setblocking(False)
+        self.socket = socket
+        self.fd = socket.fileno()
+        self.address = address
+        self._accept = accept
+
+    def handle(self, events: int) -> None:
+        """What epoll says."""
+        self._accept(self)
+
+
+def _is_own(socket: _socket.socket) -> bool:
+    """Whether the peer of a unix socket has the daemon's own user or is root (SO_PEERCRED, unix(7))."""
+    try:
+        _, uid, _ = struct.unpack("3i", socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))
+    except OSError:
+        return False
+    return uid in (0, os.geteuid())

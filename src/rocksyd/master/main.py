@@ -1,0 +1,468 @@
+"""A master's life: prepare beside the one that serves (or alone), take over, serve.
+
+What must live here: the steps from HELLO to ADOPTED, and what the keeper says while the master serves.
+What this file must not know: what clients want.
+
+The point of no return is the line that sends ADOPTED: up to there no client has been read and nothing has been written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import select
+import sys
+import time
+import traceback
+from typing import Any
+
+from rocksyd import __version__
+from rocksyd import config as configuration
+from rocksyd import messages as m
+from rocksyd.config import Config
+from rocksyd.core import events as ev
+from rocksyd.errors import ChannelClosed, ConfigError, RocksydError, SnapshotError
+from rocksyd.journal.store import Journal, exists
+from rocksyd.master import handover, listeners
+from rocksyd.master.children import LOADING, READY, RETIRING, Children, Zygote
+from rocksyd.master.clients import BUSY, Clients, Listener
+from rocksyd.master.orders import Order
+from rocksyd.master.server import Server
+from rocksyd.model import RUNNING, Now, Run
+from rocksyd.posix.channel import Channel, read_memfd
+from rocksyd.posix.log import log
+from rocksyd.posix.loop import Loop
+from rocksyd.posix.titles import set_title
+
+START, RESTART, CRASH = "start", "restart", "crash"
+SUSPECT_TIMEOUT = 5.0
+"""Seconds after a crash in which the keeper may report the exits that nobody else can."""
+
+
+class CannotServe(RocksydError):
+    """The preparation failed; the message is for whoever ordered the start or restart."""
+
+
+class Master:
+    """From HELLO to the end."""
+
+    def __init__(self, keeper: Channel) -> None:
+        self.keeper = keeper
+        self.control = Loop()
+        self.loop = Loop()
+        self.prepare = m.Prepare()
+        self.expected: set[str] = set()
+        self.shelf: dict[str, int] = {}
+        """Descriptors from the shelf, except for connections, which the server has."""
+        self.server: Server
+        self.config: Config
+        self.text = ""
+        self.children: Children
+        self.pending: dict[str, Zygote] = {}
+        self.failure = ""
+        self.adopt: m.Adopt | None = None
+        self.early: list[Any] = []
+        self.known_runs: list[Run] = []
+        self.generation = 1
+
+    # --- preparing ----------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """All of it. Returns never; raises CannotServe while nothing has changed."""
+        self.keeper.send(m.Hello(os.getpid(), __version__))
+        message = self.keeper.wait()
+        if not isinstance(message, m.Prepare):
+            raise CannotServe(f"the keeper began with {type(message).__name__}")
+        self.prepare = message
+        self.expected = set(message.shelf)
+        self.control.register(self.keeper.fileno(), _Handler(self._hear), select.EPOLLIN)
+        self._until(lambda: not self._missing({"config", "busy", "lock"}))
+        self._configure()
+        self.children = Children(self.control, self.keeper, self._not_yet)
+        self.children.settled = self._settled
+        self.server = Server(self.config, self.keeper, self.loop, self.children)
+        self._use_page()
+        self._lock()
+        self._until(lambda: not self.expected)
+        self._listen()
+        self._look_at_journal()
+        if message.cause != CRASH:
+            self._load_applications()
+        self.keeper.send(m.Prepared(self.generation))
+        gc.collect()
+        gc.freeze()
+        self._until(lambda: self.adopt is not None)
+        self._take_over()
+        self._serve()
+
+    def _until(self, done: Any) -> None:
+        """Listen to keeper and zygotes until ``done`` or the preparation has failed."""
+        while not done():
+            if self.failure:
+                raise CannotServe(self.failure)
+            deadline = self.children.next_deadline() if hasattr(self, "children") else None
+            for handler, events in self.control.wait(deadline):
+                handler.handle(events)
+            if deadline is not None and hasattr(self, "children"):
+                self.children.overdue(time.monotonic())
+        if self.failure:
+            raise CannotServe(self.failure)
+
+    def _hear(self, events: int) -> None:
+        while (message := self.keeper.receive()) is not None:
+            match message:
+                case m.Fds():
+                    for name, fd in zip(message.names, message.fds, strict=True):
+                        self._put(name, fd)
+                case m.Unshelved():
+                    for name in message.names:
+                        self._drop(name)
+                case m.Spawned():
+                    self.children.spawned(message)
+                case m.Adopt():
+                    self.adopt = message
+                case _:
+                    self.early.append(message)
+        if self.keeper.flush():
+            self.control.modify(self.keeper.fileno(), select.EPOLLIN)
+
+    def _put(self, name: str, fd: int) -> None:
+        self.expected.discard(name)
+        if name.startswith("conn:") and hasattr(self, "server"):
+            self.server.clients.discard(name)
+            self.server.clients.adopt(name, fd)
+            return
+        old = self.shelf.pop(name, None)
+        if old is not None:
+            os.close(old)
+        self.shelf[name] = fd
+
+    def _drop(self, name: str) -> None:
+        self.expected.discard(name)
+        if name.startswith("conn:") and name not in self.shelf:
+            self.server.clients.discard(name)
+        elif name in self.shelf:
+            os.close(self.shelf.pop(name))
+
+    def _missing(self, names: set[str]) -> bool:
+        return bool(self.expected & names)
+
+    def _not_yet(self, event: Any) -> None:
+        """Nothing is decided before the take-over; a zygote's end is dealt with by ``_settled``."""
+
+    def _configure(self) -> None:
+        path = self.prepare.config
+        if self.prepare.cause == CRASH and "config" in self.shelf:
+            self.text = read_memfd(self.shelf["config"]).decode("utf-8", "surrogateescape")
+            self.config = configuration.parse(self.text, path)
+            return
+        try:
+            self.text = configuration.read(path)
+            self.config = configuration.parse(self.text, path)
+            problems = configuration.check(self.config)
+        except ConfigError as error:
+            raise CannotServe(str(error)) from error
+        if problems:
+            raise CannotServe("\n".join(problems))
+        limits = self.config.restart
+        self.keeper.send(m.Hello(os.getpid(), __version__, limits.prepare_timeout, limits.adopt_timeout))
+
+    def _use_page(self) -> None:
+        if "busy" not in self.shelf:
+            self.shelf["busy"] = Clients.new_page()
+            self.keeper.send(m.Shelve(("busy",), (self.shelf["busy"],)))
+        self.server.clients.use_page(self.shelf["busy"])
+        for name in [name for name in self.shelf if name.startswith("conn:")]:
+            self.server.clients.adopt(name, self.shelf.pop(name))
+
+    def _lock(self) -> None:
+        """One daemon a state folder: the lock is the open file's, so it lives on the shelf as long as the service does."""
+        folder = self.config.state_dir
+        path = f"{folder}/lock"
+        try:
+            os.makedirs(f"{folder}/output", mode=0o700, exist_ok=True)
+            if "lock" in self.shelf:
+                held, there = os.fstat(self.shelf["lock"]), os.stat(path)
+                if (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino):
+                    raise CannotServe(f"state_dir is {folder} now, and a restart cannot move the journal: stop, move it, start")
+                probe = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+                try:
+                    os.write(probe, bytes(65536))
+                    os.fsync(probe)
+                finally:
+                    os.close(probe)
+                return
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CannotServe(f"state_dir {folder}: {error.strerror}; see that it can be written and that its disk has room") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(fd, 32, 0).decode(errors="replace").strip()
+            raise CannotServe(f"another rocksyd (pid {pid}) uses state_dir {folder}: stop it, or use another folder") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getppid()}\n".encode(), 0)
+        self.shelf["lock"] = fd
+        self.keeper.send(m.Shelve(("lock",), (fd,)))
+
+    def _listen(self) -> None:
+        """Have a socket for every address: from the shelf, from the service manager, or a new one."""
+        self.addresses = {f"listen:{address}": address for address in self.config.listen}
+        given = {name: fd for name, fd in self.shelf.items() if name.startswith("sd:")}
+        for name, address in self.addresses.items():
+            if name in self.shelf:
+                continue
+            fd = next((fd for fd in given.values() if listeners.matches(listeners.view(fd), address)), -1)
+            if fd >= 0:
+                self.shelf[name] = os.dup(fd)
+            else:
+                try:
+                    self.shelf[name] = listeners.bind(address).detach()
+                except RocksydError as error:
+                    raise CannotServe(str(error)) from error
+            self.keeper.send(m.Shelve((name,), (self.shelf[name],)))
+
+    def _look_at_journal(self) -> None:
+        path = self.journal_path
+        if self.prepare.cause == RESTART and exists(path):
+            try:
+                journal = Journal(path, readonly=True)
+                self.known_runs = journal.live()
+                journal.close()
+            except RocksydError as error:
+                raise CannotServe(str(error)) from error
+
+    @property
+    def journal_path(self) -> str:
+        """Of the SQLite file."""
+        return f"{self.config.state_dir}/journal.sqlite"
+
+    def _load_applications(self) -> None:
+        names = [name for name in self.shelf if name.startswith("zygote:")]
+        self.generation = max((int(name.rpartition("@")[2]) for name in names), default=0) + 1
+        if not names and exists(self.journal_path) and self.prepare.cause == START:
+            self.generation = self._last_generation() + 1
+        for app in self.config.apps.values():
+            zygote = self.children.load(app, self.generation, self.config.restart.prepare_timeout)
+            self.pending[zygote.name] = zygote
+        self._until(lambda: all(zygote.state == READY for zygote in self.pending.values()))
+
+    def _last_generation(self) -> int:
+        try:
+            journal = Journal(self.journal_path, sync=self.config.journal.sync)
+            try:
+                return int((journal.meta("service") or {}).get("generation", 0))
+            finally:
+                journal.close()
+        except RocksydError as error:
+            raise CannotServe(str(error)) from error
+
+    def _settled(self, zygote: Zygote) -> None:
+        if zygote.failure and not self.failure:
+            self.failure = zygote.failure
+
+    # --- taking over --------------------------------------------------------------------------------------------------
+    def _take_over(self) -> None:
+        assert self.adopt is not None
+        server = self.server
+        now = Now(time.monotonic(), time.time())
+        header, body = handover.parse(self.adopt.fds[0]) if self.adopt.fds else (None, b"")
+        carried = 0
+        if header is not None:
+            handover.check_manifest(server, header, self.shelf)
+        server.journal = Journal(self.journal_path, sync=self.config.journal.sync)
+        runs = server.journal.refresh(self.known_runs) if self.known_runs else server.journal.live()
+        rev, sequence = server.journal.counters()
+        server.engine.rev, server.engine.sequence = rev, sequence
+        server.engine.generation = max(self.generation if self.prepare.cause == START else 1, server.engine.generation)
+        if header is not None:
+            carried = handover.load_clients(server, header, body)
+            self._load_header(header)
+            server.take(server.engine.restore(runs, header.get("engine"), now))
+        else:
+            self._drop_busy_clients()
+            server.take(server.engine.restore(runs, None, now))
+        status = f"serving, generation {max(self.generation, server.engine.generation)}"
+        self.keeper.send(m.Adopted(self.generation, status))  # the point of no return
+        server.adopted(self.adopt_facts(header, carried))
+
+    def adopt_facts(self, header: dict[str, Any] | None, carried: int) -> dict[str, Any]:
+        """For the audit record: how long clients waited, what was carried."""
+        if header is None:
+            return {}
+        waited = (time.monotonic() - header["frozen_at"]) * 1000
+        return {"waited_ms": round(waited, 2), "bytes": carried, "from": header["engine"]["generation"]}
+
+    def _load_header(self, header: dict[str, Any]) -> None:
+        server = self.server
+        server.started_at, server.restarts = header["started_at"], header["restarts"]
+        server.crashes, server.commands.served = header["crashes"], header["served"]
+        server.stop_signals, server.drain_then_stop = header.get("signals", 0), header.get("drain_then_stop", False)
+        server.waiters.load(header["waiters"])
+        server.orders.load(header["orders"])
+        for name, state, pid, ready in header["zygotes"]:
+            if name in self.shelf:
+                zygote = self.children.adopt_zygote(name, self.shelf.pop(name), state, pid)
+                zygote.ready = m.Ready(*ready) if ready else None
+        for number, pid, app, generation, _ in header["workers"]:
+            link = self.children.link(number, pid, app, generation, self.shelf.pop(f"worker:{number}"))
+            link.shelved = True
+
+    def _drop_busy_clients(self) -> None:
+        """After a crash: a connection in the middle of something is closed, so that nobody is left hanging or out of step."""
+        clients = self.server.clients
+        clients.adopted_all()
+        for client in list(clients.by_number.values()):
+            if clients.page[client.slot] & BUSY:
+                clients.close(client)
+
+    # --- serving ------------------------------------------------------------------------------------------------------
+    def _serve(self) -> None:
+        server = self.server
+        self.loop.absorb(self.control)
+        self.children.use(self.loop, server.step)
+        self.children.settled = server.loading.settled
+        self.loop.modify(self.keeper.fileno(), select.EPOLLIN | (select.EPOLLOUT if self.keeper.pending else 0))
+        self.loop.rehandle(self.keeper.fileno(), _Handler(self._on_keeper))
+        self._open_listeners()
+        self._begin_generation()
+        for message in self.early:
+            self._heard(message)
+        if self.prepare.cause != RESTART:
+            self._welcome()
+        server.loading.shelve_config(self.text)
+        server.begin(self.generation)
+        if self.prepare.cause == RESTART:
+            server.finish_restart()
+        set_title("rocksyd: master")
+        while True:
+            server.turn()
+            while server.later:
+                self._heard(server.later.pop(0))
+            if server.freezing:
+                handover.freeze(server)
+
+    def _open_listeners(self) -> None:
+        clients = self.server.clients
+        for name in [name for name in self.shelf if name.startswith("listen:")]:
+            fd = self.shelf.pop(name)
+            socket = listeners.view(fd, own=True)
+            if name in self.addresses:
+                clients.listen(name, Listener(socket, self.addresses[name], clients.accept))
+            else:
+                listeners.remove(listeners.local_address(socket))
+                socket.close()
+                self.children.tell_keeper(m.Unshelve((name,)))
+
+    def _begin_generation(self) -> None:
+        server, cause = self.server, self.prepare.cause
+        for zygote in self.pending.values():
+            if zygote.ready is not None:
+                server.loading.serve_from(zygote)
+        if cause == CRASH:
+            self._recover()
+        elif cause == START:
+            server.take(server.engine.lose("the service had ended while it ran", Now(time.monotonic(), time.time())))
+
+    def _recover(self) -> None:
+        """After a crash of the master: everybody says again what they hold."""
+        server = self.server
+        log("master", f"taking over from a master that {self.prepare.reason}")
+        for name in sorted(name for name in self.shelf if name.startswith("zygote:")):
+            zygote = self.children.adopt_zygote(name, self.shelf.pop(name), LOADING, self.prepare.children.get(name, 0))
+            zygote.deadline = time.monotonic() + self.config.restart.prepare_timeout
+            self.children.take_inventory(zygote)
+        by_worker = {run.worker: run for run in server.engine.runs.values() if run.state == RUNNING}
+        for name in [name for name in self.shelf if name.startswith("worker:")]:
+            number, fd = int(name.removeprefix("worker:")), self.shelf.pop(name)
+            if number in by_worker:
+                self.children.adopt_orphan(number, fd, by_worker[number])
+            else:
+                os.close(fd)  # an idle worker without a zygote: it leaves when nobody holds its channel
+                self.children.tell_keeper(m.Unshelve((name,)))
+        alive = {zygote.app for zygote in self.children.zygotes.values() if zygote.state != RETIRING}
+        for app in self.config.apps:
+            if app not in alive:
+                server.loading.need(app)
+        server.suspect(SUSPECT_TIMEOUT)
+        server.crashes += 1
+        now = time.time()
+        facts = {"ok": True, "reason": self.prepare.reason, "from": server.engine.generation, "to": server.engine.generation}
+        server.record_restart(Order("crash", "the keeper", at=now), facts)
+
+    def _welcome(self) -> None:
+        where = ", ".join(str(listener.address) for listener in self.server.clients.listeners.values())
+        log("master", f"rocksyd {__version__} serves {', '.join(self.config.apps)} at {where}")
+
+    def _on_keeper(self, events: int) -> None:
+        if events & select.EPOLLOUT and self.keeper.flush():
+            self.loop.modify(self.keeper.fileno(), select.EPOLLIN)
+        while (message := self.keeper.receive()) is not None:
+            self._heard(message)
+
+    def _heard(self, message: Any) -> None:
+        server = self.server
+        match message:
+            case m.Spawned():
+                self.children.spawned(message)
+            case m.Exited():
+                self._exited(message)
+            case m.Signalled():
+                server.on_signal(message.number)
+            case m.RestartFailed():
+                server.order_failed(message.reason)
+            case m.Freeze():
+                server.freezing = True
+            case m.Fds():
+                for fd in message.fds:
+                    os.close(fd)
+            case _:
+                log("master", f"the keeper said {type(message).__name__}, which is not for a serving master")
+
+    def _exited(self, message: m.Exited) -> None:
+        """A child of the keeper: a zygote, a worker whose zygote is gone, or somebody's orphan."""
+        zygote = self.children.zygotes.get(message.name)
+        number = self.server.worker_of(message.pid)
+        if zygote is not None:
+            self.children.on_zygote(zygote, select.EPOLLIN)
+            self.children.zygote_gone(zygote, _how(message.status))
+        if number is not None:
+            self.children.worker_exited(None, number, message.pid, message.status, message.cpu, message.max_rss)
+        else:
+            self.children.exits.append((None, message.pid))
+
+
+class _Handler:
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+
+def _how(status: int) -> str:
+    return f"killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
+
+
+def main(argv: list[str]) -> int:
+    """Be a master; descriptor 3 is the channel to the keeper."""
+    keeper = Channel.from_fd(3)
+    os.set_inheritable(3, False)
+    set_title("rocksyd: master (preparing)")
+    master = Master(keeper)
+    try:
+        master.run()
+    except CannotServe as error:
+        keeper.send(m.PrepareFailed(str(error)))
+    except (SnapshotError, ConfigError) as error:
+        keeper.send(m.Refused(str(error)))
+    except ChannelClosed:
+        return 1  # the keeper is gone: the service is over, and the zygotes notice by themselves
+    except Exception as error:
+        report = f"{type(error).__name__}: {error}"
+        traceback.print_exc(file=sys.stderr)
+        try:
+            keeper.send(m.Refused(report) if master.adopt is not None else m.PrepareFailed(report))
+        except ChannelClosed:
+            return 1
+    return 1
+
+
+__all__ = ["ev", "main"]

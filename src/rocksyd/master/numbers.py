@@ -1,0 +1,103 @@
+"""The daemon in numbers: for ``stats``, ``pools`` and ``health``.
+
+What must live here: names and their values.
+What this file must not know: how they are shown.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rocksyd import __version__
+from rocksyd.master.children import READY
+
+if TYPE_CHECKING:
+    from rocksyd.master.server import Server
+
+
+class Numbers:
+    """Reads the server, changes nothing."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        server, engine = self._server, self._server.engine
+        yield "pid", os.getppid()
+        yield "master_pid", os.getpid()
+        yield "version", __version__
+        yield "generation", engine.generation
+        yield "uptime", round(time.time() - server.started_at)
+        yield "time", round(time.time())
+        yield "curr_connections", len(server.clients.by_number)
+        yield "total_connections", server.clients.accepted
+        yield "max_connections", server.config.max_connections
+        yield "dropped_connections", server.clients.dropped
+        yield "requests", server.commands.served
+        yield "runs_waiting", sum(len(queue) for queue in engine.queues.values())
+        yield "runs_running", sum(pool.busy for pool in engine.pools.values())
+        for name in ("submitted", "refused", "retried", "forks_failed"):
+            yield f"runs_{name}" if name != "forks_failed" else name, engine.counters[name]
+        for outcome in ("ok", "failed", "killed", "timeout", "memory", "lost", "cancelled"):
+            yield f"runs_ended_{outcome}", engine.counters[f"ended_{outcome}"]
+        yield "workers", len(engine.workers)
+        yield "restarts", server.restarts
+        yield "crashes", server.crashes
+        yield "draining", int(engine.draining)
+
+    def flat(self, arguments: tuple[str, ...]) -> list[tuple[str, Any]]:
+        """Pairs for memcached's ``stats``; ``stats restarts`` and ``stats pools`` show those."""
+        if arguments[:1] == ("restarts",):
+            rows = self._server.restart_records(20)
+            return [(f"{number}:{name}", value) for number, row in enumerate(rows) for name, value in row.items()]
+        if arguments[:1] == ("pools",):
+            return [(f"{pool['pool']}:{name}", value) for pool in self.pools() for name, value in pool.items() if name != "pool"]
+        return list(self._values())
+
+    def full(self) -> dict[str, Any]:
+        """Everything, with the audit of restarts."""
+        return {**dict(self._values()), "restart_count": self._server.restarts, "restarts": self._server.restart_records(20)}
+
+    def pools(self) -> list[dict[str, Any]]:
+        """One row a pool."""
+        engine = self._server.engine
+        rows = []
+        for name, pool in engine.pools.items():
+            queue = engine.queues.get(name)
+            app = engine.applications.get(name)
+            rows.append(
+                {
+                    "pool": name,
+                    "app": name,
+                    "pm": pool.policy.pm,
+                    "generation": app.generation if app else 0,
+                    "ready": bool(app and app.ready),
+                    "workers": len(pool.workers),
+                    "idle": len(pool.idle),
+                    "busy": pool.busy,
+                    "starting": pool.starting,
+                    "leaving": pool.leaving,
+                    "max_workers": pool.policy.max_workers,
+                    "peak_busy": pool.peak_busy,
+                    "waiting": len(queue) if queue is not None else 0,
+                    "max_queue": pool.policy.max_queue,
+                    "served": pool.served,
+                    "max_workers_reached": pool.max_reached,
+                }
+            )
+        return rows
+
+    def health(self) -> dict[str, Any]:
+        """Whether the daemon can do its work, and if not, why."""
+        server = self._server
+        problems = [f"application {name} is not loaded" for name, app in server.engine.applications.items() if not app.ready]
+        if server.trouble:
+            problems.append(server.trouble)
+        if server.engine.draining:
+            problems.append("draining")
+        zygotes = {z.name: {"state": z.state, "pid": z.pid, "memory": z.ready.memory if z.ready else 0} for z in server.children.zygotes.values()}
+        ready = sum(1 for z in server.children.zygotes.values() if z.state == READY)
+        return {"ok": not problems, "problems": problems, "generation": server.engine.generation, "zygotes": zygotes, "ready": ready}

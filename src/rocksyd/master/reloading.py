@@ -1,0 +1,150 @@
+"""Loading applications while the daemon serves: for an order to reload, and again when a zygote has died.
+
+What must live here: which zygotes are being loaded and what for.
+What this file must not know: how a zygote is started, what it offers.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from rocksyd import config as configuration
+from rocksyd import messages as m
+from rocksyd.config import Config
+from rocksyd.core import events as ev
+from rocksyd.errors import ConfigError
+from rocksyd.master.children import READY, RETIRING, Zygote
+from rocksyd.posix.channel import memfd
+from rocksyd.posix.log import log
+
+if TYPE_CHECKING:
+    from rocksyd.master.server import Server
+
+RETRY_FIRST, RETRY_MOST = 1.0, 60.0
+_FIXED = ("listen", "state_dir", "token_file", "auth", "max_line", "max_connections", "write_timeout", "restart", "journal", "output")
+
+
+class Loading:
+    """Zygotes on their way."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._config: Config | None = None
+        self._text = ""
+        self._pending: dict[str, Zygote] = {}
+        """The zygotes of the reload that is under way."""
+        self._failures: dict[str, int] = {}
+        self._again: dict[str, float] = {}
+        """Applications without a zygote, and when the next try is due."""
+
+    # --- reload -------------------------------------------------------------------------------------------------------
+    def reload(self) -> None:
+        """Load every application anew beside the one that serves."""
+        server = self._server
+        try:
+            self._text = configuration.read(server.config.path)
+            config = configuration.parse(self._text, server.config.path)
+            problems = configuration.check(config)
+            if problems:
+                raise ConfigError("\n".join(problems))
+        except ConfigError as error:
+            return server.order_failed(str(error))
+        changed = [name for name in _FIXED if getattr(config, name) != getattr(server.config, name)]
+        if changed:
+            what = ", ".join(changed)
+            return server.order_failed(f"{config.path}: {what} changed, and reload is for applications only: use restart")
+        self._config = config
+        generation = self.next_generation()
+        self._pending = {}
+        for app in config.apps.values():
+            zygote = server.children.load(app, generation, config.restart.prepare_timeout)
+            self._pending[zygote.name] = zygote
+        return None
+
+    def next_generation(self) -> int:
+        """A number that no zygote has had."""
+        server = self._server
+        return max([server.engine.generation, *(zygote.generation for zygote in server.children.zygotes.values())]) + 1
+
+    def settled(self, zygote: Zygote) -> None:
+        """A zygote has become READY, has failed, or is gone."""
+        server = self._server
+        if zygote.name in self._pending:
+            if zygote.failure:
+                self._give_up(zygote)
+            elif all(other.state == READY for other in self._pending.values()):
+                self._complete()
+        elif zygote.failure:
+            self._lost(zygote)
+        elif zygote.state == READY:
+            app = server.engine.applications.get(zygote.app)
+            if app is not None and (zygote.generation > app.generation or not app.ready):
+                self.serve_from(zygote)
+
+    def serve_from(self, zygote: Zygote) -> None:
+        """New workers come from this zygote."""
+        ready = zygote.ready
+        assert ready is not None
+        self._failures.pop(zygote.app, None)
+        self._again.pop(zygote.app, None)
+        for warning in ready.warnings:
+            log("master", f"application {zygote.app}: {warning}")
+        self._server.step(ev.ZygoteReady(zygote.app, zygote.generation, ready.jobs, ready.allowed, ready.open_patterns))
+
+    def _give_up(self, failed: Zygote) -> None:
+        pending, self._pending = self._pending, {}
+        for zygote in pending.values():
+            if zygote.name in self._server.children.zygotes:
+                self._server.children.end_zygote(zygote)
+        self._server.order_failed(failed.failure)
+
+    def _complete(self) -> None:
+        server, config = self._server, self._config
+        pending, self._pending = self._pending, {}
+        assert config is not None
+        before = server.engine.generation
+        server.config = config
+        server.clients.config = config
+        server.step(ev.Configure(config))
+        for zygote in pending.values():
+            self.serve_from(zygote)
+        self.shelve_config(self._text)
+        server.order_succeeded({"from": before, "to": server.engine.generation})
+
+    def shelve_config(self, text: str) -> None:
+        """Keep the text that is in force, so that a crash cannot change the configuration."""
+        self._text = text
+        fd = memfd("config", text.encode("utf-8", "surrogateescape"))
+        self._server.children.tell_keeper(m.Shelve(("config",), (fd,)))
+        os.close(fd)
+
+    # --- after the death of a zygote ----------------------------------------------------------------------------------
+    def _lost(self, zygote: Zygote) -> None:
+        server = self._server
+        app = server.engine.applications.get(zygote.app)
+        others = [z for z in server.children.zygotes.values() if z.app == zygote.app and z.state != RETIRING]
+        if zygote.state == RETIRING or app is None or others or server.engine.stopping:
+            return
+        failures = self._failures[zygote.app] = self._failures.get(zygote.app, 0) + 1
+        delay = 0.0 if zygote.ready is not None and failures == 1 else min(RETRY_MOST, RETRY_FIRST * 2 ** (failures - 1))
+        log("master", f"application {zygote.app} has no zygote ({zygote.failure}); it is loaded again in {delay:g} s")
+        self._again[zygote.app] = time.monotonic() + delay
+
+    def need(self, app: str) -> None:
+        """This application has no zygote at all (found after a crash)."""
+        self._again[app] = time.monotonic()
+
+    def next_deadline(self) -> float | None:
+        """CLOCK_MONOTONIC seconds of the next try."""
+        return min(self._again.values(), default=None)
+
+    def on_time(self, now: float) -> None:
+        """Load again what has none."""
+        for name, when in list(self._again.items()):
+            if when <= now:
+                del self._again[name]
+                app = self._server.config.apps.get(name)
+                if app is not None:
+                    self._server.children.load(app, self.next_generation(), self._server.config.restart.prepare_timeout)

@@ -1,0 +1,353 @@
+"""JSON-RPC 2.0: one small function a method.
+
+What must live here: the methods, their parameters, where replies go.
+What this file must not know: bytes (``wire``), decisions (``core``).
+
+A reply carries its request's id and may come in any order. A method that is answered later returns LATER.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+from rocksyd import __version__
+from rocksyd.core import events as ev
+from rocksyd.core.engine import not_found
+from rocksyd.core.submission import INVALID_PARAMS
+from rocksyd.errors import JournalError, RequestError
+from rocksyd.journal.store import Filter
+from rocksyd.master.clients import Client
+from rocksyd.master.orders import Requester
+from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiter
+from rocksyd.model import ENDED, OK, Run
+from rocksyd.units import parse_duration
+from rocksyd.wire import encode, requests
+
+if TYPE_CHECKING:
+    from rocksyd.master.server import Server
+
+JOB_FAILED = -32000
+LATER = object()
+_OPTIONS = ("priority", "timeout", "start_within", "delay", "retries", "env", "labels")
+_RUN = ("target", "params", "key", "app", *_OPTIONS)
+_EVENTS = ("run.started", "run.progress", "run.ended", "restarted")
+
+
+class Method(NamedTuple):
+    """One method: what serves it, its parameters in order, those that must be given, who may."""
+
+    serve: Callable[[Caller, dict[str, Any]], Any]
+    names: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    trusted: bool = False
+
+
+class Rpc:
+    """The methods, and the way back to whoever called."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._batch = 0
+        self.methods: dict[str, Method] = {
+            "run": Method(self._run, _RUN, ("target",)),
+            "call": Method(self._call, _RUN, ("target",)),
+            "status": Method(self._status, ("key",), ("key",)),
+            "list": Method(self._list, ("app", "target", "state", "outcome", "limit", "after")),
+            "wait": Method(self._wait, ("key", "timeout"), ("key",)),
+            "terminate": Method(self._terminate, ("key",), ("key",)),
+            "free": Method(self._free, ("key",), ("key",)),
+            "retry": Method(self._retry, ("key",), ("key",)),
+            "logs": Method(self._logs, ("key", "offset", "follow"), ("key",)),
+            "subscribe": Method(self._subscribe, ("app", "target", "keys", "events")),
+            "stats": Method(self._stats),
+            "pools": Method(self._pools),
+            "health": Method(self._health),
+            "restart": Method(self._restart, (), (), True),
+            "reload": Method(self._reload, (), (), True),
+            "stop": Method(self._stop, (), (), True),
+            "drain": Method(self._drain, (), (), True),
+        }
+
+    # --- in -----------------------------------------------------------------------------------------------------------
+    def call(self, client: Client, request: requests.Call, batch: int = 0) -> None:
+        """One request."""
+        caller = Caller(client.number, request.id, batch, request.notify)
+        try:
+            method = self.methods.get(request.method)
+            if method is None:
+                known = ", ".join(sorted(self.methods))
+                raise RequestError(encode.METHOD_NOT_FOUND, "Method not found", data=f"{request.method!r}; there are: {known}")
+            if method.trusted and not client.trusted:
+                raise RequestError(encode.NOT_ALLOWED, "only the daemon's own user or root may order that")
+            result = method.serve(caller, _named(request, method))
+        except RequestError as error:
+            return self.fail(caller, error)
+        except JournalError as error:
+            return self.fail(caller, RequestError(encode.INTERNAL_ERROR, "the journal cannot be read", data=str(error)))
+        if result is LATER:
+            client.waits += not request.notify and not batch
+            return None
+        return self.answer(caller, result, waited=False)
+
+    def batch(self, client: Client, request: requests.Batch) -> None:
+        """Several at once, answered as one array when the last is answered."""
+        self._batch = max([self._batch, *client.batches]) + 1
+        number = self._batch
+        expected = sum(1 for call in request.calls if isinstance(call, requests.Answer) or not call.notify)
+        state: list[Any] = [expected, []]
+        client.batches[number] = state
+        for call in request.calls:
+            if isinstance(call, requests.Answer):
+                self._into_batch(client, number, call.data)
+            else:
+                self.call(client, call, number)
+        if not expected:
+            del client.batches[number]
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+    def answer(self, caller: Caller, result: Any, *, waited: bool = True) -> None:
+        """The result, to whoever called."""
+        self._reply(caller, waited, lambda: encode.rpc_result(caller.id, result))
+
+    def fail(self, caller: Caller, error: RequestError, *, waited: bool = False) -> None:
+        """The error, to whoever called."""
+        self._reply(caller, waited, lambda: encode.rpc_error(caller.id, error.code, str(error), error.data))
+
+    def _reply(self, caller: Caller, waited: bool, make: Callable[[], bytes]) -> None:
+        client = self._server.clients.by_number.get(caller.client)
+        if client is None or caller.notify:
+            return
+        if caller.batch:
+            return self._into_batch(client, caller.batch, make())
+        client.waits -= waited
+        return client.send(make())
+
+    @staticmethod
+    def _into_batch(client: Client, number: int, data: bytes) -> None:
+        state = client.batches[number]
+        state[1].append(data)
+        if len(state[1]) == state[0]:
+            del client.batches[number]
+            client.send(encode.rpc_batch(state[1]))
+
+    def notify(self, client: int, method: str, params: dict[str, Any]) -> None:
+        """A notification to a client, if it is still there."""
+        found = self._server.clients.by_number.get(client)
+        if found is not None:
+            found.send(encode.rpc_notification(method, params))
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+    def _run(self, caller: Caller, params: dict[str, Any]) -> Any:
+        event = self._submission(params)
+        self._server.order(event, lambda answer: self._answered(caller, answer))
+        return LATER
+
+    def _call(self, caller: Caller, params: dict[str, Any]) -> Any:
+        event = self._submission(params)
+
+        def accepted(answer: ev.Answer) -> None:
+            if answer.run is None:
+                self._answered(caller, answer)
+            elif answer.run.state == ENDED:
+                self.ended(Waiter(caller, event.key, call=True), answer.run)
+            else:
+                self._server.waiters.wait(Waiter(caller, event.key, call=True))
+
+        self._server.order(event, accepted)
+        return LATER
+
+    def _submission(self, params: dict[str, Any]) -> ev.Submit:
+        target, key, app = params["target"], params.get("key"), params.get("app")
+        if not isinstance(target, str) or not target:
+            raise RequestError(INVALID_PARAMS, f"target must be the name of a job, got {target!r}")
+        if app is not None and not isinstance(app, str):
+            raise RequestError(INVALID_PARAMS, f"app must be the name of an application, got {app!r}")
+        given = params.get("params")
+        if not isinstance(given, list | dict | None):
+            raise RequestError(INVALID_PARAMS, "params must be an array (by position) or an object (by name)")
+        key = _key(key) if key is not None else uuid4().hex
+        self._server.lookup(key)
+        options = {name: params[name] for name in _OPTIONS if name in params}
+        return ev.Submit(0, key, target, [] if given is None else given, app, options)
+
+    def _answered(self, caller: Caller, answer: ev.Answer) -> None:
+        if answer.error is not None:
+            self.fail(caller, answer.error, waited=True)
+        else:
+            assert answer.run is not None
+            self.answer(caller, answer.run.record())
+
+    def _known(self, params: dict[str, Any]) -> Run:
+        key = _key(params["key"])
+        run = self._server.lookup(key)
+        if run is None:
+            raise not_found(key)
+        return run
+
+    def _status(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return self._known(params).record()
+
+    def _wait(self, caller: Caller, params: dict[str, Any]) -> Any:
+        run = self._known(params)
+        if run.state == ENDED:
+            return run.record()
+        deadline = 0.0
+        if params.get("timeout") is not None:
+            deadline = time.monotonic() + _duration(params["timeout"], "timeout")
+        self._server.waiters.wait(Waiter(caller, run.key, deadline=deadline))
+        return LATER
+
+    def ended(self, waiter: Waiter, run: Run) -> None:
+        """The run that a caller waited for has ended."""
+        if not waiter.call:
+            self.answer(waiter.caller, run.record())
+        elif run.outcome == OK:
+            self.answer(waiter.caller, {"result": run.result, "key": run.key})
+        else:
+            self.fail(waiter.caller, _job_failed(run), waited=True)
+
+    def timed_out(self, waiter: Waiter, run: Run | None) -> None:
+        """A caller has waited long enough."""
+        record = run.record() if run is not None else {"key": waiter.key}
+        self.answer(waiter.caller, {**record, "timed_out": True})
+
+    def _by_key(self, params: dict[str, Any], make: Callable[[str], Any], caller: Caller) -> Any:
+        key = _key(params["key"])
+        self._server.lookup(key)
+        self._server.order(make(key), lambda answer: self._answered(caller, answer))
+        return LATER
+
+    def _terminate(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return self._by_key(params, lambda key: ev.Terminate(0, key), caller)
+
+    def _free(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return self._by_key(params, lambda key: ev.Free(0, key), caller)
+
+    def _retry(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return self._by_key(params, lambda key: ev.Retry(0, key), caller)
+
+    def _list(self, caller: Caller, params: dict[str, Any]) -> Any:
+        limit, after, state = params.get("limit", 100), params.get("after"), params.get("state")
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1000:
+            raise RequestError(INVALID_PARAMS, f"limit must be a whole number from 1 to 1000, got {limit!r}")
+        if state not in (None, "waiting", "running", "ended"):
+            raise RequestError(INVALID_PARAMS, f"state must be waiting, running or ended, got {state!r}")
+        for name in ("app", "target", "outcome"):
+            if not isinstance(params.get(name), str | None):
+                raise RequestError(INVALID_PARAMS, f"{name} must be a string, got {params[name]!r}")
+        before = 0
+        if after is not None:
+            before = self._known({"key": after}).sequence
+        wanted = Filter(params.get("app"), params.get("target"), params.get("outcome"), limit, before)
+        return [run.record() for run in self._server.select(state, wanted)]
+
+    # --- output -------------------------------------------------------------------------------------------------------
+    def _logs(self, caller: Caller, params: dict[str, Any]) -> Any:
+        run = self._known(params)
+        offset, follow = params.get("offset", 0), params.get("follow", False)
+        if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
+            raise RequestError(INVALID_PARAMS, f"offset must be a number of bytes, got {offset!r}")
+        if not isinstance(follow, bool):
+            raise RequestError(INVALID_PARAMS, f"follow must be true or false, got {follow!r}")
+        ended = run.state == ENDED
+        chunk = self._server.outputs.read(run.log, offset, final=ended)
+        more = chunk.text != "" or not ended
+        if follow and more:
+            self._server.waiters.follow(Follower(caller.client, caller.id, run.key, chunk.offset))
+            if ended or chunk.text:
+                self._server.follow_soon(run)
+        reached = ended and not chunk.text
+        return {"text": chunk.text, "offset": chunk.offset, "ended": reached, "truncated": run.log_cut > 0}
+
+    def follow(self, follower: Follower, run: Run) -> bool:
+        """Send one piece of output to a follower; true when there is nothing more to come now."""
+        ended = run.state == ENDED
+        chunk = self._server.outputs.read(run.log, follower.offset, final=ended)
+        if not chunk.text and not ended:
+            return True
+        follower.offset = chunk.offset
+        params = {"id": follower.id, "key": run.key, "text": chunk.text, "offset": chunk.offset, "ended": ended and not chunk.text}
+        self.notify(follower.client, "logs", params)
+        return not chunk.text
+
+    # --- news ---------------------------------------------------------------------------------------------------------
+    def _subscribe(self, caller: Caller, params: dict[str, Any]) -> Any:
+        for name in ("keys", "events"):
+            value = params.get(name)
+            if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+                raise RequestError(INVALID_PARAMS, f"{name} must be an array of strings, got {value!r}")
+        unknown = set(params.get("events") or ()) - set(_EVENTS)
+        if unknown:
+            raise RequestError(INVALID_PARAMS, f"there is no event {min(unknown)!r}", data=f"there are: {', '.join(_EVENTS)}")
+        subscriber = Subscriber(caller.client, caller.id, params.get("app"), params.get("target"), params.get("keys"))
+        subscriber.events = params.get("events")
+        self._server.waiters.subscribers.append(subscriber)
+        return {"subscribed": params.get("events") or list(_EVENTS)}
+
+    # --- the daemon ---------------------------------------------------------------------------------------------------
+    def _stats(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return self._server.numbers.full()
+
+    def _pools(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return self._server.numbers.pools()
+
+    def _health(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return {**self._server.numbers.health(), "version": __version__}
+
+    def _restart(self, caller: Caller, params: dict[str, Any]) -> Any:
+        requester = Requester(caller.client, False, caller.id, caller.batch, caller.notify)
+        self._server.restart("restart", f"client {caller.client}", requester)
+        return LATER
+
+    def _reload(self, caller: Caller, params: dict[str, Any]) -> Any:
+        requester = Requester(caller.client, False, caller.id, caller.batch, caller.notify)
+        self._server.restart("reload", f"client {caller.client}", requester)
+        return LATER
+
+    def _stop(self, caller: Caller, params: dict[str, Any]) -> Any:
+        self._server.stop(f"client {caller.client}")
+        return {"generation": self._server.engine.generation}
+
+    def _drain(self, caller: Caller, params: dict[str, Any]) -> Any:
+        self._server.waiters.drains.append(caller)
+        self._server.drain()
+        return LATER
+
+
+def _named(request: requests.Call, method: Method) -> dict[str, Any]:
+    """The parameters by name, whichever way they were given."""
+    given = request.params
+    if isinstance(given, list):
+        if len(given) > len(method.names):
+            raise RequestError(INVALID_PARAMS, f"{request.method} takes at most {len(method.names)} parameters")
+        given = dict(zip(method.names, given, strict=False))
+    for name in given:
+        if name not in method.names:
+            known = ", ".join(method.names) or "none"
+            raise RequestError(INVALID_PARAMS, f"{request.method} has no parameter {name!r}", data=f"parameters: {known}")
+    for name in method.required:
+        if name not in given:
+            raise RequestError(INVALID_PARAMS, f"{request.method} needs the parameter {name!r}")
+    return given
+
+
+def _key(value: Any) -> str:
+    if isinstance(value, str) and 1 <= len(value) <= 128:
+        return value
+    raise RequestError(INVALID_PARAMS, f"key must be a string of 1 to 128 characters, got {str(value)[:140]!r}")
+
+
+def _duration(value: Any, name: str) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise RequestError(INVALID_PARAMS, f"{name}: {error}") from error
+
+
+def _job_failed(run: Run) -> RequestError:
+    error = run.error or {"type": run.outcome, "message": f"the run {run.outcome}, retcode {run.retcode}", "traceback": ""}
+    data = {**error, "key": run.key, "outcome": run.outcome, "retcode": run.retcode, "signal": run.signal or None}
+    return RequestError(JOB_FAILED, f"{error['type']}: {error['message']}", data=data)

@@ -1,0 +1,510 @@
+"""The master's loop: what woke me -> events -> decisions -> journal -> effects -> sleep until the next deadline.
+
+What must live here: the turn, and how an effect is carried out.
+What this file must not know: bytes, SQL, how a hand-over is written down.
+
+The order within a turn is the promise: nothing is said to a client or a worker before the journal holds why.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rocksyd import __version__
+from rocksyd import config as configuration
+from rocksyd import messages as m
+from rocksyd.config import Config
+from rocksyd.core import events as ev
+from rocksyd.core.engine import Engine
+from rocksyd.errors import JournalError, RequestError
+from rocksyd.journal.store import Filter, Journal
+from rocksyd.master import listeners
+from rocksyd.master.children import Children
+from rocksyd.master.clients import Client, Clients
+from rocksyd.master.commands import Commands
+from rocksyd.master.numbers import Numbers
+from rocksyd.master.orders import RESTART, Order, Orders, Requester
+from rocksyd.master.output import Outputs
+from rocksyd.master.reloading import Loading
+from rocksyd.master.rpc import Rpc
+from rocksyd.master.waiters import Caller, Waiters
+from rocksyd.model import ENDED, RUNNING, Now, Run
+from rocksyd.posix.channel import Channel
+from rocksyd.posix.log import log
+from rocksyd.posix.loop import Loop
+from rocksyd.wire import encode
+
+JOURNAL_RETRY = 0.5
+"""Seconds between two tries to write a journal that could not be written (a full disk)."""
+FORGET_INTERVAL = 600.0
+NOT_NOW = -32005
+
+
+class Server:
+    """One serving master."""
+
+    def __init__(self, config: Config, keeper: Channel, loop: Loop, children: Children) -> None:
+        self.config = config
+        self.keeper = keeper
+        self.loop = loop
+        self.children = children
+        self.engine = Engine(config)
+        self.journal: Journal
+        self.token = configuration.token(config)
+        self.rpc = Rpc(self)
+        self.commands = Commands(self, self.rpc)
+        self.clients = Clients(config, self.commands.serve, loop)
+        self.clients.gone = self._client_gone
+        self.waiters = Waiters()
+        self.orders = Orders(self._begin_order, self._answer_order)
+        self.loading = Loading(self)
+        self.outputs = Outputs(loop, config.output.limit, self.follow_soon)
+        self.numbers = Numbers(self)
+        self.started_at = time.time()
+        self.restarts = 0
+        self.crashes = 0
+        self.trouble = ""
+        """Why the journal cannot be written; "" when it can."""
+        self.freezing = False
+        self.leaving = False
+        self.later: list[Any] = []
+        """What the keeper said during a hand-over that was called off."""
+        self._now = Now(time.monotonic(), time.time())
+        self._dirty: dict[str, Run] = {}
+        self._erased: dict[str, Run] = {}
+        self._effects: list[Any] = []
+        self._tickets: dict[int, Callable[[ev.Answer], None]] = {}
+        self._ticket = 0
+        self._retry_at = 0.0
+        self._forget_at = 0.0
+        self._suspect_at = 0.0
+        self._facts: dict[str, Any] = {}
+        self._follow: dict[str, Run] = {}
+        self.stop_signals = 0
+        self.drain_then_stop = False
+        self._perform: dict[type[Any], Callable[[Any], None]] = {
+            ev.Answer: self._do_answer,
+            ev.ForkWorker: children.fork,
+            ev.StartJob: self._do_start,
+            ev.AckResult: lambda effect: children.tell_worker(effect.worker, m.JobAck(effect.key)),
+            ev.KillWorker: children.kill,
+            ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
+            ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
+            ev.Started: lambda effect: self._news("run.started", effect.run),
+            ev.Progressed: lambda effect: self._news("run.progress", effect.run),
+            ev.Ended: self._do_ended,
+            ev.Note: lambda effect: log("master", effect.text),
+        }
+
+    # --- the turn -----------------------------------------------------------------------------------------------------
+    def turn(self) -> None:
+        """One turn of the loop."""
+        ready = self.loop.wait(self._next_deadline())
+        self._now = Now(time.monotonic(), time.time())
+        for handler, events in ready:
+            handler.handle(events)
+        self.clients.serve_waiting()
+        self._on_time()
+        self.finish_turn()
+
+    def finish_turn(self) -> None:
+        """Write down what this turn decided, then do it; doing it may decide more (a worker whose zygote is gone)."""
+        while self._commit() and (self._effects or self.children.exits or self._dirty or self._erased):
+            self.children.acknowledge_exits()
+            effects, self._effects = self._effects, []
+            for effect in effects:
+                self._perform[type(effect)](effect)
+        self._send_output()
+        while self.clients.dirty:
+            self.clients.flush(next(iter(self.clients.dirty)))
+        self._shelve()
+        self._look_whether_done()
+
+    def _next_deadline(self) -> float | None:
+        if self.clients.waiting or self._follow:
+            return 0.0
+        moments = (
+            self.engine.next_deadline(),
+            self.clients.next_deadline(),
+            self.waiters.next_deadline(),
+            self.children.next_deadline(),
+            self.outputs.next_deadline(),
+            self.loading.next_deadline(),
+            self._retry_at or None,
+            self._forget_at or None,
+            self._suspect_at or None,
+        )
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _on_time(self) -> None:
+        now = self._now.mono
+        due = self.engine.next_deadline()
+        if due is not None and due <= now:
+            self.step(ev.Tick())
+        self.clients.on_time(now)
+        for waiter in self.waiters.overdue(now):
+            self.rpc.timed_out(waiter, self.lookup(waiter.key))
+        self.children.overdue(now)
+        self.outputs.on_time(now)
+        self.loading.on_time(now)
+        if self._forget_at and now >= self._forget_at:
+            self._forget_old()
+        if self._suspect_at and now >= self._suspect_at:
+            self._look_at_suspects()
+
+    def step(self, event: Any) -> None:
+        """Let the engine decide, and keep what is to be done until the journal holds it."""
+        if isinstance(event, ev.WorkerResult | ev.WorkerExited):
+            self._measure_output(event.worker)
+        self.take(self.engine.step(event, self._now))
+
+    def take(self, effects: list[Any]) -> None:
+        """Keep effects for the end of the turn."""
+        for effect in effects:
+            kind = type(effect)
+            if kind is ev.Persist:
+                self._dirty[effect.run.key] = effect.run
+                self._erased.pop(effect.run.key, None)
+            elif kind is ev.Erase:
+                self._erased[effect.run.key] = effect.run
+                self._dirty.pop(effect.run.key, None)
+            else:
+                self._effects.append(effect)
+
+    def _commit(self) -> bool:
+        """Write the turn down; false while the journal cannot be written, and then nothing of it is said or done yet."""
+        if not self._dirty and not self._erased:
+            return True
+        if self._retry_at and self._now.mono < self._retry_at:
+            return False
+        try:
+            self.journal.commit(self._dirty.values(), self._erased)
+        except JournalError as error:
+            if not self.trouble:
+                log("master", f"the journal cannot be written, new runs are refused until it can: {error}")
+            self.trouble = str(error)
+            self._retry_at = self._now.mono + JOURNAL_RETRY
+            return False
+        if self.trouble:
+            log("master", "the journal can be written again")
+        self.trouble, self._retry_at = "", 0.0
+        if self._erased:
+            self.outputs.remove(self._erased.values())
+        self._dirty.clear()
+        self._erased.clear()
+        return True
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+    def adopted(self, facts: dict[str, Any]) -> None:
+        """This master serves; ``facts`` are for the audit record."""
+        self._facts = facts
+
+    def begin(self, generation: int) -> None:
+        """The first turn's work: write down who serves."""
+        self.engine.generation = max(self.engine.generation, generation)
+        if self.journal.has_ended():
+            self._forget_at = self._now.mono + FORGET_INTERVAL
+        service = {"generation": self.engine.generation, "started_at": self.started_at, "version": __version__}
+        try:
+            self.journal.commit((), (), {"service": service})
+        except JournalError as error:
+            log("master", str(error))
+        for run in self.engine.runs.values():
+            if run.state == RUNNING:
+                self.outputs.begin(run)
+                self.follow_soon(run)
+
+    def finish_restart(self) -> None:
+        """Answer those who ordered the restart that this master is the result of."""
+        self._now = Now(time.monotonic(), time.time())
+        self.order_succeeded({"to": self.engine.generation, **self._facts})
+
+    def worker_of(self, pid: int) -> int | None:
+        """The worker that has this PID, also when its channel was lost in a crash."""
+        link = self.children.by_pid.get(pid)
+        if link is not None:
+            return link.number
+        return next((run.worker for run in self.engine.runs.values() if run.state == RUNNING and run.pid == pid), None)
+
+    def suspect(self, timeout: float) -> None:
+        """After a crash: runs whose worker nobody has named by then, and whose process is gone, are lost."""
+        self._suspect_at = self._now.mono + timeout
+
+    def _look_at_suspects(self) -> None:
+        self._suspect_at = 0.0
+        for run in [run for run in self.engine.runs.values() if run.state == RUNNING and run.worker not in self.children.workers]:
+            if not os.path.exists(f"/proc/{run.pid}"):
+                self.step(ev.WorkerExited(run.worker, None))
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+    def lookup(self, key: str) -> Run | None:
+        """The run under this key, from memory or the journal; afterwards the engine knows it as well."""
+        run = self.engine.find(key)
+        if run is None and key not in self._erased:
+            run = self.journal.get(key)
+            if run is not None:
+                self.engine.admit(run)
+        return run
+
+    def order(self, event: Any, callback: Callable[[ev.Answer], None]) -> None:
+        """Give the engine a caller's order; ``callback`` gets the answer at the end of the turn."""
+        if self.trouble and isinstance(event, ev.Submit | ev.Retry):
+            error = RequestError(NOT_NOW, "the journal cannot be written", classic="Too busy", data=self.trouble)
+            self._ticket += 1
+            self._tickets[self._ticket] = callback
+            self._do_answer(ev.Answer(self._ticket, error=error))
+            return
+        self._ticket += 1
+        self._tickets[self._ticket] = callback
+        self.step(event._replace(ticket=self._ticket))
+
+    def select(self, state: str | None, wanted: Filter) -> list[Run]:
+        """Runs for ``list``: those that live first, then those that ended, latest first."""
+        self._commit()
+        runs = []
+        if state != ENDED and wanted.outcome is None:
+            live = sorted(self.engine.runs.values(), key=lambda run: -run.sequence)
+            runs = [run for run in live if self._fits(run, state, wanted)][: wanted.limit]
+        if state in (None, ENDED) and len(runs) < wanted.limit:
+            runs += self.journal.ended(wanted._replace(limit=wanted.limit - len(runs)))
+        return runs
+
+    @staticmethod
+    def _fits(run: Run, state: str | None, wanted: Filter) -> bool:
+        return (
+            state in (None, run.state)
+            and wanted.app in (None, run.app)
+            and wanted.target in (None, run.name, run.target)
+            and (not wanted.after or run.sequence < wanted.after)
+        )
+
+    def _do_answer(self, effect: ev.Answer) -> None:
+        callback = self._tickets.pop(effect.ticket, None)
+        if callback is not None:
+            callback(effect)
+
+    def _do_start(self, effect: ev.StartJob) -> None:
+        run = effect.run
+        self.outputs.begin(run)
+        job = m.Job(
+            run.key, run.target, run.params, run.attempt, run.deadline, run.log, "", run.env, effect.last,
+            f"{run.name} #{run.key}", run.grace,
+        )  # fmt: skip
+        self.children.tell_worker(effect.worker, job)
+
+    def _do_ended(self, effect: ev.Ended) -> None:
+        run = effect.run
+        for waiter in self.waiters.ended(run.key):
+            self.rpc.ended(waiter, run)
+        self.outputs.end(run)
+        if self.waiters.followers:
+            self.follow_soon(run)
+        self._news("run.ended", run)
+        if not self._forget_at:
+            self._forget_at = self._now.mono + FORGET_INTERVAL
+
+    def _measure_output(self, worker: int) -> None:
+        known = self.engine.workers.get(worker)
+        run = self.engine.runs.get(known.run) if known is not None else None
+        if run is not None and run.log in self.outputs.by_path:
+            self.outputs.check(run)
+
+    def _news(self, event: str, run: Run) -> None:
+        for subscriber in self.waiters.subscribers:
+            if subscriber.wants(event, run):
+                self.rpc.notify(subscriber.client, event, run.record())
+
+    def follow_soon(self, run: Run) -> None:
+        """The run's output may have grown, or it has ended: its followers get their piece at the end of the turn."""
+        if run.key in self.waiters.followers:
+            self._follow[run.key] = run
+
+    def _send_output(self) -> None:
+        """One piece for every follower; those that have more to come, and read what they got, get it next turn."""
+        for key, run in list(self._follow.items()):
+            followers = self.waiters.followers.get(key, [])
+            pending = [f for f in followers if not self._send_piece(f, run)]
+            if not pending:
+                del self._follow[key]
+                if run.state == ENDED:
+                    self.waiters.followers.pop(key, None)
+
+    def _send_piece(self, follower: Any, run: Run) -> bool:
+        client = self.clients.by_number.get(follower.client)
+        if client is None:
+            return True
+        return len(client.out) < 1 << 20 and self.rpc.follow(follower, run)
+
+    def _forget_old(self) -> None:
+        """Forget ended runs that are older than the settings keep them; a timer only while there are any."""
+        self._forget_at = 0.0
+        settings = self.config.journal
+        try:
+            forgotten = self.journal.forget(self._now.wall - settings.keep, settings.keep_runs)
+            self.outputs.remove(forgotten)
+            for run in forgotten:
+                self.engine.ended.pop(run.key, None)
+            if self.journal.has_ended():
+                self._forget_at = self._now.mono + (0.05 if forgotten else FORGET_INTERVAL)
+        except JournalError as error:
+            log("master", f"old runs cannot be forgotten: {error}")
+            self._forget_at = self._now.mono + FORGET_INTERVAL
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+    def _client_gone(self, client: Client) -> None:
+        if self.waiters.any:
+            self.waiters.forget_client(client.number)
+        self.orders.forget_client(client.number)
+
+    def _shelve(self) -> None:
+        for clients in _batches(self.clients.to_shelve(self._now.mono)):
+            self.children.tell_keeper(m.Shelve(tuple(c.name for c in clients), tuple(c.fd for c in clients)))
+        if self.clients.closed_names:
+            for names in _batches(self.clients.closed_names):
+                self.children.tell_keeper(m.Unshelve(tuple(names)))
+            self.clients.closed_names = []
+
+    # --- restarting and stopping --------------------------------------------------------------------------------------
+    def restart(self, kind: str, reason: str, requester: Requester) -> None:
+        """Somebody orders a restart or a reload."""
+        if self.engine.stopping:
+            order = Order(kind, reason, [requester])
+            self._answer_order(order, "the daemon is stopping")
+            return
+        self.orders.add(kind, reason, requester, (self._now.mono, self._now.wall))
+
+    def _begin_order(self, order: Order) -> None:
+        if order.kind == RESTART:
+            self.children.tell_keeper(m.Restart(order.reason, self.config.restart.hello_timeout))
+        else:
+            self.loading.reload()
+
+    def order_failed(self, reason: str) -> None:
+        """What was ordered did not come about, and nothing has changed."""
+        order = self.orders.done(reason, (self._now.mono, self._now.wall))
+        if order is not None:
+            log("master", f"{order.kind} ordered by {order.reason} failed, nothing has changed: {reason}")
+            generation = self.engine.generation
+            self.record_restart(order, {"ok": False, "from": generation, "to": generation, "reason": reason})
+
+    def order_succeeded(self, facts: dict[str, Any]) -> None:
+        """What was ordered has come about."""
+        order = self.orders.done("", (self._now.mono, self._now.wall))
+        if order is not None:
+            self.record_restart(order, {"ok": True, "reason": order.reason, **facts})
+        for subscriber in self.waiters.subscribers:
+            if subscriber.wants("restarted", None):
+                self.rpc.notify(subscriber.client, "restarted", {"generation": self.engine.generation, **facts})
+
+    def record_restart(self, order: Order, facts: dict[str, Any]) -> None:
+        """Write the audit record of one restart, reload or crash."""
+        record = {"at": order.at, "kind": order.kind, "ordered_by": order.reason, "took_ms": self._took(order), "waited_ms": 0.0}
+        record.update({"connections": len(self.clients.by_number), "jobs": len(self.children.workers), "bytes": 0, **facts})
+        self.restarts += bool(facts["ok"]) and order.kind != "crash"
+        try:
+            self.journal.add_restart(record)
+        except JournalError as error:
+            log("master", f"a restart cannot be recorded: {error}")
+
+    def _took(self, order: Order) -> float:
+        return round((self._now.mono - order.began) * 1000, 1) if order.began else 0.0
+
+    def restart_records(self, limit: int) -> list[dict[str, Any]]:
+        """The latest audit records, newest first."""
+        try:
+            return self.journal.restarts(limit)
+        except JournalError:
+            return []
+
+    def _answer_order(self, order: Order, failure: str) -> None:
+        for requester in order.requesters:
+            client = self.clients.by_number.get(requester.client)
+            if client is None:
+                continue
+            if requester.classic:
+                done = "Restarted successfully" if order.kind == RESTART else "Reloaded successfully"
+                text = f"{order.kind.capitalize()} failed: {failure}" if failure else done
+                client.fill(client.slots[-1], encode.classic_error(text))
+                self.clients.release(client)
+                continue
+            caller = Caller(requester.client, requester.id, requester.batch, requester.notify)
+            if failure:
+                error = RequestError(NOT_NOW, f"{order.kind.capitalize()} failed: {failure}", data="nothing has changed")
+                self.rpc.fail(caller, error, waited=True)
+            else:
+                self.rpc.answer(caller, {"generation": self.engine.generation})
+
+    def drain(self) -> None:
+        """Take no more runs; callers of ``drain`` are answered when nothing is left."""
+        self.step(ev.Drain())
+
+    def stop(self, by: str) -> None:
+        """Begin an orderly stop: no new connections or runs, TERM to what runs, what waits stays in the journal."""
+        if self.engine.stopping:
+            return
+        log("master", f"stopping (ordered by {by})")
+        self.children.tell_keeper(m.Status(f"stopping (ordered by {by})", stopping=True))
+        self.step(ev.Drain(stop=True))
+        for name in list(self.clients.listeners):
+            listener = self.clients.unlisten(name)
+            listeners.remove(listener.address)
+
+    def on_signal(self, number: int) -> None:
+        """A signal to the service's PID."""
+        name = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 10: "SIGUSR1", 12: "SIGUSR2", 15: "SIGTERM"}.get(number, str(number))
+        if number in (2, 15):
+            self.stop_signals += 1
+            if self.stop_signals > 1:
+                self._stop_now()
+            else:
+                self.stop(name)
+        elif number == 3:
+            log("master", "draining (SIGQUIT): stopping when nothing runs or waits")
+            self.drain_then_stop = True
+            self.drain()
+        elif number in (1, 12):
+            self.restart(RESTART, name, Requester())
+
+    def _stop_now(self) -> None:
+        log("master", "stopping now (second signal): what runs is killed")
+        self.step(ev.Drain(stop=True))
+        for worker in list(self.engine.workers.values()):
+            self.children.kill(ev.KillWorker(worker.number, 9, 0.0))
+
+    def _look_whether_done(self) -> None:
+        if self.engine.draining and self.engine.empty:
+            for caller in self.waiters.drains:
+                self.rpc.answer(caller, {"generation": self.engine.generation})
+            self.waiters.drains = []
+            if self.drain_then_stop:
+                self.stop("SIGQUIT")
+        if self.engine.stopping and not self.engine.busy and not self.leaving and not self._dirty:
+            self.leaving = True
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        """Nothing runs any more: the last words to clients, then to the keeper."""
+        while self.clients.dirty:
+            self.clients.flush(next(iter(self.clients.dirty)))
+        for client in list(self.clients.by_number.values()):
+            client.socket.setblocking(True)
+            client.socket.settimeout(1.0)
+            try:
+                client.socket.sendall(client.out)
+            except OSError:
+                pass
+            self.clients.close(client)
+        self.journal.commit((), (), {"stopped": {"at": self._now.wall}})
+        self.journal.close()
+        self.children.tell_keeper(m.Stopped(0, "stopped in order"))
+        while self.keeper.pending:
+            time.sleep(0.001)
+            self.keeper.flush()
+        os._exit(0)
+
+
+def _batches(items: list[Any], size: int = 200) -> list[list[Any]]:
+    return [items[at : at + size] for at in range(0, len(items), size)]

@@ -1,0 +1,132 @@
+"""The run: what a caller ordered, what became of it, and the record that is shown.
+
+What must live here: the plain data that engine, journal and protocol share.
+What this file must not know: how any of it changes (``rocksyd.core``), where it is kept (``rocksyd.journal``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, NamedTuple
+
+WAITING, RUNNING, ENDED = "waiting", "running", "ended"
+
+OK, FAILED, KILLED, TIMEOUT, MEMORY, LOST, CANCELLED = "ok", "failed", "killed", "timeout", "memory", "lost", "cancelled"
+
+REASONS = frozenset({TIMEOUT, MEMORY, LOST, CANCELLED})
+"""Outcomes that are also a ``reason`` in the record: somebody or some limit decided, not the job."""
+
+LOST_RETCODE = 255
+"""Exit status shown for a run whose own is not known to anybody."""
+
+
+class Now(NamedTuple):
+    """One moment on both clocks, in seconds."""
+
+    mono: float
+    """CLOCK_MONOTONIC: for deadlines; the same for every process until the next boot."""
+    wall: float
+    """Unix time: for records, shown to people."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of one target. Times ``*_at`` are Unix seconds; the others are CLOCK_MONOTONIC seconds."""
+
+    key: str
+    app: str = ""
+    pool: str = ""
+    name: str = ""
+    """The target as the caller wrote it."""
+    target: str = ""
+    """The target as ``module:qualified.name``."""
+    params: Any = None
+    state: str = WAITING
+    outcome: str = ""
+    retcode: int | None = None
+    signal: int = 0
+    result: Any = None
+    error: dict[str, str] | None = None
+    progress: dict[str, Any] | None = None
+    attempt: int = 1
+    generation: int = 0
+    worker: int = 0
+    pid: int = 0
+    submitted_at: float = 0.0
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    cpu: float = 0.0
+    max_rss: int = 0
+    log: str = ""
+    log_cut: int = 0
+    """Bytes of output that were not kept because of the size limit."""
+    priority: int = 0
+    sequence: int = 0
+    """Order of arrival."""
+    timeout: float = 0.0
+    grace: float = 10.0
+    retries: int = 0
+    max_running: int = 0
+    env: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    not_before: float = 0.0
+    start_by: float = 0.0
+    started: float = 0.0
+    deadline: float = 0.0
+    kill_reason: str = ""
+    """Why the worker was ordered to end: ``timeout``, ``cancelled``, ``memory``."""
+    kill_at: float = 0.0
+    """When TERM is followed by KILL."""
+    rev: int = 0
+    """Grows with every change that the journal has to keep."""
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data with the defaults left out: missing keys are defaulted when it is read back."""
+        data = {}
+        for name, default in _DEFAULTS:
+            value = getattr(self, name)
+            if value != default:
+                data[name] = value
+        return data
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> Run:
+        """The run that ``dump`` wrote, by this version or another: unknown keys are ignored."""
+        return cls(**{name: data[name] for name, _ in _DEFAULTS if name in data})
+
+    def record(self) -> dict[str, Any]:
+        """What callers see."""
+        return {
+            "key": self.key,
+            "app": self.app,
+            "target": self.name,
+            "params": self.params,
+            "state": self.state,
+            "outcome": self.outcome or None,
+            "retcode": self.retcode,
+            "signal": self.signal or None,
+            "reason": self.outcome if self.outcome in REASONS else None,
+            "result": self.result,
+            "error": self.error,
+            "progress": self.progress,
+            "attempt": self.attempt,
+            "generation": self.generation,
+            "pid": self.pid or None,
+            "priority": self.priority,
+            "labels": self.labels,
+            "submitted_at": self.submitted_at,
+            "started_at": self.started_at or None,
+            "ended_at": self.ended_at or None,
+            "cpu": self.cpu,
+            "max_rss": self.max_rss,
+            "log": self.log or None,
+        }
+
+
+def _default(item: Any) -> Any:
+    if item.default is not MISSING:
+        return item.default
+    return item.default_factory() if item.default_factory is not MISSING else MISSING
+
+
+_DEFAULTS = tuple((item.name, _default(item)) for item in fields(Run))

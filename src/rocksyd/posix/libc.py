@@ -1,0 +1,73 @@
+"""The few functions of the C library that Python does not offer, through ctypes.
+
+What must live here: ctypes. What this file must not know: why anybody calls these.
+
+Every function is harmless where the C library lacks it or ctypes is not built in: it does nothing and says so by its result.
+Imported by the zygote before it forks, so that a worker finds it loaded.
+
+Sources: madvise(2) (MADV_HUGEPAGE 14, MADV_COLLAPSE 25 since Linux 6.1), setvbuf(3), fflush(3), prctl(2) (PR_SET_DUMPABLE 4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MADV_HUGEPAGE = 14
+MADV_COLLAPSE = 25
+_PR_SET_DUMPABLE = 4
+_IOLBF = 1
+
+try:
+    import ctypes
+
+    _libc: Any = ctypes.CDLL(None, use_errno=True)
+except (ImportError, OSError):
+    _libc = None
+
+
+def _function(name: str, *types: Any) -> Any:
+    found = getattr(_libc, name, None)
+    if found is not None:
+        found.argtypes = types
+        found.restype = ctypes.c_int
+    return found
+
+
+_madvise: Any = None
+_fflush: Any = None
+_prctl: Any = None
+if _libc is not None:
+    _madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    _fflush = _function("fflush", ctypes.c_void_p)
+    _prctl = _function("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+
+def madvise(start: int, length: int, advice: int) -> int:
+    """Advise the kernel on ``length`` bytes from address ``start``. The errno, 0 when it was taken, -1 without madvise."""
+    if _madvise is None:
+        return -1
+    return 0 if _madvise(start, length, advice) == 0 else ctypes.get_errno()
+
+
+def flush_streams() -> None:
+    """Write what C code has printed and the C library still holds (``os._exit`` would drop it)."""
+    if _fflush is not None:
+        _fflush(None)
+
+
+def line_buffer_stdout() -> bool:
+    """Make C's ``stdout`` write line by line, so that its lines and Python's keep their order. True when done."""
+    setvbuf = getattr(_libc, "setvbuf", None)
+    if setvbuf is None:
+        return False
+    try:
+        stream = ctypes.c_void_p.in_dll(_libc, "stdout")
+    except ValueError:
+        return False
+    setvbuf.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
+    return bool(setvbuf(stream, None, _IOLBF, 0) == 0)
+
+
+def keep_dumpable() -> bool:
+    """After a change of user: let this process open its own files in /proc again (title, memory). True when done."""
+    return _prctl is not None and _prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0) == 0

@@ -1,0 +1,218 @@
+"""Processes as the kernel knows them: starting, reaping, describing and finding them.
+
+What must live here: fork+exec with exact descriptors, ``wait4``, the subreaper flag, ``/proc`` as a list of children.
+What this file must not know: what a child is for, and any message.
+
+Sources: prctl(2) PR_SET_CHILD_SUBREAPER (kept across execve, not inherited by a fork), wait4(2), proc(5) ``task/<tid>/children``
+(needs CONFIG_PROC_CHILDREN; where it is missing every ``/proc/<pid>/stat`` is read instead).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Ended(NamedTuple):
+    """A child that has been reaped."""
+
+    pid: int
+    status: int
+    """As ``os.waitpid`` gives it."""
+    cpu: float
+    """Seconds, user and system, with the descendants it waited for."""
+    max_rss: int
+    """Bytes."""
+
+
+class Command(NamedTuple):
+    """What ``start`` executes."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str = ""
+    fds: Sequence[int] = ()
+    """``fds[i]`` becomes descriptor ``3 + i``."""
+    nofile: int = 0
+    """Soft limit of open files in the child; 0 leaves it as it is."""
+    keep: Sequence[int] = ()
+    """Descriptors that stay open under the numbers they have (with these, ``fds`` must be empty)."""
+    output: int = -1
+    """Becomes descriptors 1 and 2; -1 leaves them as they are."""
+
+
+class Started(NamedTuple):
+    """A child between fork and exec."""
+
+    pid: int
+    verdict: int
+    """Read end of a pipe: ends empty when the exec came about, else holds what ``failure`` explains."""
+
+
+def become_subreaper() -> None:
+    """Let orphaned descendants become this process's children, so that none escapes.
+
+    Loads ``ctypes`` (0.5 MB that are never given back): a program that wants to stay small calls this, then executes itself.
+
+    Raises:
+        OSError: the kernel refuses (it never does since Linux 3.4).
+    """
+    import ctypes  # noqa: PLC0415  (see above)
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(number)}")
+
+
+def reap() -> Iterator[Ended]:
+    """Every child that has ended, without waiting for any."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield Ended(pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def describe(status: int) -> str:
+    """How a process ended, as the end of a sentence: ``exited with status 3``, ``was killed by SIGKILL``."""
+    if os.WIFSIGNALED(status):
+        dumped = " (core dumped)" if os.WCOREDUMP(status) else ""
+        return f"was killed by {signal_name(os.WTERMSIG(status))}{dumped}"
+    return f"exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM`` for 15; ``signal 40`` for one that has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def start(command: Command) -> Started:
+    """Fork and execute, in a session of its own, with default signal dispositions and an empty mask.
+
+    A session of its own: Ctrl-C at a terminal reaches only the process the person started, which decides what it means.
+    Returns at once; whether the exec came about is read from ``verdict`` later, because a folder on a dead network
+    file system can hold the child for minutes.
+
+    Raises:
+        OSError: there could be no fork, or no pipe.
+    """
+    verdict, report = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    # A signal that comes to the child before its handlers are reset would be told to the parent's wakeup descriptor.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _execute(command, report)
+    except OSError:
+        os.close(verdict)
+        raise
+    finally:
+        os.close(report)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return Started(pid, verdict)
+
+
+def _execute(command: Command, report: int) -> NoReturn:
+    stage = "prepare"
+    try:
+        os.setsid()
+        _reset_signals()
+        first_free = 3 + len(command.fds)
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, first_free)
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first_free) for fd in command.fds]
+        for number, fd in enumerate(high, 3):
+            os.dup2(fd, number)
+        for fd in command.keep:
+            os.set_inheritable(fd, True)
+        if command.output >= 0:
+            os.dup2(command.output, 1)
+            os.dup2(command.output, 2)
+        if command.nofile:
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (command.nofile, hard))
+        stage = "chdir"
+        if command.cwd:
+            os.chdir(command.cwd)
+        stage = "exec"
+        os.execvpe(command.argv[0], list(command.argv), dict(command.env))
+    except OSError as error:
+        os.write(report, f"{stage} {error.errno}".encode())
+    except (ValueError, TypeError, OverflowError) as error:  # an argument with a NUL in it, a limit that is none
+        os.write(report, f"{stage} 0 {error!r}"[:4000].encode())
+    finally:
+        os._exit(127)
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue  # the two or three numbers that libc keeps to itself
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def failure(command: Command, verdict: bytes) -> str:
+    """The sentence for what ``start``'s child wrote to its verdict pipe."""
+    stage, _, rest = verdict.decode(errors="replace").partition(" ")
+    number, _, text = rest.partition(" ")
+    cause = os.strerror(int(number)) if number.isdigit() and int(number) else text
+    program = command.argv[0] if command.argv else "(no program named)"
+    if stage == "chdir":
+        return f"cannot start {program} in {command.cwd}: {cause}; the folder must exist and be accessible to this user"
+    if stage == "exec":
+        cure = "check that this interpreter or program exists and is executable"
+        if number == str(errno.E2BIG):
+            cure = "make its environment smaller"
+        return f"cannot execute {program}: {cause}; {cure}"
+    return f"cannot start {program}: {cause}"
+
+
+def parent_of(pid: int) -> int:
+    """The PID of its parent; 0 when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def children_of(pid: int) -> list[int]:
+    """PIDs of its living children and of its zombies."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found.extend(int(word) for word in file.read().split())
+    except FileNotFoundError:
+        if os.path.exists(f"/proc/{pid}") and not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+            return [int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(int(name)) == pid]
+    except (OSError, ValueError):
+        pass
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """PIDs of all descendants, nearest first. A snapshot: new ones may be born while it is read."""
+    found: list[int] = []
+    layer = children_of(pid)
+    while layer:
+        found.extend(layer)
+        layer = [child for parent in layer for child in children_of(parent)]
+    return found

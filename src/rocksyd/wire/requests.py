@@ -1,0 +1,109 @@
+"""What a client can say, as values: the vocabulary between the bytes and the decisions.
+
+What must live here: one ``NamedTuple`` a request, whatever dialect it was said in.
+What this file must not know: bytes, dialects, what becomes of a request.
+
+A request is told apart by its type, never by comparison: named tuples of different types with the same content are equal
+(``Check("1") == Free("1")``), as tuples are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Json = Any
+"""A value that JSON can carry."""
+RpcId = str | int | float | None
+"""The id of a JSON-RPC request (JSON-RPC 2.0, section 4)."""
+
+
+class Check(NamedTuple):
+    """Classic ``check``: how far is the run? ``key`` is the canonical decimal text of the caller's ``hash``."""
+
+    key: str
+
+
+class Run(NamedTuple):
+    """Classic ``run``: accept this run."""
+
+    key: str
+    target: str
+    """The ``class`` member: a short name, or ``module:qualified.name``. Never empty."""
+    params: Json
+    """The ``params`` member as it was sent; ``[]`` when it was left out."""
+    app: str | None = None
+    """The application meant; None lets the daemon decide."""
+    options: dict[str, Json] = {}
+    """What was sent of ``timeout``, ``priority``, ``delay``, ``retries``, ``start_within``, ``env``, ``labels``, unchecked."""
+
+
+class Terminate(NamedTuple):
+    """Classic ``terminate``: end the run."""
+
+    key: str
+
+
+class Free(NamedTuple):
+    """Classic ``free``: the run's record may be forgotten."""
+
+    key: str
+
+
+class Order(NamedTuple):
+    """Classic order to the daemon itself: ``restart``, ``reload``, ``stop`` or ``drain``."""
+
+    name: str
+
+
+class Bye(NamedTuple):
+    """Classic ``bye``: close the connection when what was owed is written. Nothing behind it is read."""
+
+
+class Auth(NamedTuple):
+    """Classic ``auth``: the token that a TCP client shows first."""
+
+    token: str
+
+
+class Answer(NamedTuple):
+    """A request that needs no decision: send ``data`` in its turn; with ``close`` close the connection after it."""
+
+    data: bytes
+    close: bool = False
+
+
+class Call(NamedTuple):
+    """A JSON-RPC request; with ``notify`` a notification, which is never answered, not even with an error."""
+
+    id: RpcId
+    method: str
+    params: dict[str, Json] | list[Json]
+    """``{}`` when left out. A ``key`` in it (of a method that takes one) is a string of 1 to 128 characters."""
+    notify: bool = False
+
+
+class Batch(NamedTuple):
+    """JSON-RPC requests that were sent as one array; the answers (not the notifications') go back as one array.
+
+    An ``Answer`` among the calls is the reply to an element that is no request, and belongs into the same array.
+    """
+
+    calls: tuple[Call | Answer, ...]
+
+
+class Stats(NamedTuple):
+    """memcached ``stats``, with the words behind it."""
+
+    arguments: tuple[str, ...] = ()
+
+
+class Version(NamedTuple):
+    """memcached ``version``."""
+
+
+class Quit(NamedTuple):
+    """memcached ``quit``: like ``Bye``."""
+
+
+Request = Check | Run | Terminate | Free | Order | Bye | Auth | Answer | Call | Batch | Stats | Version | Quit
+"""Everything ``Connection.next_request`` can give."""

@@ -1,0 +1,32 @@
+"""What a worker needs to know, gathered by the zygote once, so that nothing has to be looked up after the fork."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rocksyd.worker.target import Plan
+
+
+class Context(NamedTuple):
+    """The surroundings every job of an application starts in."""
+
+    app: str
+    cwd: str
+    """The application's folder."""
+    env: dict[str, str]
+    """The whole environment: the zygote's after the preload (which may have set ``DJANGO_SETTINGS_MODULE`` and the like)."""
+    umask: int
+    plans: dict[str, Plan]
+    """Targets known beforehand."""
+    oom_score_adj: int | None = None
+    limits: tuple[tuple[int, tuple[int, int]], ...] = ()
+    """(``resource.RLIMIT_...``, (soft, hard)) to set after the fork."""
+
+    @property
+    def idle_title(self) -> str:
+        """What the process title shows while the worker waits."""
+        return f"rocksyd: worker {self.app} (spare)"
+
+    def job_title(self, title: str) -> str:
+        """What the process title shows while a job runs."""
+        return f"rocksyd: worker {self.app} {title}"

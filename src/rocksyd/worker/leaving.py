@@ -1,0 +1,76 @@
+"""The end of a worker's last job: what a user relies on at the end of a Python program, and nothing else.
+
+What must live here: threads, ``atexit``, both within the grace. What this file must not know: messages.
+
+Finalising the interpreter would do the same and then take everything apart, object by object, which in a forked child of a
+120 MB application costs some 100 ms; the process ends anyway.
+"""
+
+from __future__ import annotations
+
+import atexit
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from rocksyd.worker import output
+
+_AGAIN = 0.5
+"""Seconds that each further step gets once the grace is over."""
+
+
+class _GraceOver(BaseException):
+    """Cuts short what is waited for."""
+
+
+def finish(grace: float) -> None:
+    """Join threads that are not daemons, run ``atexit`` handlers, both within ``grace`` seconds; then flush. Never raises.
+
+    ``threading._shutdown`` and ``atexit._run_exitfuncs`` are what the interpreter calls itself, in this order; with them come
+    the ends of ``concurrent.futures``, ``multiprocessing`` and ``logging``.
+    """
+    alarm = _Alarm(grace)
+    alarm.run(threading._shutdown, _tell_of_threads)  # type: ignore[attr-defined]
+    alarm.run(atexit._run_exitfuncs, lambda: output.note(f"an atexit handler was cut short after the grace of {grace:g} s"))
+    alarm.off()
+    output.flush()
+
+
+def _tell_of_threads() -> None:
+    main = threading.main_thread()
+    names = ", ".join(repr(thread.name) for thread in threading.enumerate() if thread is not main and not thread.daemon)
+    output.note(f"threads that had not ended within the grace were ended with the process: {names}")
+
+
+class _Alarm:
+    """Raises _GraceOver in the main thread when the grace is over, and again while something is still being waited for."""
+
+    def __init__(self, grace: float) -> None:
+        self._armed = False
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
+        signal.setitimer(signal.ITIMER_REAL, max(grace, 0.001), _AGAIN)
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        if self._armed:
+            raise _GraceOver
+
+    def run(self, step: Callable[[], object], cut_short: Callable[[], object]) -> None:
+        """Call ``step``; ``cut_short`` when it took too long. What it raises is printed."""
+        try:
+            self._armed = True
+            step()
+            self._armed = False
+        except _GraceOver:
+            self._armed = False
+            cut_short()
+        except BaseException as error:  # noqa: BLE001  (anybody's code, after which the process still has a result to send)
+            self._armed = False
+            sys.__excepthook__(type(error), error, error.__traceback__)
+
+    def off(self) -> None:
+        """No more alarms."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)

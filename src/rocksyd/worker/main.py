@@ -1,0 +1,240 @@
+"""A worker: a fork of the loaded application that waits for a job, runs it, and says how it ended until it was heard.
+
+What must live here: the order of things. What this file must not know: how any of them is done.
+
+The channel's descriptor is the only one of the daemon's in this process. A job that closes everything it finds
+(``os.closerange``) closes it too; no duplicate is kept elsewhere, because none would survive that either. The worker sees the
+loss by the socket's inode, before it writes into whatever has the number now, and leaves with the run's own exit status,
+so that the status still tells.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import time
+from collections import deque
+from typing import Any, NoReturn
+
+from rocksyd import messages
+from rocksyd.errors import ChannelClosed, JobError, MessageError
+from rocksyd.jobs import Current, set_current
+from rocksyd.posix.channel import Channel, pair
+from rocksyd.posix.titles import set_title
+from rocksyd.worker import leaving, output, reset, values
+from rocksyd.worker.context import Context
+from rocksyd.worker.outcome import Outcome, observed
+from rocksyd.worker.target import plan_for
+
+_DRAIN_GRACE = 10.0
+_REHEARSAL = messages.Job(
+    key="rehearsal", target="module:name", params=["2026-01-31", {"a": 1.5}], log="/dev/null", cwd="/", env={"A": "b"}, title="a"
+)
+
+
+class Worker:
+    """One worker's life, from its fork to ``os._exit``."""
+
+    def __init__(self, context: Context, number: int, channel: Channel) -> None:
+        self._context = context
+        self._number = number
+        self._channel = channel
+        self._identity = _identity(channel.fileno())
+        self._pid = os.getpid()
+        self._streams = output.Streams()
+        self._waiting: deque[messages.Job] = deque()
+        """Jobs that came while a result was not acknowledged yet: none should, but one that does must not be lost."""
+        self._draining = False
+        self._started = 0.0
+        """When the code of the run going on was begun; 0 when it was not."""
+
+    def serve(self) -> NoReturn:
+        """Run jobs until told or bound to leave. Never returns, and never raises."""
+        try:
+            self._rehearse()
+            while True:
+                job = self._waiting.popleft() if self._waiting else self._next_job()
+                if job is None:
+                    leaving.finish(_DRAIN_GRACE)
+                    os._exit(0)
+                self._serve(job)
+        except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's code below this frame)
+            output.write("rocksyd: a worker failed, please report this:\n" + values.traceback_of(error))
+        finally:
+            os._exit(70)
+
+    def _rehearse(self) -> None:
+        """Go the way of a job once, with a channel to itself and nothing to run.
+
+        A forked child copies each page of its parent's memory at the first write to it, and reading a Python object writes
+        its reference count. Some 0.4 ms of this are spent here, while nobody waits, instead of between JOB and the job.
+        """
+        ours, theirs = (Channel(end) for end in pair())
+        try:
+            theirs.send(_REHEARSAL)
+            job = ours.receive()
+            set_current(Current(job.key, job.attempt, job.deadline, ours.send))
+            outcome = observed(lambda: job.params, job.result_limit)
+            self._end_stray_child(outcome)
+            set_title(self._context.idle_title)
+            reset.allow_interrupt()
+            ours.send(messages.Result(key=job.key, value=outcome.value, cpu=_cpu(), ended=time.monotonic()))
+        finally:
+            set_current(None)
+            reset.reset_signals()
+            ours.close()
+            theirs.close()
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+    def _next_job(self) -> messages.Job | None:
+        """Block until there is a job; None when it is time to leave."""
+        while not self._draining:
+            message = self._receive()
+            if isinstance(message, messages.Job):
+                return message
+            if message is None or isinstance(message, messages.Drain):
+                return None
+            if isinstance(message, messages.Inventory):
+                try:
+                    self._channel.send(messages.Idle(self._number, self._pid))
+                except ChannelClosed:
+                    return None
+        return None
+
+    def _receive(self) -> Any:
+        """The next message, whatever it is; None when nobody is at the other end."""
+        while True:
+            try:
+                return self._channel.wait()
+            except MessageError as error:
+                output.note(f"a worker ignores a message: {error}")
+            except (ChannelClosed, OSError):
+                return None
+
+    # --- running ------------------------------------------------------------------------------------------------------
+    def _serve(self, job: messages.Job) -> None:
+        before = _cpu()
+        current = Current(job.key, job.attempt, job.deadline, lambda *said: self._say_progress(job.key, *said))
+        set_current(current)
+        self._started = 0.0
+        outcome = observed(lambda: self._run(job), job.result_limit)
+        self._end_stray_child(outcome)
+        for note in outcome.notes:
+            output.note(note)
+        if job.last:
+            leaving.finish(job.grace)
+            self._end_stray_child(outcome)
+        else:
+            self._tidy()
+        ended = time.monotonic()
+        current.close()
+        set_current(None)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        result = messages.Result(
+            key=job.key,
+            ok=outcome.ok,
+            retcode=outcome.retcode,
+            value=outcome.value,
+            error=outcome.error,
+            cpu=max(0.0, _cpu() - before),
+            max_rss=usage.ru_maxrss * 1024,
+            started=self._started or ended,
+            ended=ended,
+        )
+        self._deliver(result)
+        if job.last:
+            os._exit(0)
+
+    def _run(self, job: messages.Job) -> Any:
+        """Everything from the job's surroundings to its code: what goes wrong on the way is the run's failure."""
+        try:
+            output.attach(job.log)
+        except OSError as error:
+            raise JobError(f"the run's output {job.log} cannot be opened: {error.strerror}") from error
+        if job.env:
+            os.environ.update(job.env)
+        if job.cwd:
+            try:
+                os.chdir(job.cwd)
+            except OSError as error:
+                raise JobError(f"the run's folder {job.cwd} cannot be entered: {error.strerror}") from error
+        set_title(self._context.job_title(job.title or job.target))
+        plan = plan_for(job.target, self._context.plans)
+        reset.allow_interrupt()
+        self._started = time.monotonic()
+        return plan.call(job.params)
+
+    def _end_stray_child(self, outcome: Outcome) -> None:
+        """A job that forks and lets both come back: the child ends here, only the worker itself speaks for the run."""
+        if os.getpid() != self._pid:
+            output.flush()
+            os._exit(outcome.retcode)
+
+    def _tidy(self) -> None:
+        output.detach()
+        self._streams.restore()
+        reset.between_jobs(self._context)
+
+    def _say_progress(self, key: str, done: Any, total: Any, note: str) -> None:
+        """Send it if that is possible at once; progress is not worth waiting for, and only the worker itself speaks."""
+        if os.getpid() != self._pid or not self._has_channel() or (self._channel.pending and not self._channel.flush()):
+            return
+        try:
+            self._channel.send(messages.Progress(key, _number(done), _number(total), values.text(str(note))[:1000]))
+        except ChannelClosed:
+            return
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+    def _deliver(self, result: messages.Result) -> None:
+        """Say RESULT until it was heard. Who cannot be heard leaves with the run's exit status, which somebody will see."""
+        if not self._has_channel():
+            os._exit(result.retcode)
+        try:
+            self._send(result)
+            while True:
+                message = self._receive()
+                if message is None:
+                    os._exit(result.retcode)
+                if isinstance(message, messages.JobAck) and message.key == result.key:
+                    return
+                if isinstance(message, messages.Inventory):
+                    self._send(result)
+                elif isinstance(message, messages.Drain):
+                    self._draining = True
+                elif isinstance(message, messages.Job):
+                    self._waiting.append(message)
+        except ChannelClosed:
+            os._exit(result.retcode)
+
+    def _send(self, message: Any) -> None:
+        self._channel.send(message)
+        while not self._channel.flush():
+            poll = select.poll()
+            poll.register(self._channel, select.POLLOUT)
+            poll.poll()
+
+    def _has_channel(self) -> bool:
+        return _identity(self._channel.fileno()) == self._identity
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _cpu() -> float:
+    """Seconds of user and system time of this process and the children it has waited for."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _number(value: Any) -> float | None:
+    """``value`` as a number that JSON can carry; None for none, and for infinity and NaN."""
+    if value is None:
+        return None
+    number = float(value)
+    return number if number - number == 0 else None

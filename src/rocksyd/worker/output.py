@@ -1,0 +1,93 @@
+"""Where a job's output goes: straight into its own file, whoever in the process writes it.
+
+What must live here: descriptors 0, 1, 2 and Python's objects for them.
+What this file must not know: jobs, messages.
+
+Descriptors 1 and 2 themselves are the file, so what C code and subprocesses print goes there too, in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+from rocksyd.posix import libc
+
+
+def prepare() -> None:
+    """Once in the zygote: standard output line by line and in UTF-8 that never fails, in Python and in C."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    libc.line_buffer_stdout()
+
+
+def attach(log: str) -> None:
+    """Make descriptors 1 and 2 the file ``log``, opened append; "" for ``/dev/null``.
+
+    Raises:
+        OSError: it cannot be opened; the message names it.
+    """
+    fd = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    if fd > 2:
+        os.close(fd)
+
+
+def detach() -> None:
+    """Between two jobs: flush, then make 0, 1 and 2 ``/dev/null``, and replace what the last job closed or put in their place."""
+    flush()
+    fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for number in (0, 1, 2):
+        if fd != number:
+            os.dup2(fd, number)
+        else:
+            os.set_inheritable(fd, True)
+    if fd > 2:
+        os.close(fd)
+
+
+class Streams:
+    """Python's ``sys.stdin``, ``stdout`` and ``stderr`` as they were before any job, to give them to the next."""
+
+    def __init__(self) -> None:
+        self._kept = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
+
+    def restore(self) -> None:
+        """Put them back; one that a job has closed is opened anew."""
+        for number, (name, stream) in enumerate(self._kept.items()):
+            if getattr(stream, "closed", False):
+                stream = self._kept[name] = _reopened(number)
+            setattr(sys, name, stream)
+
+
+def _reopened(number: int) -> Any:
+    if number == 0:
+        return open(0, encoding="utf-8", closefd=False)
+    return open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def flush() -> None:
+    """Write what Python and the C library still hold. A stream that is closed or broken is passed over."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    libc.flush_streams()
+
+
+def note(text: str) -> None:
+    """A line from rocksyd into the job's output."""
+    write(f"rocksyd: {text}\n")
+
+
+def write(text: str) -> None:
+    """``text`` to the job's standard error, whatever the job has done to ``sys.stderr``."""
+    flush()
+    data = text.encode("utf-8", "backslashreplace")
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(2, data) :]

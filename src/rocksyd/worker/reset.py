@@ -1,0 +1,100 @@
+"""What a worker resets: right after the fork, and again between two jobs.
+
+What must live here: signals, session, mask, folder, environment, seeds, limits, hooks.
+What this file must not know: messages, jobs, standard output.
+
+Needs nothing here: ``random`` reseeds itself in a forked child (``os.register_at_fork`` in the standard library), and so does
+OpenSSL from 1.1.1d on (RAND_DRBG(7)); numpy's global generator does not.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import sys
+import weakref
+from typing import Any
+
+from rocksyd.jobs import after_fork_hooks
+from rocksyd.posix.titles import set_title
+from rocksyd.worker.context import Context
+
+_PYTHON_IGNORES = (signal.SIGPIPE, getattr(signal, "SIGXFSZ", None))
+"""What a fresh Python sets to SIG_IGN, so that EPIPE and EFBIG come as exceptions."""
+_RESETTABLE = tuple(number for number in sorted(signal.valid_signals()) if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33))
+
+
+def after_fork(context: Context) -> None:
+    """Make a forked child a worker of its own. Signals are blocked when this is called, and free when it returns.
+
+    Raises:
+        Exception: whatever an ``after_fork`` hook of the application raises.
+    """
+    os.setsid()
+    reset_signals()
+    for number, limit in context.limits:
+        resource.setrlimit(number, limit)
+    if context.oom_score_adj is not None:
+        _set_oom_score(context.oom_score_adj)
+    os.umask(context.umask)
+    set_title(context.idle_title)
+    gc.enable()
+    _disown_finalizers()
+    _seed_numpy()
+    for hook in after_fork_hooks:
+        hook()
+
+
+def reset_signals() -> None:
+    """Every disposition as in a fresh Python but SIGINT (``KeyboardInterrupt`` is for jobs, see ``allow_interrupt``)."""
+    signal.set_wakeup_fd(-1)
+    for number in _RESETTABLE:
+        wanted = signal.SIG_IGN if number in _PYTHON_IGNORES else signal.SIG_DFL
+        # None is a handler that C code set before Python began (PYTHONFAULTHANDLER): useful, and left.
+        if signal.getsignal(number) not in (wanted, None):
+            signal.signal(number, wanted)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def allow_interrupt() -> None:
+    """SIGINT raises ``KeyboardInterrupt`` from now on, as in a fresh Python."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def between_jobs(context: Context) -> None:
+    """Undo what a job may have left in the process: signals, timers, mask, folder, environment."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    reset_signals()
+    os.umask(context.umask)
+    try:
+        os.chdir(context.cwd)
+    except OSError:
+        os.chdir("/")  # a deploy has removed the folder; the result of the job before must still be said
+    if dict(os.environ) != context.env:
+        os.environ.clear()
+        os.environ.update(context.env)
+    set_title(context.idle_title)
+
+
+def _set_oom_score(value: int) -> None:
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(value))
+    except OSError as error:
+        # Lowering it takes CAP_SYS_RESOURCE. A job that runs at the daemon's own score is better than none.
+        os.write(2, f"rocksyd: oom_score_adj = {value} cannot be set ({error.strerror}); it stays as it is\n".encode())
+
+
+def _disown_finalizers() -> None:
+    """Temporary folders and the like made while the application was loaded belong to the zygote: no worker removes them."""
+    registry: dict[Any, Any] = getattr(weakref.finalize, "_registry", {})
+    for finalizer in list(registry):
+        finalizer.atexit = False
+
+
+def _seed_numpy() -> None:
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None and hasattr(numpy_random, "seed"):
+        numpy_random.seed()

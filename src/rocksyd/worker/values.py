@@ -1,0 +1,180 @@
+"""What a job returned, as JSON; what it cannot be said in is said as text, never by an error.
+
+What must live here: Python values to plain data, with notes for the job's log on what was lost.
+What this file must not know: processes, messages.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import enum
+import json
+import math
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+MAX_DEPTH = 200
+"""Levels of nesting that a result may have; deeper is shown by ``repr``. Far below what JSON parsers take."""
+_REPR_LIMIT = 2000
+
+
+class Plain:
+    """Turns one value into plain data, and collects notes on what could not be kept."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def convert(self, value: Any, depth: int = 0) -> Any:
+        """Plain data (None, bool, int, float, str, list, dict with str keys) for ``value``. Never raises."""
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return text(value)
+        if kind is int:
+            return self._integer(value)
+        try:
+            if depth > MAX_DEPTH:
+                return self._shown(value, f"is nested deeper than {MAX_DEPTH} levels or contains itself")
+            return self._other(value, depth)
+        except Exception as error:  # noqa: BLE001  (the value's own methods are anybody's code)
+            return self._shown(value, f"cannot be made JSON ({type(error).__name__})")
+
+    def _other(self, value: Any, depth: int) -> Any:
+        if isinstance(value, enum.Enum):
+            return self.convert(value.value, depth + 1)
+        if isinstance(value, float):
+            return self._float(value)
+        if isinstance(value, str):
+            return text(str(value))
+        if isinstance(value, int):
+            return self._integer(int(value))
+        if isinstance(value, Mapping):
+            return {self._key(key): self.convert(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.convert(item, depth + 1) for item in value]
+        if isinstance(value, (set, frozenset)):
+            return [self.convert(item, depth + 1) for item in _in_order(value)]
+        return self._of_type(value, depth)
+
+    def _of_type(self, value: Any, depth: int) -> Any:
+        if isinstance(value, (datetime.date, datetime.time)):
+            return value.isoformat()
+        if isinstance(value, datetime.timedelta):
+            return value.total_seconds()
+        if isinstance(value, (decimal.Decimal, uuid.UUID)):
+            return str(value)
+        if isinstance(value, os.PathLike):
+            return self.convert(os.fspath(value), depth + 1)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return _bytes(bytes(value))
+        fields = getattr(value, "__dataclass_fields__", None)
+        if fields is not None and not isinstance(value, type):
+            return {name: self.convert(getattr(value, name), depth + 1) for name in fields if hasattr(value, name)}
+        if callable(getattr(value, "tolist", None)) and hasattr(value, "dtype"):
+            return self.convert(value.tolist(), depth + 1)  # numpy's scalars and arrays, without importing numpy
+        return self._shown(value, "has no form in JSON")
+
+    def _integer(self, value: int) -> Any:
+        # Python refuses to write integers beyond its limit of digits (4300), and json with it.
+        if value.bit_length() < 10_000:
+            return value
+        self.notes.append(f"an integer of {value.bit_length()} bits was returned as hexadecimal text")
+        return hex(value)
+
+    def _float(self, value: float) -> Any:
+        if math.isfinite(value):
+            return float(value)
+        self.notes.append(f"{value!r} has no form in JSON and was returned as null")
+        return None
+
+    def _key(self, key: Any) -> str:
+        if isinstance(key, enum.Enum):
+            key = key.value
+        if isinstance(key, str):
+            return text(str(key))
+        if key is None or isinstance(key, (bool, int, float)):
+            return json.dumps(key)
+        plain = self.convert(key)
+        return plain if isinstance(plain, str) else json.dumps(plain)
+
+    def _shown(self, value: Any, why: str) -> str:
+        try:
+            shown = text(repr(value))
+        except Exception:  # noqa: BLE001  (a repr is anybody's code)
+            shown = object.__repr__(value)
+        note = f"a value of type {type(value).__module__}.{type(value).__qualname__} {why}; its repr was returned"
+        if note not in self.notes:
+            self.notes.append(note)
+        return shown if len(shown) <= _REPR_LIMIT else shown[:_REPR_LIMIT] + "..."
+
+
+def plain(value: Any, limit: int) -> tuple[Any, list[str]]:
+    """``value`` as plain data, and notes on what was lost. Longer than ``limit`` bytes of JSON: None and a note. Never raises."""
+    if value is None or value is True or value is False:
+        return value, []
+    converter = Plain()
+    converted = converter.convert(value)
+    size = len(json.dumps(converted, separators=(",", ":")))
+    if size > limit:
+        return None, [f"the result was dropped: it is {size} bytes of JSON, and result_limit is {limit}"]
+    return converted, converter.notes
+
+
+def text(value: str) -> str:
+    """``value`` without lone surrogates (undecodable file names), which no UTF-8 reader takes."""
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
+
+
+def _in_order(values: Any) -> list[Any]:
+    try:
+        return sorted(values)
+    except TypeError:
+        return list(values)
+
+
+def _bytes(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode("ascii")
+
+
+def described(error: BaseException) -> dict[str, str]:
+    """``{"type", "message", "traceback"}`` of an exception, with rocksyd's own frames left out. Never raises."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = text(str(error))
+    except Exception:  # noqa: BLE001  (a __str__ is anybody's code)
+        message = "(its message cannot be shown)"
+    return {"type": name, "message": message, "traceback": traceback_of(error)}
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback as Python prints it, with rocksyd's own frames at its head left out. Never raises."""
+    import traceback  # noqa: PLC0415  (loaded by the zygote; a worker that fails early may still need it)
+
+    try:
+        return text("".join(traceback.format_exception(type(error), error, _without_ours(error.__traceback__))))
+    except Exception:  # noqa: BLE001  (formatting calls anybody's __repr__ and __str__, or memory is out)
+        return f"{type(error).__name__} (its traceback cannot be shown)\n"
+
+
+def _without_ours(entry: Any) -> Any:
+    while entry is not None and str(entry.tb_frame.f_globals.get("__name__", "")).startswith(_OURS):
+        entry = entry.tb_next
+    return entry
+
+
+_OURS = ("rocksyd.worker.", "rocksyd.zygote.")

@@ -1,0 +1,113 @@
+"""Which jobs a loaded application offers.
+
+What must live here: the modules of ``jobs`` and the patterns of ``allow`` turned into names and Plans.
+What this file must not know: processes, messages.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+from rocksyd.errors import JobError
+from rocksyd.jobs import settings_of
+from rocksyd.worker.target import Plan, import_module, is_offered, load
+
+_WILD = frozenset("*?[")
+
+
+class Offer:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, Any]] = {}
+        """Short name -> {"target", "kind", "settings"}, as READY has it."""
+        self.allowed: list[str] = []
+        self.open_patterns: list[str] = []
+        self.plans: dict[str, Plan] = {}
+        self.warnings: list[str] = []
+
+    def add_module(self, name: str) -> None:
+        """A module of ``jobs``: declared jobs in its namespace, and classes with a run method that are its own.
+
+        Raises:
+            JobError: there is no such module, or two different jobs have one short name.
+            Exception: whatever the module raises.
+        """
+        module = import_module(name)
+        before = len(self.jobs)
+        for attribute, found in list(vars(module).items()):
+            settings = settings_of(found)
+            if settings is None and not _is_run_class(attribute, found, name):
+                continue
+            self._add_job(_address(found, name, attribute), found, dict(settings or {}))
+        if len(self.jobs) == before:
+            self.warnings.append(f"jobs names {name!r}, but it has no function marked @job and no class with a run method")
+
+    def _add_job(self, target: str, found: Any, settings: dict[str, Any]) -> None:
+        short = settings.pop("name", None) or target.partition(":")[2]
+        plan = self._plan(target, found)
+        known = self.jobs.get(short)
+        if known is not None and known["target"] != target:
+            raise JobError(
+                f"two jobs are called {short!r}: {known['target']} and {target}; give one another name with @job(name=...)"
+            )
+        self.jobs[short] = {"target": target, "kind": plan.kind, "settings": settings}
+
+    def add_pattern(self, pattern: str) -> None:
+        """A pattern of ``allow``: its targets are found now, unless the module's name has a wildcard.
+
+        Raises:
+            JobError: it is no pattern, or what it names without a wildcard is not there.
+            Exception: whatever importing the module raises.
+        """
+        module_name, colon, name = pattern.partition(":")
+        if not colon or not module_name or not name:
+            raise JobError(f"allow: {pattern!r} is not understood: expected module:name, for example shop.reports:*")
+        if _WILD & set(module_name):
+            self.open_patterns.append(pattern)
+        elif _WILD & set(name):
+            self._allow_all(module_name, name, pattern)
+        else:
+            found = load(pattern)
+            if not callable(found):
+                raise JobError(f"allow: {pattern!r} names a {type(found).__name__}, which cannot be called")
+            self._allow(pattern, found)
+
+    def _allow_all(self, module_name: str, name: str, pattern: str) -> None:
+        module = import_module(module_name)
+        count = 0
+        for attribute, found in list(vars(module).items()):
+            if not attribute.startswith("_") and fnmatchcase(attribute, name) and is_offered(found, module_name):
+                self._allow(f"{module_name}:{attribute}", found)
+                count += 1
+        if not count:
+            self.warnings.append(f"allow names {pattern!r}, but {module_name} defines nothing of that name that can be run")
+
+    def _allow(self, target: str, found: Any) -> None:
+        self._plan(target, found)
+        if target not in self.allowed:
+            self.allowed.append(target)
+
+    def _plan(self, target: str, found: Any) -> Plan:
+        plan = self.plans.get(target)
+        if plan is None:
+            plan = self.plans[target] = Plan(target, found)
+        return plan
+
+
+def _is_run_class(attribute: str, found: Any, module_name: str) -> bool:
+    return isinstance(found, type) and not attribute.startswith("_") and is_offered(found, module_name)
+
+
+def _address(found: Any, module_name: str, attribute: str) -> str:
+    """``module:qualified.name`` of a job: where it is defined if it can be found there, else where it was seen."""
+    home = getattr(found, "__module__", None)
+    name = getattr(found, "__qualname__", None)
+    if isinstance(home, str) and isinstance(name, str) and "<" not in name:
+        try:
+            if load(f"{home}:{name}") is found:
+                return f"{home}:{name}"
+        except Exception:  # noqa: BLE001  (a name that lies: decorators copy __module__ and __qualname__)
+            pass
+    return f"{module_name}:{attribute}"

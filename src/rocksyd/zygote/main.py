@@ -1,0 +1,92 @@
+"""The zygote's program: ``boot.py zygote``, with the channel as descriptor 3.
+
+What must live here: LOAD to READY or FAILED, then the loop, then the end. What this file must not know: how each is done.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from rocksyd import messages
+from rocksyd.errors import ChannelClosed, MessageError
+from rocksyd.posix.channel import Channel
+from rocksyd.posix.titles import set_title
+from rocksyd.worker import leaving, output
+from rocksyd.zygote.loading import Loaded, LoadFailed, load_application
+from rocksyd.zygote.server import Server
+
+CHANNEL = 3
+_GRACE = 10.0
+_LEAVE_GRACE = 5.0
+"""Seconds that the application's own ``atexit`` handlers get when the zygote ends."""
+
+
+def main(argv: list[str]) -> int:
+    """Be a zygote until it is over. Returns only when it was started wrongly; ends by ``os._exit`` otherwise.
+
+    The interpreter is not finalised: the application's threads and destructors could hold that up for ever.
+    """
+    if argv:
+        print("rocksyd: a zygote takes no arguments", file=sys.stderr)
+        return 2
+    try:
+        os.set_inheritable(CHANNEL, False)
+        channel = Channel.from_fd(CHANNEL)
+    except OSError as error:
+        print(f"rocksyd: a zygote is started by the keeper, with a channel as descriptor 3 ({error.strerror})", file=sys.stderr)
+        return 2
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN is inherited through exec, and loses exit statuses
+    order = _first_order(channel)
+    if order is None:
+        return 0
+    return _serve(channel, order)
+
+
+def _first_order(channel: Channel) -> messages.Load | None:
+    """LOAD; None when nobody is at the other end any more."""
+    while True:
+        try:
+            message = channel.wait()
+        except MessageError:
+            continue
+        except ChannelClosed:
+            return None
+        if isinstance(message, messages.Load):
+            return message
+
+
+def _serve(channel: Channel, order: messages.Load) -> NoReturn:
+    set_title(f"rocksyd: zygote {order.app}@{order.generation} (loading)")
+    try:
+        loaded = load_application(order)
+    except LoadFailed as failure:
+        _say_failed(channel, order, failure)
+        _leave(1)
+    set_title(f"rocksyd: zygote {order.app}@{order.generation}")
+    _leave(_run(channel, order, loaded))
+
+
+def _run(channel: Channel, order: messages.Load, loaded: Loaded) -> int:
+    server = Server(channel, loaded.context, loaded.ready, float(order.settings.get("grace", _GRACE)))
+    try:
+        channel.send(loaded.ready)
+    except ChannelClosed:
+        return 0
+    return server.run()
+
+
+def _say_failed(channel: Channel, order: messages.Load, failure: LoadFailed) -> None:
+    try:
+        channel.send(messages.Failed(order.app, order.generation, failure.reason, failure.traceback))
+    except ChannelClosed:
+        output.note(f"application {order.app} could not be loaded, and nobody is there to be told: {failure.reason}")
+
+
+def _leave(status: int) -> NoReturn:
+    """What the application relies on at its end: temporary folders go, logs are flushed."""
+    leaving.finish(_LEAVE_GRACE)
+    os._exit(status)

@@ -1,0 +1,87 @@
+"""Children and process groups, as a zygote needs them: looked at without being reaped, signalled as groups.
+
+What must live here: wait, kill and /proc. What this file must not know: what a child is for.
+
+Sources: waitid(2) (WNOWAIT), killpg(3), proc(5) (``stat``: fields state, ppid, pgrp, utime, stime, cutime, cstime).
+"""
+
+from __future__ import annotations
+
+import os
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def first_ended() -> int | None:
+    """A child that has ended and is not reaped; None when there is none."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found is not None else None
+
+
+def has_ended(pid: int) -> bool:
+    """Whether the child ``pid`` has ended. It is not reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def zombie_status(pid: int) -> int:
+    """How the ended child ``pid`` ended, as ``os.waitpid`` would say. It is not reaped."""
+    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    assert found is not None
+    if found.si_code == os.CLD_EXITED:
+        return (found.si_status & 0xFF) << 8
+    return found.si_status | (0x80 if found.si_code == os.CLD_DUMPED else 0)
+
+
+def zombie_cpu(pid: int) -> float:
+    """Seconds of user and system time of an ended child and the children it had waited for. It is not reaped."""
+    fields = _stat(pid)
+    return sum(int(value) for value in fields[11:15]) / _TICKS if len(fields) > 14 else 0.0
+
+
+def peak_memory(pid: int) -> int:
+    """Bytes of resident memory ``pid`` has had at most so far; 0 when that cannot be known."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
+def others_in_group(leader: int) -> bool:
+    """Whether anybody but ``leader`` lives in its process group (zombies do not count)."""
+    group = str(leader).encode()
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == leader:
+            continue
+        fields = _stat(int(name))
+        if len(fields) > 2 and fields[2] == group and fields[0] not in (b"Z", b"X"):
+            return True
+    return False
+
+
+def signal_group(leader: int, number: int) -> None:
+    """Send signal ``number`` to the group of ``leader``, a child that is not reaped.
+
+    A child that was forked this instant may not have made its group yet; then it is alone, and gets the signal itself.
+    """
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        os.kill(leader, number)
+    except PermissionError:
+        pass  # a job has changed its user in a way that only root can signal; there is nothing a zygote could do
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/<pid>/stat from the third (state) on; empty when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
