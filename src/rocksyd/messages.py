@@ -23,7 +23,7 @@ Json = Any
 
 # --- master -> keeper -------------------------------------------------------------------------------------------------
 class Hello(NamedTuple):
-    """A new master has imported everything it needs. Said once, before it prepares."""
+    """A new master has imported everything it needs; said again when it has read how long it may take."""
 
     pid: int = 0
     version: str = ""

@@ -323,9 +323,22 @@ def test_logs_follow_goes_on_after_a_crash_where_it_was(daemon: FakeDaemon) -> N
         caller.notify("logs", {"key": "k", "text": "d", "offset": 4, "ended": True})
         raise Silence
 
-    daemon.handlers["logs"] = handler
+    def silent(caller: Caller, params: dict[str, Any]) -> Any:
+        raise Silence
+
+    daemon.handlers.update(logs=handler, wait=silent)
     done = rocksyd(daemon, "logs", "-f", "k")
     assert (done.returncode, done.stdout, done.stderr) == (0, "abcd", "")
+
+
+def test_logs_follow_ends_with_the_run_although_nobody_said_that_the_output_has(daemon: FakeDaemon) -> None:
+    """After a crash a new master may not know of this follower; it knows of the call that waits."""
+    daemon.handlers["logs"] = lambda caller, params: {
+        "text": "ab"[params["offset"] :][:1],
+        "offset": min(params["offset"] + 1, 2),
+    }
+    daemon.handlers["wait"] = lambda caller, params: record("k")
+    assert rocksyd(daemon, "logs", "-f", "k").stdout == "ab"
 
 
 def test_a_reader_that_leaves_is_no_traceback(daemon: FakeDaemon) -> None:
@@ -390,6 +403,20 @@ def test_ps_lists_what_has_not_ended_as_a_table_or_json(daemon: FakeDaemon) -> N
     assert "\x1b" not in done.stdout
     assert sorted(params["state"] for _, params in daemon.requests()) == ["running", "waiting"]
     assert [item["key"] for item in json.loads(rocksyd(daemon, "ps", "--json").stdout)] == ["r", "w"]
+
+
+def test_ps_asks_page_by_page(daemon: FakeDaemon) -> None:
+    keys = [str(number) for number in range(2500)]
+
+    def page(caller: Caller, params: dict[str, Any]) -> Any:
+        if params["state"] != "waiting":
+            return []
+        start = keys.index(params["after"]) + 1 if "after" in params else 0
+        return [record(key, state="waiting", outcome=None) for key in keys[start : start + params["limit"]]]
+
+    daemon.handlers["list"] = page
+    assert len(json.loads(rocksyd(daemon, "ps", "--json").stdout)) == 2500
+    assert len(json.loads(rocksyd(daemon, "ps", "-a", "--json", "--limit", "1200").stdout)) == 1200
 
 
 def test_stats_and_pools(daemon: FakeDaemon) -> None:

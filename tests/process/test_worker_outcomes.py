@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rocksyd import messages
-from tests.process.zygotes import Zygote
+from tests.process.zygotes import Zygote, wait_for_end
 
 SOURCE = """
     import asyncio, atexit, concurrent.futures, dataclasses, datetime, decimal, enum, logging, os, pathlib, sys, threading, time
@@ -312,10 +312,11 @@ def test_a_result_is_said_again_until_it_was_heard(zygote: Zygote) -> None:
     assert zygote.exited(worker).status == 0
 
 
-def test_a_worker_nobody_listens_to_leaves_with_the_runs_status(zygote: Zygote) -> None:
+def test_a_worker_nobody_listens_to_leaves(zygote: Zygote) -> None:
     worker = zygote.fork()
     worker.start("shop:leave", [4])
     worker.next(messages.Result)
     os.kill(zygote.pid, signal.SIGKILL)
     assert zygote.wait() == -signal.SIGKILL
     worker.close()  # the master, too, is gone
+    wait_for_end(worker.pid)

@@ -194,11 +194,22 @@ def _spawn(argv: list[str], channel: int, stderr: Path) -> int:
             (os.POSIX_SPAWN_DUP2, high, 3),
             (os.POSIX_SPAWN_DUP2, log, 1),
             (os.POSIX_SPAWN_DUP2, log, 2),
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
         ]
         return os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=actions, setsid=True)
     finally:
         os.close(high)
         os.close(log)
+
+
+def _inheritable() -> list[int]:
+    """What every program started by this process would find open besides 0, 1 and 2, left by whoever started the tests."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > 3 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def wait_for_end(pid: int) -> None:

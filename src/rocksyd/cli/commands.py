@@ -173,7 +173,9 @@ def _ps(parser: Parser) -> None:
     parser.add_argument("-a", "--all", action="store_true", help="also the runs that have ended")
     parser.add_argument("--app", metavar="APP", help="only of this application")
     parser.add_argument("--state", choices=("waiting", "running", "ended"), help="only in this state")
-    parser.add_argument("--limit", metavar="N", type=count, help="at most so many")
+    parser.add_argument(
+        "--limit", metavar="N", type=count, help="at most so many (default: all, but of those that ended the last 100)"
+    )
 
 
 def _stop(parser: Parser) -> None:
@@ -215,5 +217,5 @@ COMMANDS: dict[str, Command] = {
     ),
     "reload": Command("read the configuration again and restart, as `restart` does", _nothing, daemon.reload),
     "stop": Command("stop the daemon in order, and return when it is gone", _stop, daemon.stop),
-    "drain": Command("let the daemon take no more runs and end those it has", _nothing, daemon.drain),
+    "drain": Command("let the daemon take no more runs, and return when it has none", _nothing, daemon.drain),
 }  # fmt: skip

@@ -75,9 +75,9 @@ def reload(options: argparse.Namespace) -> int:
 
 
 def drain(options: argparse.Namespace) -> int:
-    """Drain."""
+    """Drain; returns when nothing runs or waits any more."""
     with client(options) as daemon:
-        return _reached(options, daemon.drain(), "draining")
+        return _reached(options, daemon.drain(), "drained")
 
 
 def _reached(options: argparse.Namespace, generation: int, word: str) -> int:

@@ -8,10 +8,12 @@ import time
 from typing import Any
 
 from rocksyd.cli.arguments import client
-from rocksyd.cli.output import write
+from rocksyd.cli.output import say, write
 from rocksyd.cli.phrases import age, elapsed, progress_text
 from rocksyd.cli.tables import Cell, Column, Screen, render, screen
-from rocksyd.client.records import failure_text, records_of
+from rocksyd.client import Client
+from rocksyd.client.records import failure_text
+from rocksyd.errors import NotFound
 from rocksyd.units import format_size
 
 _COLUMNS = (
@@ -20,19 +22,39 @@ _COLUMNS = (
 )  # fmt: skip
 _COLOURS = {"running": "cyan", "waiting": "yellow", "ok": "green"}
 _ORDER = {"running": 0, "waiting": 1, "ended": 2}
+PAGE = 1000
+"""Records a request; as many as the daemon gives at once."""
+ENDED_SHOWN = 100
 
 
 def ps(options: argparse.Namespace) -> int:
     """List runs; without ``-a`` and ``--state`` only those that have not ended."""
-    filters = {name: value for name, value in (("app", options.app), ("limit", options.limit)) if value is not None}
-    states = [options.state] if options.state else [None] if options.all else ["running", "waiting"]
+    states = [options.state] if options.state else ["running", "waiting", "ended"] if options.all else ["running", "waiting"]
     with client(options) as daemon:
-        results = daemon.requests([("list", {**filters, "state": state} if state else filters) for state in states])
+        pages = [_runs(daemon, state, options.app, options.limit) for state in states]
     # Asked for one state at a time, a run that has just been started may be in both answers.
-    records = {str(record.get("key")): record for result in results for record in records_of(result)}
+    records = {str(record.get("key")): record for page in pages for record in page}
     shown = sorted(records.values(), key=_place)[: options.limit]
+    if options.limit is None and len(pages[-1]) == ENDED_SHOWN and "ended" in states:
+        say(f"only the last {ENDED_SHOWN} that ended; --limit N shows more")
     write(json.dumps(shown, ensure_ascii=False) + "\n" if options.json else table(shown, time.time(), screen()))
     return 0
+
+
+def _runs(daemon: Client, state: str, app: str | None, limit: int | None) -> list[dict[str, Any]]:
+    """All runs in this state, page by page, the latest first; of those that ended only some unless a limit is given."""
+    wanted = limit if limit is not None else ENDED_SHOWN if state == "ended" else None
+    found: list[dict[str, Any]] = []
+    while wanted is None or len(found) < wanted:
+        size = PAGE if wanted is None else min(PAGE, wanted - len(found))
+        try:
+            page = daemon.runs(state=state, app=app, limit=size, after=found[-1]["key"] if found else None)
+        except NotFound:  # the last one has been freed since
+            break
+        found += page
+        if len(page) < size:
+            break
+    return found
 
 
 def _place(record: dict[str, Any]) -> tuple[int, float]:

@@ -89,7 +89,7 @@ def human(name: str, value: Any) -> str:
         return elapsed(value)
     if word == "ms":
         return f"{value:g} ms"
-    if word == "at" and value > _SINCE_1990:
+    if word in ("at", "time") and value > _SINCE_1990:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     return f"{value:,}" if isinstance(value, int) and word != "pid" else f"{value:g}" if isinstance(value, float) else str(value)
 

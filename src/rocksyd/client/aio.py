@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from rocksyd.client.address import Place, find
-from rocksyd.client.conversation import Call
+from rocksyd.client.conversation import ENDED, FOLLOW, Call, follow_calls
 from rocksyd.client.link import CONNECT_TIMEOUT, LinkLost, no_daemon
 from rocksyd.client.patience import Patience
 from rocksyd.client.protocol import ClientProtocol, Notification, Reply, is_done_already, order
@@ -78,6 +78,15 @@ class _Connection:
             self._waiting.pop(number, None)
             if answer.done() and not answer.cancelled():
                 answer.exception()  # seen, also when sending failed first: asyncio complains of those nobody looked at
+
+    async def told_of_end(self, call: Call) -> None:
+        """Ask to be told that a run has ended; then the notifications end too."""
+        try:
+            reply = await self.ask(call)
+        except (LinkLost, NoDaemon, NotAllowed):
+            return  # the reader has ended the notifications
+        if reply.error is None:
+            self.notifications.put_nowait(None)
 
     async def _drain(self) -> None:
         try:
@@ -254,11 +263,14 @@ class AsyncClient:
         first = True
         while True:
             connection: _Connection | None = None
+            ended: asyncio.Task[None] | None = None
             try:
                 connection = await _Connection.open(self.place)
                 first = False
+                calls = follow_calls(key, position)
+                ended = asyncio.create_task(connection.told_of_end(calls[ENDED]))
                 async with asyncio.timeout(self.timeout):
-                    reply = await connection.ask(Call("logs", {"key": key, "offset": position, "follow": True}))
+                    reply = await connection.ask(calls[FOLLOW])
                 chunk: dict[str, Any] | None = _result(reply)
                 while chunk is not None:
                     patience.success()
@@ -268,7 +280,9 @@ class AsyncClient:
                     if chunk.get("ended"):
                         return
                     chunk = await _next_chunk(connection, key)
-                raise connection.lost or LinkLost("the connection was lost")
+                if connection.lost is None:
+                    return
+                raise connection.lost
             except (LinkLost, NoDaemon) as error:
                 if isinstance(error, NoDaemon) and (first or connection is not None):
                     raise
@@ -276,6 +290,8 @@ class AsyncClient:
             except TimeoutError:
                 raise NoDaemon(f"the daemon at {self.place.address} has not answered 'logs' for {self.timeout:g} s") from None
             finally:
+                if ended is not None:
+                    ended.cancel()
                 if connection is not None:
                     await connection.close()
 
@@ -327,7 +343,7 @@ class AsyncRun:
 
 
 async def _next_chunk(connection: _Connection, key: str) -> dict[str, Any] | None:
-    """The next piece of output; None at the end of the connection."""
+    """The next piece of output; None at the end of the run or of the connection."""
     while True:
         notification = await connection.notifications.get()
         if notification is None:

@@ -34,6 +34,18 @@ class Call(NamedTuple):
         return {**self.params, "timeout": round(max(self.until - now, 0.001), 3)}
 
 
+FOLLOW, ENDED = 0, 1
+
+
+def follow_calls(key: str, offset: int) -> dict[int, Call]:
+    """What is asked to follow a run's output: FOLLOW, and ENDED, answered when the run has ended.
+
+    Why the second: after a crash the daemon keeps the connections that are owed nothing, and one that only listens looks like
+    that. A call that is not answered yet makes it close this one, so that the client notices and asks again.
+    """
+    return {FOLLOW: Call("logs", {"key": key, "offset": offset, "follow": True}), ENDED: Call("wait", {"key": key})}
+
+
 class Conversation:
     """One connection, and what has been asked on it. Not for several threads at once."""
 

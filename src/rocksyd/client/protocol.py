@@ -125,7 +125,8 @@ def error_of(error: dict[str, Any]) -> RocksydError:
     if isinstance(data, dict) and isinstance(data.get("record"), dict):
         return JobFailed(message, data["record"])
     if isinstance(data, dict) and "traceback" in data:
-        return JobFailed(message, {"error": data, "outcome": "failed"})
+        known = {name: data[name] for name in ("key", "outcome", "retcode", "signal") if name in data}
+        return JobFailed(message, {"state": "ended", "outcome": "failed", **known, "error": data})
     advice = data if isinstance(data, str) else data.get("advice") if isinstance(data, dict) else None
     if isinstance(advice, str) and advice and advice not in message:
         message = f"{message}: {advice}"

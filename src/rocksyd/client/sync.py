@@ -9,18 +9,20 @@ A restart or a crash of the daemon in the middle of a call is not noticed, excep
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
 from rocksyd.client.address import Place, find
-from rocksyd.client.conversation import Call, Conversation, Line, pause
+from rocksyd.client.conversation import ENDED, FOLLOW, Call, Conversation, Line, follow_calls, pause
 from rocksyd.client.link import LinkLost
 from rocksyd.client.patience import Patience
 from rocksyd.client.protocol import Notification, Reply, order
 from rocksyd.client.records import failure, records_of, timed_out
-from rocksyd.errors import NoDaemon, TimedOut
+from rocksyd.client.service import wait_gone, watch
+from rocksyd.errors import NoDaemon, RequestError, TimedOut
 
 Record = dict[str, Any]
 """What the daemon shows of a run: ``key``, ``state``, ``outcome``, ``retcode`` ..."""
@@ -221,13 +223,17 @@ class Client:
             conversation = self._line.connect(patience, first=attempt == 0)
             attempt += 1
             try:
-                conversation.ask({0: Call("logs", {"key": key, "offset": position, "follow": True})}, self.timeout)
+                conversation.ask(follow_calls(key, position), self.timeout)
                 while True:
                     # Until the reply is in, the daemon owes one; afterwards a job may be silent for as long as it likes.
-                    limit = time.monotonic() + self.timeout if conversation.unanswered else None
+                    limit = time.monotonic() + self.timeout if FOLLOW in conversation.unanswered.values() else None
                     for event in conversation.events(limit):
-                        chunk = _chunk(event, key)
                         patience.success()
+                        if isinstance(event, Reply) and event.id == ENDED:
+                            if event.error is None:
+                                return
+                            continue
+                        chunk = _chunk(event, key)
                         if chunk.get("offset", 0) > position:
                             position = chunk["offset"]
                             yield chunk.get("text", ""), position
@@ -263,11 +269,29 @@ class Client:
         return _generation(self.request("reload", wait=True))
 
     def drain(self) -> int:
-        """Take no more runs and let the present ones end."""
+        """Take no more runs; returns when the present ones have ended."""
         return _generation(self.request("drain", wait=True))
 
     def stop(self, *, wait: bool = True) -> None:
-        """Stop the daemon in order; ``wait`` until it is gone."""
+        """Stop the daemon in order; ``wait`` until it is gone: its process where that is on this machine, or else its connection."""
+        process = self._process() if wait else None
+        try:
+            self._stop(wait=wait)
+            if process is not None:
+                fd, process = process, None
+                wait_gone(fd)
+        finally:
+            if process is not None:
+                os.close(process)
+
+    def _process(self) -> int | None:
+        try:
+            return watch(self.stats().get("pid")) if self.place.address.kind == "unix" else None
+        except RequestError:
+            return None
+
+    def _stop(self, *, wait: bool) -> None:
+        """Order it and, with ``wait``, stay until the connection has ended."""
         conversation = self._line.take()
         try:
             while not self._ordered_to_stop(conversation):
@@ -279,8 +303,7 @@ class Client:
             while wait:
                 conversation.events(None)
         except LinkLost:
-            # The daemon keeps every connection until it exits: the end of this one is the end of it.
-            return
+            pass  # the daemon ends the connections when it has stopped
         finally:
             conversation.close()
 

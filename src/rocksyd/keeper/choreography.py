@@ -15,7 +15,7 @@ One *attempt* is under way at most: a **candidate** that is to become the servin
 from __future__ import annotations
 
 import signal
-from typing import Any, NamedTuple
+from typing import Any
 
 from rocksyd import messages
 from rocksyd.keeper.effects import (
@@ -37,6 +37,7 @@ from rocksyd.keeper.effects import (
     Stop,
 )
 from rocksyd.keeper.ladder import Ladder
+from rocksyd.keeper.values import Value
 from rocksyd.posix.processes import signal_name
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -44,7 +45,7 @@ INSISTING = (signal.SIGTERM, signal.SIGINT)
 """A second one of these means: now."""
 
 
-class Limits(NamedTuple):
+class Limits(Value):
     """Seconds."""
 
     hello: float = 30.0
@@ -59,37 +60,37 @@ class Limits(NamedTuple):
     """From the end of a living master's channel to SIGKILL."""
 
 
-class Said(NamedTuple):
+class Said(Value):
     """Event: a master said ``message``."""
 
     master: int
     message: Any
 
 
-class Died(NamedTuple):
+class Died(Value):
     """Event: a master was reaped and its channel read to the end. ``how`` ends a sentence: ``was killed by SIGKILL``."""
 
     master: int
     how: str
 
 
-class Hung(NamedTuple):
+class Hung(Value):
     """Event: a master closed its channel but has not been reaped."""
 
     master: int
 
 
-class Signal(NamedTuple):
+class Signal(Value):
     """Event: the service's PID got this signal."""
 
     number: int
 
 
-class Begin(NamedTuple):
+class Begin(Value):
     """Event: the keeper has booted and nothing runs yet."""
 
 
-class Expired(NamedTuple):
+class Expired(Value):
     """Event: ``deadline`` may have passed."""
 
 
@@ -160,6 +161,12 @@ class Choreography:
         self._adopt_timeout = message.adopt_timeout
         self._enter("preparing", now + message.prepare_timeout)
         return [SendPrepare(self.candidate, self.cause, self.ladder.last if self.cause == "crash" else "", self.ladder.young)]
+
+    def _hello_again(self, message: messages.Hello, now: float) -> list[Effect]:
+        """It has read its configuration, and knows better how long it may take."""
+        self._adopt_timeout = message.adopt_timeout
+        self._enter("preparing", now + message.prepare_timeout)
+        return []
 
     def _prepared(self, _: messages.Prepared, now: float) -> list[Effect]:
         if not self.serving:
@@ -393,6 +400,7 @@ _EVENTS: dict[type[Any], Any] = {
 _WORDS: dict[tuple[str, str, type[Any]], Any] = {
     ("candidate", "started", messages.Hello): Choreography._hello,
     ("candidate", "started", messages.PrepareFailed): Choreography._cannot,
+    ("candidate", "preparing", messages.Hello): Choreography._hello_again,
     ("candidate", "preparing", messages.Prepared): Choreography._prepared,
     ("candidate", "preparing", messages.PrepareFailed): Choreography._cannot,
     ("candidate", "adopting", messages.Adopted): Choreography._adopted,

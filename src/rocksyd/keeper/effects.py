@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from rocksyd.keeper.values import Value
 
 
-class StartMaster(NamedTuple):
+class StartMaster(Value):
     """Spawn a master and call it ``master``; it becomes the candidate."""
 
     master: int
 
 
-class SendPrepare(NamedTuple):
+class SendPrepare(Value):
     """Send PREPARE and everything on the shelf."""
 
     master: int
@@ -20,73 +22,73 @@ class SendPrepare(NamedTuple):
     crashes: int
 
 
-class Send(NamedTuple):
+class Send(Value):
     """Send a message that needs nothing of the keeper's own."""
 
     master: int
     message: Any
 
 
-class SendAdopt(NamedTuple):
+class SendAdopt(Value):
     """Send ADOPT, with the snapshot that FROZEN brought if ``snapshot``."""
 
     master: int
     snapshot: bool
 
 
-class Promote(NamedTuple):
+class Promote(Value):
     """``master`` serves: its descriptors and children are the service's now, and it is told of every exit."""
 
     master: int
 
 
-class Discard(NamedTuple):
+class Discard(Value):
     """``master`` is dead and never served: end the children it spawned, drop what it shelved."""
 
     master: int
 
 
-class LoseServing(NamedTuple):
+class LoseServing(Value):
     """The serving ``master`` died."""
 
     master: int
     how: str
 
 
-class Kill(NamedTuple):
+class Kill(Value):
     """SIGKILL to ``master``."""
 
     master: int
 
 
-class Bury(NamedTuple):
+class Bury(Value):
     """``master`` does not die of SIGKILL: read its channel to the end and take it for dead."""
 
     master: int
 
 
-class DropConnections(NamedTuple):
+class DropConnections(Value):
     """Take every connection off the shelf."""
 
 
-class CheckCode(NamedTuple):
+class CheckCode(Value):
     """Look whether the keeper's own code on disk has changed."""
 
 
-class Reloading(NamedTuple):
+class Reloading(Value):
     """Tell the service manager that a restart begins."""
 
     text: str
 
 
-class Serves(NamedTuple):
+class Serves(Value):
     """Tell the service manager that a master serves (again)."""
 
     generation: int
     text: str
 
 
-class Stop(NamedTuple):
+class Stop(Value):
     """End every child and exit with ``status``."""
 
     status: int
@@ -99,7 +101,7 @@ class Stop(NamedTuple):
     """The service never came up."""
 
 
-class Log(NamedTuple):
+class Log(Value):
     """Write one line."""
 
     text: str

@@ -6,7 +6,6 @@ and the real descriptors. Only then does this process execute it. Nobody waits m
 
 from __future__ import annotations
 
-import binascii
 import fcntl
 import os
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ _FOLDERS = ("posix", "keeper")
 _FILES = ("__init__.py", "boot.py", "errors.py", "messages.py")
 
 Fingerprint = tuple[tuple[str, int, int], ...]
-"""(file, size, CRC) of every file the keeper is made of."""
+"""(file, size, hash) of every file the keeper is made of. Hashes differ between processes: to be compared within one only."""
 
 
 def fingerprint(boot: str) -> Fingerprint:
@@ -43,7 +42,7 @@ def _measure(path: str) -> tuple[int, int]:
             data = file.read()
     except OSError:
         return -1, 0
-    return len(data), binascii.crc32(data)
+    return len(data), hash(data)
 
 
 class Successor(NamedTuple):

@@ -281,6 +281,8 @@ class Master:
             server.take(server.engine.restore(runs, header.get("engine"), now))
         else:
             self._drop_busy_clients()
+            if self.prepare.cause == CRASH:
+                server.recall()
             server.take(server.engine.restore(runs, None, now))
         status = f"serving, generation {max(self.generation, server.engine.generation)}"
         self.keeper.send(m.Adopted(self.generation, status))  # the point of no return
@@ -334,6 +336,7 @@ class Master:
         server.begin(self.generation)
         if self.prepare.cause == RESTART:
             server.finish_restart()
+        server.finish_turn()
         set_title("rocksyd: master")
         while True:
             server.turn()
@@ -367,7 +370,7 @@ class Master:
     def _recover(self) -> None:
         """After a crash of the master: everybody says again what they hold."""
         server = self.server
-        log("master", f"taking over from a master that {self.prepare.reason}")
+        log("master", f"taking over: {self.prepare.reason}")
         for name in sorted(name for name in self.shelf if name.startswith("zygote:")):
             zygote = self.children.adopt_zygote(name, self.shelf.pop(name), LOADING, self.prepare.children.get(name, 0))
             zygote.deadline = time.monotonic() + self.config.restart.prepare_timeout
@@ -385,7 +388,6 @@ class Master:
             if app not in alive:
                 server.loading.need(app)
         server.suspect(SUSPECT_TIMEOUT)
-        server.crashes += 1
         now = time.time()
         facts = {"ok": True, "reason": self.prepare.reason, "from": server.engine.generation, "to": server.engine.generation}
         server.record_restart(Order("crash", "the keeper", at=now), facts)

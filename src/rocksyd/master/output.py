@@ -33,6 +33,8 @@ class Chunk(NamedTuple):
     text: str
     offset: int
     """Where the next piece begins, in bytes."""
+    end: bool
+    """Whether the file has no more now."""
 
 
 class Outputs:
@@ -146,10 +148,10 @@ class Outputs:
                 file.seek(offset)
                 data = file.read(most)
         except OSError:
-            return Chunk("", offset)
+            return Chunk("", offset, True)
         if not final or offset + len(data) < size:
             data = _whole_characters(data)
-        return Chunk(data.decode(errors="replace"), offset + len(data))
+        return Chunk(data.decode(errors="replace"), offset + len(data), offset + len(data) >= size)
 
     @staticmethod
     def remove(runs: Iterable[Run]) -> None:

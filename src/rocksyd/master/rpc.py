@@ -254,24 +254,22 @@ class Rpc:
             raise RequestError(INVALID_PARAMS, f"follow must be true or false, got {follow!r}")
         ended = run.state == ENDED
         chunk = self._server.outputs.read(run.log, offset, final=ended)
-        more = chunk.text != "" or not ended
-        if follow and more:
+        complete = ended and chunk.end
+        if follow and not complete:
             self._server.waiters.follow(Follower(caller.client, caller.id, run.key, chunk.offset))
-            if ended or chunk.text:
-                self._server.follow_soon(run)
-        reached = ended and not chunk.text
-        return {"text": chunk.text, "offset": chunk.offset, "ended": reached, "truncated": run.log_cut > 0}
+            self._server.follow_soon(run)
+        return {"text": chunk.text, "offset": chunk.offset, "ended": complete, "truncated": run.log_cut > 0}
 
     def follow(self, follower: Follower, run: Run) -> bool:
         """Send one piece of output to a follower; true when there is nothing more to come now."""
         ended = run.state == ENDED
         chunk = self._server.outputs.read(run.log, follower.offset, final=ended)
-        if not chunk.text and not ended:
-            return True
-        follower.offset = chunk.offset
-        params = {"id": follower.id, "key": run.key, "text": chunk.text, "offset": chunk.offset, "ended": ended and not chunk.text}
-        self.notify(follower.client, "logs", params)
-        return not chunk.text
+        complete = ended and chunk.end
+        if chunk.text or complete:
+            follower.offset = chunk.offset
+            params = {"id": follower.id, "key": run.key, "text": chunk.text, "offset": chunk.offset, "ended": complete}
+            self.notify(follower.client, "logs", params)
+        return chunk.end
 
     # --- news ---------------------------------------------------------------------------------------------------------
     def _subscribe(self, caller: Caller, params: dict[str, Any]) -> Any:

@@ -207,15 +207,26 @@ class Server:
         self.engine.generation = max(self.engine.generation, generation)
         if self.journal.has_ended():
             self._forget_at = self._now.mono + FORGET_INTERVAL
-        service = {"generation": self.engine.generation, "started_at": self.started_at, "version": __version__}
-        try:
-            self.journal.commit((), (), {"service": service})
-        except JournalError as error:
-            log("master", str(error))
+        self._record_service()
         for run in self.engine.runs.values():
             if run.state == RUNNING:
                 self.outputs.begin(run)
                 self.follow_soon(run)
+
+    def recall(self) -> None:
+        """After a crash: what the journal knows of the service that a snapshot would have said."""
+        service = self.journal.meta("service") or {}
+        self.started_at = service.get("started_at", self.started_at)
+        self.restarts, self.crashes = service.get("restarts", 0), service.get("crashes", 0) + 1
+        self.engine.generation = max(self.engine.generation, service.get("generation", 1))
+
+    def _record_service(self) -> None:
+        service = {"generation": self.engine.generation, "started_at": self.started_at, "version": __version__}
+        service |= {"restarts": self.restarts, "crashes": self.crashes}
+        try:
+            self.journal.commit((), (), {"service": service})
+        except JournalError as error:
+            log("master", str(error))
 
     def finish_restart(self) -> None:
         """Answer those who ordered the restart that this master is the result of."""
@@ -408,6 +419,7 @@ class Server:
             self.journal.add_restart(record)
         except JournalError as error:
             log("master", f"a restart cannot be recorded: {error}")
+        self._record_service()
 
     def _took(self, order: Order) -> float:
         return round((self._now.mono - order.began) * 1000, 1) if order.began else 0.0

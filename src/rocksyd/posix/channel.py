@@ -16,7 +16,7 @@ from collections import deque
 from typing import Any
 
 from rocksyd import messages
-from rocksyd.errors import ChannelClosed
+from rocksyd.errors import ChannelClosed, MessageError
 
 MAX_FDS = 253
 """Descriptors the kernel takes in one datagram (SCM_MAX_FD)."""
@@ -117,6 +117,8 @@ class Channel:
                 raise OSError(errno.EMFILE, "no room for the descriptors of a message: raise the limit of open files")
             try:
                 if data == b"M":
+                    if not fds:
+                        raise MessageError("a message that should be in a memfd came without one")
                     *rest, body = fds
                     fds = tuple(rest)
                     try:

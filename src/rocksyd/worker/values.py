@@ -153,7 +153,7 @@ def _bytes(value: bytes) -> str:
 def described(error: BaseException) -> dict[str, str]:
     """``{"type", "message", "traceback"}`` of an exception, with rocksyd's own frames left out. Never raises."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__", "rocksyd.errors") else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = text(str(error))
     except Exception:  # noqa: BLE001  (a __str__ is anybody's code)

@@ -51,7 +51,7 @@ def inner_range(mapping: Mapping) -> tuple[int, int]:
 def heap() -> list[Mapping]:
     """This process's private anonymous writable memory: what malloc and Python's own allocator hand out."""
     try:
-        with open("/proc/self/smaps", encoding="ascii", errors="replace") as file:
+        with open("/proc/self/smaps", encoding="latin-1") as file:
             return list(parse(file))
     except OSError:
         return []
@@ -91,7 +91,7 @@ def memory() -> Memory:
     """Read it from /proc/self/smaps_rollup; zeros where there is none."""
     found = {}
     try:
-        with open("/proc/self/smaps_rollup", encoding="ascii", errors="replace") as file:
+        with open("/proc/self/smaps_rollup", encoding="latin-1") as file:
             for line in file:
                 name, _, rest = line.partition(":")
                 fields = rest.split()

@@ -65,10 +65,12 @@ def load_application(order: messages.Load) -> Loaded:
         watch.close()
     if problems and order.settings.get("unsafe", "refuse") != "warn":
         raise LoadFailed("; ".join(problems) + ". " + safety.CURE)
-    context = _settle(order, offer, limits)
-    if order.settings.get("smoke"):
-        _smoke(str(order.settings["smoke"]), context)
-    return Loaded(_ready(order, offer, began, [*offer.warnings, *problems, *leftover]), context)
+    with _failing("the application", pid):
+        context = _settle(order, offer, limits)
+        if order.settings.get("smoke"):
+            _smoke(str(order.settings["smoke"]), context)
+        ready = _ready(order, offer, began, [*offer.warnings, *problems, *leftover])
+    return Loaded(ready, context)
 
 
 # --- before the imports ---------------------------------------------------------------------------------------------------

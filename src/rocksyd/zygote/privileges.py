@@ -67,11 +67,19 @@ def _group(group: str) -> int:
 
 
 def become(whom: Identity) -> None:
-    """Change the user of this process for good. Raises OSError."""
+    """Change the user of this process for good.
+
+    Raises:
+        ConfigError: the new user could not even read Python's library or rocksyd.
+        OSError: the system refuses.
+    """
     os.setgroups(whom.groups)
     os.setresgid(whom.gid, whom.gid, whom.gid)
     os.setresuid(whom.uid, whom.uid, whom.uid)
     libc.keep_dumpable()
+    for file in (os.__file__, __file__):
+        if not os.access(file, os.R_OK):
+            raise ConfigError(f"user {whom.uid} cannot read {file}: give the application an interpreter that everybody may read")
 
 
 def limits(settings: dict[str, Any]) -> tuple[tuple[int, tuple[int, int]], ...]:
