@@ -287,7 +287,7 @@ def test_broken_keeper_code_changes_nothing(stage: Stage) -> None:
 def test_no_signal_is_lost_while_the_keeper_replaces_itself(stage: Stage) -> None:
     master = stage.start().serving()
     for turn in range(3):
-        edit(stage.package / "keeper" / "service.py", "stopping: ", "stopping, again: ")
+        edit(stage.package / "keeper" / "service.py", "No periodic tick", f"{turn * '.'} No periodic tick")
         master = restart(stage, master)
         sent = 0
         while stage.log.read_text().count("has taken over") <= turn:

@@ -87,7 +87,7 @@ def test_memory_stays_small(stage: Stage) -> None:
     code = "import sys; sys.stdout.write(open('/proc/self/status').read())"
     bare = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, check=True).stdout.decode().splitlines()
     assert memory(status_lines(stage.pid), "VmRSS") - memory(bare, "VmRSS") <= 4.25 * 1024
-    assert memory(status_lines(stage.pid), "RssAnon") <= 6 * 1024
+    assert memory(status_lines(stage.pid), "RssAnon") <= 6.5 * 1024
 
 
 def memory(status: list[str], name: str) -> int:

@@ -273,7 +273,7 @@ class Client:
         return _generation(self.request("drain", wait=True))
 
     def stop(self, *, wait: bool = True) -> None:
-        """Stop the daemon in order; ``wait`` until it is gone: its process where that is on this machine, or else its connection."""
+        """Stop the daemon in order; ``wait`` until it is gone: its process if that is of this machine, else its connection."""
         process = self._process() if wait else None
         try:
             self._stop(wait=wait)

@@ -329,12 +329,7 @@ class Engine:
 
     def _worker_found(self, event: ev.WorkerFound, now: Now) -> None:
         if event.worker in self.workers:
-            worker = self.workers[event.worker]
-            worker.pid = event.pid
-            if worker.state == STARTING:
-                self._pool_of(worker).move(worker, "forked", now.mono)
-                worker.sure = False
-            return
+            return  # forked by this master's own order
         worker = Worker(event.worker, event.app, event.pool, event.generation, event.slot, "idle", event.pid, since=now.mono)
         worker.sure = False
         run = next((r for r in self.runs.values() if r.worker == event.worker and r.state == RUNNING), None)
@@ -342,7 +337,8 @@ class Engine:
             worker.state, worker.run = BUSY, run.key
         self._enlist(worker)
         if not worker.run:
-            self._pool_of(worker).idle.pop(worker.number)
+            self._pool_of(worker).idle.pop(worker.number)  # not to be given a job before it has answered
+        self._effects.append(ev.AskWorker(worker.number))
 
     def _enlist(self, worker: Worker) -> None:
         self.workers[worker.number] = worker
@@ -359,7 +355,7 @@ class Engine:
 
     def _worker_idle(self, event: ev.WorkerIdle, now: Now) -> None:
         worker = self.workers.get(event.worker)
-        if worker is None or worker.state in (LEAVING, STARTING):
+        if worker is None or worker.sure or worker.state in (LEAVING, STARTING):
             return
         worker.sure = True
         pool = self._pool_of(worker)

@@ -193,6 +193,12 @@ class AckResult(NamedTuple):
     key: str
 
 
+class AskWorker(NamedTuple):
+    """Ask a worker that a crash made uncertain what it holds."""
+
+    worker: int
+
+
 class KillWorker(NamedTuple):
     """Send a signal to the worker's process group."""
 

@@ -237,10 +237,9 @@ class Children:
         for (number, pid, pool, slot), fd in zip(message.workers, message.fds, strict=True):
             if number in self.workers:
                 os.close(fd)
-                continue
-            link = self.link(number, pid, zygote.app, zygote.generation, fd)
+            else:
+                self.link(number, pid, zygote.app, zygote.generation, fd)
             self._step(ev.WorkerFound(number, pid, pool, slot, zygote.app, zygote.generation))
-            self.say(link, m.Inventory())
         for number, pid, status, cpu, max_rss in message.exits:
             self.worker_exited(zygote, number, pid, status, cpu, max_rss)
         if not message.more:
@@ -251,7 +250,6 @@ class Children:
         link = self.link(number, run.pid, run.app, run.generation, fd)
         link.shelved = True
         self._step(ev.WorkerFound(number, run.pid, run.pool, -1, run.app, run.generation))
-        self.say(link, m.Inventory())
 
     def on_worker(self, link: Link) -> None:
         """Take what a worker says. Its channel at its end says nothing of how it ended: its parent will."""

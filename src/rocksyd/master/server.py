@@ -90,6 +90,7 @@ class Server:
             ev.ForkWorker: children.fork,
             ev.StartJob: self._do_start,
             ev.AckResult: lambda effect: children.tell_worker(effect.worker, m.JobAck(effect.key)),
+            ev.AskWorker: lambda effect: children.tell_worker(effect.worker, m.Inventory()),
             ev.KillWorker: children.kill,
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),

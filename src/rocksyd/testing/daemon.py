@@ -177,8 +177,8 @@ class Daemon:
         end = os.pidfd_open(self.process.pid)
         try:
             while time.monotonic() < until:
-                ready, _, _ = select.select([self._notify, end], [], [], max(0.0, until - time.monotonic()))
-                if self._notify in ready:
+                ready, _, _ = select.select([self._notify.fileno(), end], [], [], max(0.0, until - time.monotonic()))
+                if self._notify.fileno() in ready:
                     text = self._notify.recv(65536).decode()
                     self.notified.append(text)
                     if word in text.split("\n"):
