@@ -38,6 +38,7 @@ def test_a_killed_master_is_not_noticed_by_a_quiet_connection(tmp_path: Path) ->
     with Daemon(tmp_path, JOBS) as daemon:
         talk = daemon.talk()
         assert talk.ask('run {"hash":1,"class":"nap","params":[0.5]}') == {"error_text": "OK"}
+        daemon.wait_shelved(1)
         os.kill(daemon.master_pid, signal.SIGKILL)
         assert daemon.talk().rpc("wait", key="1")["result"] == "rested"
         assert talk.ask('check {"hash":1}') == {"retcode": 0}

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rocksyd import __version__
-from rocksyd.master.children import READY
 
 if TYPE_CHECKING:
     from rocksyd.master.server import Server
@@ -98,6 +97,13 @@ class Numbers:
             problems.append(server.trouble)
         if server.engine.draining:
             problems.append("draining")
-        zygotes = {z.name: {"state": z.state, "pid": z.pid, "memory": z.ready.memory if z.ready else 0} for z in server.children.zygotes.values()}
-        ready = sum(1 for z in server.children.zygotes.values() if z.state == READY)
-        return {"ok": not problems, "problems": problems, "generation": server.engine.generation, "zygotes": zygotes, "ready": ready}
+        return {
+            "ok": not problems,
+            "problems": problems,
+            "generation": server.engine.generation,
+            "listen": [str(listener.address) for listener in server.clients.listeners.values()],
+            "zygotes": {
+                z.name: {"state": z.state, "pid": z.pid, "memory": z.ready.memory if z.ready else 0, "huge": z.ready.huge if z.ready else 0}
+                for z in server.children.zygotes.values()
+            },
+        }

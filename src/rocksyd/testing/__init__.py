@@ -3,3 +3,4 @@
 from rocksyd.testing.daemon import Conversation as Conversation
 from rocksyd.testing.daemon import Daemon as Daemon
 from rocksyd.testing.daemon import DaemonError as DaemonError
+from rocksyd.testing.daemon import until as until

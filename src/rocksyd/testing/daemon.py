@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -276,10 +276,32 @@ class Daemon:
                 continue
         return found
 
+    def wait_shelved(self, connections: int) -> None:
+        """Wait until the keeper holds at least this many clients' connections: a younger one does not outlive its master."""
+        until(lambda: self.shelved_connections() >= connections, f"{connections} connections on the shelf")
+
+    def shelved_connections(self) -> int:
+        """How many clients' connections the keeper holds: those sockets that the serving master has as well."""
+        held = {inode for inode in self.descriptors(self.pid).values() if inode.startswith("socket:")}
+        serving = {inode for inode in self.descriptors(self.master_pid).values() if inode.startswith("socket:")}
+        zygotes = len(self.children("rocksyd: zygote"))
+        with Conversation(self.connect()) as conversation:
+            listeners = len(conversation.rpc("health")["listen"])
+        return len(held & serving) - zygotes - listeners
+
     def restart(self) -> dict[str, Any]:
         """Order a restart and return the reply."""
         with Conversation(self.connect()) as conversation:
             return conversation.ask("restart")
+
+
+def until(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
+    """Look until ``condition`` holds; for what no event can be had of. Raises DaemonError naming ``what``."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            raise DaemonError(f"waited {timeout:g} s in vain for: {what}")
+        time.sleep(0.005)
 
 
 def descendants(pid: int) -> list[int]:
