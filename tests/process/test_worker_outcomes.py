@@ -135,7 +135,16 @@ def test_a_returned_value_is_the_result(zygote: Zygote, target: str, params: Any
 
 
 def test_strings_become_what_annotations_say(zygote: Zygote) -> None:
-    params = ["2026-01-31", "2026-01-31T12:00:00Z", "1.50", "/tmp", "00000000-0000-0000-0000-000000000001", "RED", "2026-01-31", "x"]
+    params = [
+        "2026-01-31",
+        "2026-01-31T12:00:00Z",
+        "1.50",
+        "/tmp",
+        "00000000-0000-0000-0000-000000000001",
+        "RED",
+        "2026-01-31",
+        "x",
+    ]
     result, _ = zygote.run("shop:kinds", params)
     assert result.error is None
     assert result.value[:3] == ["date", "datetime", "Decimal"]
@@ -187,7 +196,9 @@ def test_the_applications_own_excepthook_sees_the_exception(zygote: Zygote) -> N
     assert (result.retcode, output) == (1, "hook saw RuntimeError\n")
 
 
-@pytest.mark.parametrize(("code", "retcode", "output"), [(None, 0, ""), (0, 0, ""), (3, 3, ""), (-1, 255, ""), ("why", 1, "why\n")])
+@pytest.mark.parametrize(
+    ("code", "retcode", "output"), [(None, 0, ""), (0, 0, ""), (3, 3, ""), (-1, 255, ""), ("why", 1, "why\n")]
+)
 def test_sys_exit_means_what_it_means_in_a_program(zygote: Zygote, code: Any, retcode: int, output: str) -> None:
     result, printed = zygote.run("shop:leave", [code])
     assert (result.ok, result.retcode, printed) == (retcode == 0, retcode, output)

@@ -257,7 +257,11 @@ def test_a_retired_zygote_leaves_when_its_last_exit_is_acknowledged(zygote: Zygo
 
 
 def test_a_fork_that_the_system_refuses_is_told(tmp_path: Path) -> None:
-    with Zygote(tmp_path, {"shop": SOURCE + "\n    import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"}, jobs=("shop",)) as zygote:
+    with Zygote(
+        tmp_path,
+        {"shop": SOURCE + "\n    import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"},
+        jobs=("shop",),
+    ) as zygote:
         zygote.ready()
         workers = []
         zygote.send(messages.Fork(worker=1))
@@ -282,6 +286,8 @@ def test_a_spare_has_little_memory_of_its_own(zygote: Zygote) -> None:
     worker.send(messages.Inventory())
     worker.next(messages.Idle)
     private = sum(
-        int(line.split()[1]) for line in Path(f"/proc/{worker.pid}/smaps_rollup").read_text().splitlines() if line.startswith("Private")
+        int(line.split()[1])
+        for line in Path(f"/proc/{worker.pid}/smaps_rollup").read_text().splitlines()
+        if line.startswith("Private")
     )
     assert private <= 3 * 1024

@@ -1,9 +1,9 @@
 """A real zygote with a fake master: the test's own process, which decides when anything happens.
 
-    with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",)) as zygote:
-        zygote.ready()
-        worker = zygote.fork()
-        result = worker.run("shop:daily", [1])
+with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",)) as zygote:
+    zygote.ready()
+    worker = zygote.fork()
+    result = worker.run("shop:daily", [1])
 """
 
 from __future__ import annotations

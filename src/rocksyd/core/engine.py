@@ -76,6 +76,7 @@ class Engine:
             ev.WorkerExited: self._worker_exited,
             ev.Tick: self._tick,
             ev.Drain: self._drain,
+            ev.Undrain: self._undrain,
             ev.Configure: self._configure,
         }
         self._equip(config)
@@ -251,6 +252,9 @@ class Engine:
             self.stopping = True
             for run in [run for run in self.runs.values() if run.state == RUNNING]:
                 self._end_early(run, CANCELLED, now)
+
+    def _undrain(self, event: ev.Undrain, now: Now) -> None:
+        self.draining = self.stopping
 
     def _configure(self, event: ev.Configure, now: Now) -> None:
         """Take other settings; what belongs to an application that is no longer there ends, except for what runs."""

@@ -147,6 +147,10 @@ class Drain(NamedTuple):
     stop: bool = False
 
 
+class Undrain(NamedTuple):
+    """Accept runs again."""
+
+
 # --- effects ----------------------------------------------------------------------------------------------------------
 class Persist(NamedTuple):
     """The journal must hold this run as it is at the end of the turn."""

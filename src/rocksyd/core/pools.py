@@ -9,8 +9,9 @@ The policies are php-fpm's (``pm = static | dynamic | ondemand``): https://www.p
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from rocksyd.config import PoolConfig
 from rocksyd.core import lifecycle
 
 STARTING, IDLE, BUSY, LEAVING, GONE = "starting", "idle", "busy", "leaving", "gone"
@@ -19,31 +20,6 @@ SHRINK_INTERVAL = 1.0
 """Seconds between two idle workers sent away, as in php-fpm: sizes follow the load down slowly."""
 SPAWN_LIMIT = 32
 """Most workers asked for and not there yet."""
-
-
-class Policy(Protocol):
-    """The settings of a pool (``rocksyd.config.PoolConfig``)."""
-
-    @property
-    def pm(self) -> str: ...
-    @property
-    def max_workers(self) -> int: ...
-    @property
-    def min_spare(self) -> int: ...
-    @property
-    def max_spare(self) -> int: ...
-    @property
-    def idle_timeout(self) -> float: ...
-    @property
-    def max_jobs(self) -> int: ...
-    @property
-    def timeout(self) -> float: ...
-    @property
-    def grace(self) -> float: ...
-    @property
-    def max_queue(self) -> int: ...
-    @property
-    def queue_timeout(self) -> float: ...
 
 
 @dataclass(slots=True)
@@ -77,7 +53,7 @@ class Worker:
 class Pool:
     """The workers of one pool of one application."""
 
-    def __init__(self, name: str, policy: Policy) -> None:
+    def __init__(self, name: str, policy: PoolConfig) -> None:
         self.name = name
         self.policy = policy
         self.workers: dict[int, Worker] = {}

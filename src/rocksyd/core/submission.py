@@ -83,7 +83,7 @@ def _duration(settings: dict[str, Any], name: str, default: float = 0.0) -> floa
         return default
     try:
         if isinstance(value, bool):
-            raise ValueError("a duration is a number of seconds or a text such as \"10s\"")
+            raise ValueError('a duration is a number of seconds or a text such as "10s"')
         seconds = parse_duration(value)
     except (ValueError, TypeError) as error:
         raise RequestError(INVALID_PARAMS, f"{name}: {error}", data='durations look like "250ms", "10s", "5m", "1h"') from error

@@ -78,7 +78,7 @@ def resolve(applications: dict[str, Application], app: str | None, name: str) ->
         return found[0]
     if found:
         homes = ", ".join(target.app for target in found)
-        message = f"target {name!r} is in several applications ({homes}): say which with \"app\""
+        message = f'target {name!r} is in several applications ({homes}): say which with "app"'
         raise RequestError(NOT_FOUND, message, classic=f"Class is in several applications ({homes}): say which with app")
     if ":" in name:
         raise RequestError(

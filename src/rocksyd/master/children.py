@@ -11,7 +11,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from rocksyd import messages as m
 from rocksyd.config import AppConfig
@@ -20,18 +20,11 @@ from rocksyd.errors import ChannelClosed, MessageError
 from rocksyd.model import Run
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.log import log
+from rocksyd.posix.loop import Loop
 
 BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
 LOADING, READY, RETIRING = "loading", "ready", "retiring"
 _NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-
-
-class Loop(Protocol):
-    """What registers descriptors (``server.Loop``)."""
-
-    def register(self, fd: int, handler: Any, mask: int) -> None: ...
-    def modify(self, fd: int, mask: int) -> None: ...
-    def unregister(self, fd: int) -> None: ...
 
 
 class Zygote:
@@ -209,7 +202,8 @@ class Children:
         for zygote in list(self.zygotes.values()):
             if zygote.state == LOADING and zygote.deadline and now >= zygote.deadline:
                 zygote.deadline = 0.0
-                zygote.failure = f"application {zygote.app} was not loaded in time (prepare_timeout): look for what its preload waits for"
+                text = "was not loaded in time (prepare_timeout): look for what its preload waits for"
+                zygote.failure = f"application {zygote.app} {text}"
                 self.end_zygote(zygote)
 
     def next_deadline(self) -> float | None:
@@ -275,7 +269,7 @@ class Children:
         except MessageError as error:
             log("master", f"worker {link.number} ({link.app}): {error}")
 
-    def worker_exited(self, zygote: Zygote | None, number: int, pid: int, status: int, cpu: float, max_rss: int) -> None:  # noqa: PLR0913
+    def worker_exited(self, zygote: Zygote | None, number: int, pid: int, status: int, cpu: float, max_rss: int) -> None:
         """A worker has ended: hear its last words first, then count it out."""
         link = self.workers.pop(number, None)
         if link is not None:

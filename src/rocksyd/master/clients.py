@@ -299,7 +299,7 @@ class Clients:
         try:
             data = client.socket.recv(READ_SIZE)
         except BlockingIOError:
-            return
+            return None
         except OSError:
             return self.close(client)
         if client.linger_until:
@@ -336,7 +336,7 @@ class Clients:
         """Send what is owed as far as the client takes it, and settle what to wait for next."""
         self.dirty.discard(client)
         if client.number not in self.by_number:
-            return
+            return None
         if client.out:
             try:
                 sent = client.socket.send(client.out, _socket.MSG_NOSIGNAL)
@@ -408,7 +408,8 @@ class Clients:
                     self.close(client)
             elif client.progress_at and now >= client.progress_at + self.config.write_timeout:
                 self.dropped += 1
-                log("master", f"client {client.number} ({client.address}) did not read for {self.config.write_timeout:g} s: dropped")
+                text = f"did not read for {self.config.write_timeout:g} s: dropped"
+                log("master", f"client {client.number} ({client.address}) {text}")
                 self.close(client)
 
     def to_shelve(self, now: float) -> list[Client]:

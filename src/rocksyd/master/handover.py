@@ -112,7 +112,9 @@ def dump(server: Server, began: float) -> bytes:
         "connections": {client.name: client.inode for client in server.clients.by_number.values()},
         "listeners": {name: os.fstat(listener.fd).st_ino for name, listener in server.clients.listeners.items()},
         "zygotes": [[z.name, z.state, z.pid, list(z.ready) if z.ready else None] for z in server.children.zygotes.values()],
-        "workers": [[w.number, w.pid, w.app, w.generation, os.fstat(w.channel.fileno()).st_ino] for w in server.children.workers.values()],
+        "workers": [
+            [w.number, w.pid, w.app, w.generation, os.fstat(w.channel.fileno()).st_ino] for w in server.children.workers.values()
+        ],
         "waiters": server.waiters.dump(),
         "orders": server.orders.dump(),
         "signals": server.stop_signals,

@@ -114,7 +114,9 @@ def matches(socket: _socket.socket, address: Address) -> bool:
         return os.path.abspath(real.path) == address.path
     if real.port != address.port:
         return False
-    wanted = {info[4][0] for info in _socket.getaddrinfo(address.host, address.port, 0, _socket.SOCK_STREAM, 0, _socket.AI_PASSIVE)}
+    wanted = {
+        info[4][0] for info in _socket.getaddrinfo(address.host, address.port, 0, _socket.SOCK_STREAM, 0, _socket.AI_PASSIVE)
+    }
     return real.host in wanted
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from rocksyd import __version__
 from rocksyd import config as configuration
 from rocksyd import messages as m
-from rocksyd.config import Config
+from rocksyd.config import Address, Config
 from rocksyd.core import events as ev
 from rocksyd.errors import ChannelClosed, ConfigError, RocksydError, SnapshotError
 from rocksyd.journal.store import Journal, exists
@@ -194,7 +194,8 @@ class Master:
                 return
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise CannotServe(f"state_dir {folder}: {error.strerror}; see that it can be written and that its disk has room") from error
+            cure = "see that it can be written and that its disk has room"
+            raise CannotServe(f"state_dir {folder}: {error.strerror}; {cure}") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -209,18 +210,23 @@ class Master:
         """Have a socket for every address: from the shelf, from the service manager, or a new one."""
         self.addresses = {f"listen:{address}": address for address in self.config.listen}
         given = {name: fd for name, fd in self.shelf.items() if name.startswith("sd:")}
+        used = set()
         for name, address in self.addresses.items():
             if name in self.shelf:
                 continue
-            fd = next((fd for fd in given.values() if listeners.matches(listeners.view(fd), address)), -1)
-            if fd >= 0:
-                self.shelf[name] = os.dup(fd)
+            passed = next((sd for sd, fd in given.items() if _is_for(fd, address)), "")
+            if passed:
+                used.add(passed)
+                self.shelf[name] = os.dup(given[passed])
             else:
                 try:
                     self.shelf[name] = listeners.bind(address).detach()
                 except RocksydError as error:
                     raise CannotServe(str(error)) from error
             self.keeper.send(m.Shelve((name,), (self.shelf[name],)))
+
+        for unused in sorted(given.keys() - used) if self.prepare.cause == START else ():
+            log("master", f"the service manager passed a socket ({unused}) that no address in `listen` asks for: it is not served")
 
     def _look_at_journal(self) -> None:
         path = self.journal_path
@@ -334,6 +340,7 @@ class Master:
             self._welcome()
         server.loading.shelve_config(self.text)
         server.begin(self.generation)
+        server.watch(self.prepare.watchdog)
         if self.prepare.cause == RESTART:
             server.finish_restart()
         server.finish_turn()
@@ -439,6 +446,14 @@ class _Handler:
         self.handle = handle
 
 
+def _is_for(fd: int, address: Address) -> bool:
+    socket = listeners.view(fd)
+    try:
+        return listeners.matches(socket, address)
+    finally:
+        socket.close()
+
+
 def _how(status: int) -> str:
     return f"killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
 
@@ -457,7 +472,7 @@ def main(argv: list[str]) -> int:
         keeper.send(m.Refused(str(error)))
     except ChannelClosed:
         return 1  # the keeper is gone: the service is over, and the zygotes notice by themselves
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is, whoever ordered this has to hear of it)
         report = f"{type(error).__name__}: {error}"
         traceback.print_exc(file=sys.stderr)
         try:

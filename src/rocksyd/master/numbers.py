@@ -103,7 +103,12 @@ class Numbers:
             "generation": server.engine.generation,
             "listen": [str(listener.address) for listener in server.clients.listeners.values()],
             "zygotes": {
-                z.name: {"state": z.state, "pid": z.pid, "memory": z.ready.memory if z.ready else 0, "huge": z.ready.huge if z.ready else 0}
+                z.name: {
+                    "state": z.state,
+                    "pid": z.pid,
+                    "memory": z.ready.memory if z.ready else 0,
+                    "huge": z.ready.huge if z.ready else 0,
+                }
                 for z in server.children.zygotes.values()
             },
         }

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from rocksyd.master.server import Server
 
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
-_FIXED = ("listen", "state_dir", "token_file", "auth", "max_line", "max_connections", "write_timeout", "restart", "journal", "output")
+_FIXED = (
+    "listen", "state_dir", "token_file", "auth", "max_line", "max_connections", "write_timeout", "restart", "journal", "output",
+)  # fmt: skip
 
 
 class Loading:

@@ -119,7 +119,7 @@ class Rpc:
     def _reply(self, caller: Caller, waited: bool, make: Callable[[], bytes]) -> None:
         client = self._server.clients.by_number.get(caller.client)
         if client is None or caller.notify:
-            return
+            return None
         if caller.batch:
             return self._into_batch(client, caller.batch, make())
         client.waits -= waited

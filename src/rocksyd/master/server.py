@@ -81,6 +81,8 @@ class Server:
         self._retry_at = 0.0
         self._forget_at = 0.0
         self._suspect_at = 0.0
+        self._watchdog = 0.0
+        self._alive_at = 0.0
         self._facts: dict[str, Any] = {}
         self._follow: dict[str, Run] = {}
         self.stop_signals = 0
@@ -137,6 +139,7 @@ class Server:
             self._retry_at or None,
             self._forget_at or None,
             self._suspect_at or None,
+            self._alive_at or None,
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -153,6 +156,8 @@ class Server:
         self.loading.on_time(now)
         if self._forget_at and now >= self._forget_at:
             self._forget_old()
+        if self._alive_at and now >= self._alive_at:
+            self._say_alive()
         if self._suspect_at and now >= self._suspect_at:
             self._look_at_suspects()
 
@@ -233,6 +238,8 @@ class Server:
         """Answer those who ordered the restart that this master is the result of."""
         self._now = Now(time.monotonic(), time.time())
         self.order_succeeded({"to": self.engine.generation, **self._facts})
+        if self.engine.draining and not self.waiters.drains and not self.drain_then_stop:
+            self.step(ev.Undrain())
 
     def worker_of(self, pid: int) -> int | None:
         """The worker that has this PID, also when its channel was lost in a crash."""
@@ -244,6 +251,16 @@ class Server:
     def suspect(self, timeout: float) -> None:
         """After a crash: runs whose worker nobody has named by then, and whose process is gone, are lost."""
         self._suspect_at = self._now.mono + timeout
+
+    def watch(self, interval: float) -> None:
+        """The service manager wants to hear every ``interval`` seconds that the loop turns (0: it does not)."""
+        self._watchdog = interval
+        if interval:
+            self._say_alive()
+
+    def _say_alive(self) -> None:
+        self.children.tell_keeper(m.Status(alive=True))
+        self._alive_at = self._now.mono + self._watchdog / 2
 
     def _look_at_suspects(self) -> None:
         self._suspect_at = 0.0
@@ -389,7 +406,9 @@ class Server:
         self.orders.add(kind, reason, requester, (self._now.mono, self._now.wall))
 
     def _begin_order(self, order: Order) -> None:
-        if order.kind == RESTART:
+        if self.trouble:
+            self.order_failed(f"the journal cannot be written: {self.trouble}")
+        elif order.kind == RESTART:
             self.children.tell_keeper(m.Restart(order.reason, self.config.restart.hello_timeout))
         else:
             self.loading.reload()

@@ -27,7 +27,7 @@ def line(who: str, text: str) -> str:
 
 def log(who: str, text: str, fd: int = 2) -> None:
     """Write one line, or drop it when it cannot be written now. The next one that can says how many were dropped."""
-    global _lost  # noqa: PLW0603  (one process, one standard error)
+    global _lost  # one process, one standard error
     data = line(who, text).encode(errors="backslashreplace")
     if _lost:
         data = line(who, f"({_lost} lines before this one could not be written)").encode() + data

@@ -14,7 +14,8 @@ from typing import Protocol
 class Handler(Protocol):
     """Whoever is told what epoll says of a descriptor."""
 
-    def handle(self, events: int) -> None: ...
+    def handle(self, events: int) -> None:
+        """Deal with ``events`` (EPOLLIN and so on)."""
 
 
 class Loop:

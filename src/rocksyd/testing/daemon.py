@@ -158,7 +158,15 @@ class Daemon:
 
     def spawn(self, *arguments: str) -> None:
         """Start the daemon's process without waiting for it to be ready."""
-        words = [sys.executable, "-I", "-S", str(self.package / "boot.py"), "keeper", "--config", str(self._link / "rocksyd.toml")]
+        words = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(self.package / "boot.py"),
+            "keeper",
+            "--config",
+            str(self._link / "rocksyd.toml"),
+        ]
         environment = {**os.environ, "NOTIFY_SOCKET": str(self._short / "n"), **self.environment}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(

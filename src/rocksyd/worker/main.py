@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, JobError, MessageError
 from rocksyd.jobs import Current, set_current
+from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.titles import set_title
 from rocksyd.worker import leaving, output, reset, values
@@ -82,7 +83,7 @@ class Worker:
             ours.send(messages.Result(key=job.key, value=outcome.value, cpu=_cpu(), ended=time.monotonic()))
         finally:
             set_current(None)
-            reset.reset_signals()
+            signals.reset()
             ours.close()
             theirs.close()
 

@@ -18,12 +18,9 @@ import weakref
 from typing import Any
 
 from rocksyd.jobs import after_fork_hooks
+from rocksyd.posix import signals
 from rocksyd.posix.titles import set_title
 from rocksyd.worker.context import Context
-
-_PYTHON_IGNORES = (signal.SIGPIPE, getattr(signal, "SIGXFSZ", None))
-"""What a fresh Python sets to SIG_IGN, so that EPIPE and EFBIG come as exceptions."""
-_RESETTABLE = tuple(number for number in sorted(signal.valid_signals()) if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33))
 
 
 def after_fork(context: Context) -> None:
@@ -33,7 +30,7 @@ def after_fork(context: Context) -> None:
         Exception: whatever an ``after_fork`` hook of the application raises.
     """
     os.setsid()
-    reset_signals()
+    signals.reset()
     for number, limit in context.limits:
         resource.setrlimit(number, limit)
     if context.oom_score_adj is not None:
@@ -47,26 +44,15 @@ def after_fork(context: Context) -> None:
         hook()
 
 
-def reset_signals() -> None:
-    """Every disposition as in a fresh Python but SIGINT (``KeyboardInterrupt`` is for jobs, see ``allow_interrupt``)."""
-    signal.set_wakeup_fd(-1)
-    for number in _RESETTABLE:
-        wanted = signal.SIG_IGN if number in _PYTHON_IGNORES else signal.SIG_DFL
-        # None is a handler that C code set before Python began (PYTHONFAULTHANDLER): useful, and left.
-        if signal.getsignal(number) not in (wanted, None):
-            signal.signal(number, wanted)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
 def allow_interrupt() -> None:
-    """SIGINT raises ``KeyboardInterrupt`` from now on, as in a fresh Python."""
+    """SIGINT raises ``KeyboardInterrupt`` from now on, as in a fresh Python. (A spare dies of it, as of any signal.)"""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def between_jobs(context: Context) -> None:
     """Undo what a job may have left in the process: signals, timers, mask, folder, environment."""
     signal.setitimer(signal.ITIMER_REAL, 0)
-    reset_signals()
+    signals.reset()
     os.umask(context.umask)
     try:
         os.chdir(context.cwd)

@@ -80,8 +80,8 @@ class Plain:
         return self._shown(value, "has no form in JSON")
 
     def _integer(self, value: int) -> Any:
-        # Python refuses to write integers beyond its limit of digits (4300), and json with it.
-        if value.bit_length() < 10_000:
+        # Python refuses to write integers beyond a limit of digits, and json with it; the limit can be set down to 640.
+        if value.bit_length() < 2000:
             return value
         self.notes.append(f"an integer of {value.bit_length()} bits was returned as hexadecimal text")
         return hex(value)
@@ -153,7 +153,11 @@ def _bytes(value: bytes) -> str:
 def described(error: BaseException) -> dict[str, str]:
     """``{"type", "message", "traceback"}`` of an exception, with rocksyd's own frames left out. Never raises."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__", "rocksyd.errors") else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "__main__", "rocksyd.errors")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     try:
         message = text(str(error))
     except Exception:  # noqa: BLE001  (a __str__ is anybody's code)

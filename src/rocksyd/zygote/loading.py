@@ -131,9 +131,7 @@ def _preload(entry: str) -> None:
         return
     found = load(entry)
     if not callable(found):
-        raise JobError(
-            f"{entry!r} names a {type(found).__name__}, which cannot be called; a module alone has no colon"
-        )
+        raise JobError(f"{entry!r} names a {type(found).__name__}, which cannot be called; a module alone has no colon")
     found()
 
 

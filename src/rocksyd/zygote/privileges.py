@@ -45,9 +45,7 @@ def identity(user: str, group: str) -> Identity | None:
     if os.geteuid() != 0:
         if account.pw_uid == os.geteuid() and gid == os.getegid():
             return None
-        raise ConfigError(
-            f"user = {user!r}, group = {group!r}: only root can change them; start the daemon as root"
-        )
+        raise ConfigError(f"user = {user!r}, group = {group!r}: only root can change them; start the daemon as root")
     env = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name} if user else {}
     return Identity(account.pw_uid if user else os.getuid(), gid, groups, env)
 

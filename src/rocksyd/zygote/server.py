@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, MessageError
+from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.worker import output, reset, values
 from rocksyd.worker.context import Context
@@ -155,7 +156,7 @@ class Server:
             return
         output.flush()
         # A signal must not meet the child while it still has the zygote's handlers and wakeup pipe.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = signals.block_all()
         try:
             pid = os.fork()
             if pid == 0:
@@ -167,7 +168,7 @@ class Server:
             self._say(messages.ForkFailed(order.worker, order.pool, f"fork: {error.strerror}"))
             return
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signals.restore(before)
         workers.close()
         self._children.add(Child(order.worker, pid, order.pool, order.slot, masters.detach()))
         child = self._children.get(pid)

@@ -6,9 +6,9 @@ What must live here: that fork and how its end is read. What this file must not 
 from __future__ import annotations
 
 import os
-import signal
 from typing import NamedTuple, NoReturn
 
+from rocksyd.posix import signals
 from rocksyd.posix.channel import read_memfd
 from rocksyd.posix.processes import describe
 from rocksyd.worker import leaving, reset
@@ -34,7 +34,7 @@ def failure_of(entry: str, context: Context) -> Failure | None:
     """
     report = os.memfd_create("rocksyd-smoke", os.MFD_CLOEXEC)
     try:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = signals.block_all()
         try:
             pid = os.fork()
             if pid == 0:
@@ -42,7 +42,7 @@ def failure_of(entry: str, context: Context) -> Failure | None:
         except OSError as error:
             return Failure(f"could not be run: fork: {error.strerror}", "")
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signals.restore(before)
         _, status = os.waitpid(pid, 0)
         if status == 0:
             return None
