@@ -254,7 +254,7 @@ class Retire(NamedTuple):
 
 
 class Inventory(NamedTuple):
-    """Say again what you hold (to a zygote: WORKERS; to a worker: RESULT or IDLE)."""
+    """Say again what you hold (to a zygote: READY, WORKERS; to a worker: RESULT or IDLE)."""
 
 
 # --- zygote -> master -------------------------------------------------------------------------------------------------

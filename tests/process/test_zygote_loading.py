@@ -308,7 +308,8 @@ def test_an_application_as_another_user(tmp_path: Path) -> None:
         loaded_as = os.getuid()
         def who():
             return [loaded_as, os.getresuid(), os.getresgid(), os.getgroups(), os.environ["USER"],
-                    pathlib.Path("/proc/self/cmdline").read_bytes().rstrip(b"\\0").decode(), resource.getrlimit(resource.RLIMIT_CORE)]
+                    pathlib.Path("/proc/self/cmdline").read_bytes().rstrip(b"\\0").decode(),
+                    resource.getrlimit(resource.RLIMIT_CORE)]
     """
     import pwd
 

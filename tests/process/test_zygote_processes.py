@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ SOURCE = """
     @job
     def leaves_stubborn_child(fifo):
         # The leader dies of TERM; its child ignores it.
-        code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); open(sys.argv[1], 'w').write('ready'); time.sleep(3600)"
+        code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); open(sys.argv[1], 'w').write('r'); time.sleep(3600)"
         child = subprocess.Popen([sys.executable, "-c", code, fifo + ".child"])
         Path(fifo + ".child").read_text()
         Path(fifo).write_text(str(child.pid))
@@ -223,19 +224,19 @@ def test_signals_for_the_service_mean_nothing_to_a_zygote(zygote: Zygote, number
 
 
 def test_workers_of_a_killed_zygote_finish_and_answer(zygote: Zygote) -> None:
-    with fifo(zygote.folder, "to-test") as to_test, fifo(zygote.folder, "to-job") as to_job:
-        workers = [zygote.fork() for _ in range(3)]
-        for worker in workers:
+    workers = [zygote.fork() for _ in range(3)]
+    with contextlib.ExitStack() as pipes:
+        to_test = pipes.enter_context(fifo(zygote.folder))
+        to_jobs = [pipes.enter_context(fifo(zygote.folder, f"to-{worker.number}")) for worker in workers]
+        for worker, to_job in zip(workers, to_jobs, strict=True):
             worker.start("shop:waits", [str(to_test), str(to_job)])
             assert heard(to_test) == "running"
         os.kill(zygote.pid, signal.SIGKILL)
         assert zygote.wait() == -signal.SIGKILL
-        for _ in workers:
-            to_job.write_text("go on")
-        for worker in workers:
-            # All wait for one pipe, and one of them may read what was meant for several.
+        for worker, to_job in zip(workers, to_jobs, strict=True):
+            to_job.write_text(f"go on, {worker.number}")
             result = worker.next(messages.Result)
-            assert set(result.value) <= set("go on")
+            assert result.value == f"go on, {worker.number}"
             worker.send(messages.JobAck(result.key))
             wait_for_end(worker.pid)
 

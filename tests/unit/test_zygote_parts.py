@@ -175,9 +175,8 @@ def test_a_string_is_converted_or_named(value: str) -> None:
     try:
         [converted] = conversion("m:annotated", annotated).list([value])
     except JobError as error:
-        assert "parameter 'day' of m:annotated" in str(error)
-    else:
-        assert isinstance(converted, datetime.date)
+        converted = str(error)
+    assert isinstance(converted, datetime.date) or converted.startswith("parameter 'day' of m:annotated")
 
 
 @pytest.mark.parametrize("function", [len, object(), type, print, str.upper, lambda *args: args])

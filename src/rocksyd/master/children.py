@@ -237,6 +237,8 @@ class Children:
         for number, pid, status, cpu, max_rss in message.exits:
             self.worker_exited(zygote, number, pid, status, cpu, max_rss)
         if not message.more:
+            if zygote.state == LOADING and zygote.ready is None:
+                zygote.state = RETIRING  # it would have said READY first
             self._step(ev.InventoryDone(zygote.app, zygote.generation))
 
     def adopt_orphan(self, number: int, fd: int, run: Run) -> None:

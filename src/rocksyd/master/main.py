@@ -209,7 +209,7 @@ class Master:
     def _listen(self) -> None:
         """Have a socket for every address: from the shelf, from the service manager, or a new one."""
         self.addresses = {f"listen:{address}": address for address in self.config.listen}
-        given = {name: fd for name, fd in self.shelf.items() if name.startswith("sd:")}
+        given = {name: fd for name, fd in self.shelf.items() if name.startswith("sd:") and name[3:].isdigit()}
         used = set()
         for name, address in self.addresses.items():
             if name in self.shelf:

@@ -3,7 +3,7 @@
 What must live here: the mask around a fork, and the dispositions of a fresh Python. What this file must not know: who forks.
 
 The functions of ``signal`` make an enumeration member of every number they return: 0.1 ms for a mask with all signals in it, and
-more in a forked child, where each object that is touched means a page that is copied. Those of ``_signal``, which it wraps, do not.
+more in a forked child, where each object that is touched means a page that is copied. Those of ``_signal`` below it do not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WANTED = tuple(
 
 def block_all() -> set[int]:
     """Block every signal in this thread; what was blocked before, for ``restore``."""
-    return _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY)  # type: ignore[return-value]
+    return _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY)
 
 
 def restore(mask: set[int]) -> None:

@@ -36,6 +36,7 @@ class Server:
     def __init__(self, channel: Channel, context: Context, ready: messages.Ready, grace: float) -> None:
         self._channel = channel
         self._context = context
+        self._ready = ready
         self._app = ready.app
         self._generation = ready.generation
         self._grace = grace
@@ -207,6 +208,9 @@ class Server:
         self._retiring = True
 
     def _inventory(self, _order: messages.Inventory) -> None:
+        """Say everything again: a master that died took with it what it had heard."""
+        if not self._retiring:
+            self._say(self._ready)
         living = self._children.living
         exits = tuple(self._children.exits)
         batches = [living[at : at + _BATCH] for at in range(0, len(living), _BATCH)] or [[]]
