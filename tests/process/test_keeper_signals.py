@@ -296,4 +296,4 @@ def test_no_signal_is_lost_while_the_keeper_replaces_itself(stage: Stage) -> Non
             sent += 1
         stage.send(signal.SIGUSR2)
         master.expect("Signalled")
-    wait_for(lambda: len(descendants(stage.pid)) == 1, "the end of the processes that tried the code")
+    wait_for(lambda: descendants(stage.pid) == [master.pid], "the end of the processes that tried the code")

@@ -211,9 +211,9 @@ def test_a_child_process_left_behind_is_told(tmp_path: Path) -> None:
     with Zygote(tmp_path, {"shop": source}, preload=("shop",)) as zygote:
         [warning] = zygote.ready().warnings
         assert warning.startswith("preload entry 'shop' left a child process running: ")
-        assert warning.endswith(" (sleep 3600)")
         pid = int(warning.split(": ")[1].split()[0])
         os.kill(pid, signal.SIGKILL)
+        assert " (sleep" in warning
         # Its end is noticed between other things, and is nobody's exit.
         zygote.send(messages.Inventory())
         assert zygote.next(messages.Workers).exits == ()

@@ -51,6 +51,7 @@ class Keeper:
         for number in signals or ():
             self._take_signal(number)
         self._reap()
+        self._send_what_waits()
         while self.ending is None or not self.ending.over:
             self._turn()
             if self.tried and self._quiescent():
@@ -59,13 +60,16 @@ class Keeper:
 
     # --- one turn ---------------------------------------------------------------------------------------------------
     def _turn(self) -> None:
-        for link in self.world.links.values():
-            link.pump(self.world.shelf)
         for fd, _ in self._poller().poll(self._timeout()):
             self._ready(fd)
         self._feed(Expired())
+        self._send_what_waits()
         self._look_after_successor()
         self._end_what_is_left()
+
+    def _send_what_waits(self) -> None:
+        for link in self.world.links.values():
+            link.pump(self.world.shelf)
 
     def _poller(self) -> select.poll:
         poller = select.poll()

@@ -84,6 +84,8 @@ class Loading:
             app = server.engine.applications.get(zygote.app)
             if app is not None and (zygote.generation > app.generation or not app.ready):
                 self.serve_from(zygote)
+            else:
+                server.children.retire(zygote.app, zygote.generation)  # newer code came while it was being loaded
 
     def serve_from(self, zygote: Zygote) -> None:
         """New workers come from this zygote."""
@@ -139,11 +141,13 @@ class Loading:
         self._again[app] = time.monotonic()
 
     def next_deadline(self) -> float | None:
-        """CLOCK_MONOTONIC seconds of the next try."""
-        return min(self._again.values(), default=None)
+        """CLOCK_MONOTONIC seconds of the next try; none while an order is under way, which loads every application itself."""
+        return None if self._server.orders.current is not None else min(self._again.values(), default=None)
 
     def on_time(self, now: float) -> None:
         """Load again what has none."""
+        if self._server.orders.current is not None:
+            return
         for name, when in list(self._again.items()):
             if when <= now:
                 del self._again[name]

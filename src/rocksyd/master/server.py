@@ -217,7 +217,10 @@ class Server:
         for run in self.engine.runs.values():
             if run.state == RUNNING:
                 self.outputs.begin(run)
-                self.follow_soon(run)
+        for key in list(self.waiters.followers):
+            followed = self.lookup(key)
+            if followed is not None:
+                self.follow_soon(followed)
 
     def recall(self) -> None:
         """After a crash: what the journal knows of the service that a snapshot would have said."""

@@ -199,8 +199,13 @@ def _thread_name(number: int) -> str:
 
 
 def _command(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().replace(b"\0", b" ").decode(errors="replace").strip() or "?"
-    except OSError:
-        return "?"
+    # A program that is being started this instant has a name already, but no arguments yet.
+    for name in ("cmdline", "comm"):
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as file:
+                found = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            continue
+        if found:
+            return found
+    return "?"
