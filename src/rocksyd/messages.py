@@ -241,7 +241,10 @@ class Fork(NamedTuple):
 
 
 class Kill(NamedTuple):
-    """Send ``number`` to the process group of the worker ``pid``, if the zygote has not reaped it."""
+    """Send ``number`` to the process group of the worker ``pid``, if the zygote has not reaped it.
+
+    After TERM and KILL the zygote sees to it that nothing of the group is left; any other signal is only delivered.
+    """
 
     pid: int = 0
     number: int = 15

@@ -24,7 +24,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "rocksyd"
 PATIENCE = 30.0
 """Seconds after which an event that does not come fails the test; nothing is asserted about how fast it comes."""
 
-PUPPET = '''
+PUPPET = """
 import json, os, select, socket, stat, sys
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed
@@ -117,7 +117,7 @@ def main(argv):
                     channel.send(cls(**fields))
                     for one in fds:
                         os.close(one)
-'''
+"""
 
 CHILD = """
 import os, select, signal, sys

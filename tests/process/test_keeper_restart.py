@@ -49,7 +49,12 @@ def test_a_restart_hands_everything_over(stage: Stage) -> None:
     new.kill()
     third = stage.master()
     _, shelf = third.prepare("crash")
-    assert {name: text for name, (_, text) in shelf.items()} == {"listen:a": "A", "conn:2:1": "D", "listen:b": "B", "conn:3:2": "E"}
+    assert {name: text for name, (_, text) in shelf.items()} == {
+        "listen:a": "A",
+        "conn:2:1": "D",
+        "listen:b": "B",
+        "conn:3:2": "E",
+    }
 
 
 def test_a_serving_master_survives_nothing_but_knows_of_its_children(stage: Stage) -> None:

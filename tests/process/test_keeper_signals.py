@@ -31,7 +31,7 @@ def serve_after_crash(stage: Stage) -> Puppet:
 
 
 def test_the_ladder_to_its_end(stage: Stage) -> None:
-    """Eight masters in a row that die young: the last ones get no connections, then the keeper gives up, and says how they died."""
+    """Eight masters that die young: the last ones get no connections, then the keeper gives up, and says how they died."""
     master = stage.start("--pid-file", str(stage.folder / "pid")).serving()
     master.say("Shelve", names=["listen:a", "conn:1:0"], fds=["memfd:A", "memfd:C"])
     zygote = stage.spawn(master, "zygote:shop@1", "deaf")

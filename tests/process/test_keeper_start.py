@@ -220,7 +220,7 @@ def test_ten_thousand_descriptors(stage: Stage) -> None:
     master.say("Restart")
     new = stage.master()
     new.say("Hello")
-    fields, _ = new.expect("Prepare")
+    new.expect("Prepare")
     new.order(deaf=True)
     while new.hear() != "deaf":
         pass
@@ -334,5 +334,16 @@ def test_the_package_needs_only_what_it_says() -> None:
     """What the keeper never loads is what keeps it small."""
     code = f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); import rocksyd.keeper.main; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, check=True).stdout.decode().split()
-    forbidden = {"dataclasses", "argparse", "socket", "selectors", "logging", "subprocess", "ctypes", "hashlib", "tempfile", "asyncio"}
+    forbidden = {
+        "dataclasses",
+        "argparse",
+        "socket",
+        "selectors",
+        "logging",
+        "subprocess",
+        "ctypes",
+        "hashlib",
+        "tempfile",
+        "asyncio",
+    }
     assert not forbidden & set(loaded)

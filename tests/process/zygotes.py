@@ -25,6 +25,8 @@ from rocksyd.errors import ChannelClosed
 from rocksyd.posix.channel import Channel, pair
 
 BOOT = str(Path(rocksyd.__file__).parent / "boot.py")
+PYTHON = os.environ.get("ROCKSYD_TEST_PYTHON", sys.executable)
+"""The application's interpreter, which need not be the one that runs the tests."""
 PATIENCE = 30.0
 """Seconds after which a test that waits for an event has failed. Nothing is ever expected to take long."""
 
@@ -102,7 +104,7 @@ class WorkerEnd(Mailbox):
 class Zygote(Mailbox):
     """A zygote that has been sent LOAD, until the end of the ``with`` block."""
 
-    def __init__(self, folder: Path, modules: dict[str, str], python: str = sys.executable, **load: Any) -> None:
+    def __init__(self, folder: Path, modules: dict[str, str], python: str = PYTHON, **load: Any) -> None:
         self.folder = folder
         self.path = folder / "app"
         self.path.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocksyd import messages
-from rocksyd.keeper.choreography import Begin, Choreography, Died, Expired, Hung, Limits, Said, Signal
+from rocksyd.keeper.choreography import Choreography, Limits
 from rocksyd.keeper.effects import (
     Bury,
     CheckCode,
@@ -24,6 +24,7 @@ from rocksyd.keeper.effects import (
     StartMaster,
     Stop,
 )
+from rocksyd.keeper.events import Begin, Died, Expired, Hung, Said, Signal
 
 
 def kinds(effects: list[Any]) -> list[str]:
@@ -126,8 +127,8 @@ def test_a_third_order_is_obeyed_at_once() -> None:
 
 
 WORDS = [
-    messages.Hello(), messages.Prepared(), messages.PrepareFailed("no"), messages.Restart(), messages.Frozen(), messages.Adopted(),
-    messages.Refused("no"),
+    messages.Hello(), messages.Prepared(), messages.PrepareFailed("no"), messages.Restart(), messages.Frozen(),
+    messages.Adopted(), messages.Refused("no"),
 ]  # fmt: skip
 EVENTS = st.one_of(
     st.tuples(st.just("said"), st.integers(-2, 0), st.sampled_from(WORDS)),

@@ -196,8 +196,16 @@ class Engine:
             error = RequestError(targets.NOT_NOW, message, classic="Script already not running")
             self._effects.append(ev.Answer(event.ticket, error=error))
             return
+        if event.signal != SIGTERM and run.state == WAITING:
+            message = f"run {event.key!r} has not started: there is nothing to send signal {event.signal} to"
+            error = RequestError(targets.NOT_NOW, message, data="terminate it without naming a signal")
+            self._effects.append(ev.Answer(event.ticket, error=error))
+            return
         self._effects.append(ev.Answer(event.ticket, run))
-        self._end_early(run, CANCELLED, now)
+        if event.signal == SIGTERM:
+            self._end_early(run, CANCELLED, now)
+        else:
+            self._effects.append(ev.KillWorker(run.worker, event.signal, run.grace))
 
     def _end_early(self, run: Run, reason: str, now: Now) -> None:
         """End a run that waits at once, one that runs by TERM and, after its grace, KILL."""
@@ -343,6 +351,8 @@ class Engine:
         if not worker.run:
             self._pool_of(worker).idle.pop(worker.number)  # not to be given a job before it has answered
         self._effects.append(ev.AskWorker(worker.number))
+        if run is not None and run.kill_reason:  # nobody knows whether the last master could still say so
+            self._effects.append(ev.KillWorker(worker.number, SIGTERM if run.kill_at else SIGKILL, run.grace))
 
     def _enlist(self, worker: Worker) -> None:
         self.workers[worker.number] = worker

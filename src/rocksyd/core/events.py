@@ -26,10 +26,11 @@ class Submit(NamedTuple):
 
 
 class Terminate(NamedTuple):
-    """A caller wants a run ended."""
+    """A caller wants a run ended; with another signal than TERM, wants that one delivered to its processes and no more."""
 
     ticket: int
     key: str
+    signal: int = 15
 
 
 class Free(NamedTuple):

@@ -36,6 +36,7 @@ from rocksyd.keeper.effects import (
     StartMaster,
     Stop,
 )
+from rocksyd.keeper.events import Begin, Died, Expired, Hung, Said, Signal
 from rocksyd.keeper.ladder import Ladder
 from rocksyd.keeper.values import Value
 from rocksyd.posix.processes import signal_name
@@ -58,40 +59,6 @@ class Limits(Value):
     """From the second TERM told to a master until the keeper stops the service itself."""
     closing: float = 1.0
     """From the end of a living master's channel to SIGKILL."""
-
-
-class Said(Value):
-    """Event: a master said ``message``."""
-
-    master: int
-    message: Any
-
-
-class Died(Value):
-    """Event: a master was reaped and its channel read to the end. ``how`` ends a sentence: ``was killed by SIGKILL``."""
-
-    master: int
-    how: str
-
-
-class Hung(Value):
-    """Event: a master closed its channel but has not been reaped."""
-
-    master: int
-
-
-class Signal(Value):
-    """Event: the service's PID got this signal."""
-
-    number: int
-
-
-class Begin(Value):
-    """Event: the keeper has booted and nothing runs yet."""
-
-
-class Expired(Value):
-    """Event: ``deadline`` may have passed."""
 
 
 class Choreography:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
 
 import rocksyd
 from rocksyd.keeper.daemonize import daemonize
@@ -21,7 +20,7 @@ def command(config: str, *, pid_file: str | None = None, log_file: str | None = 
     return words
 
 
-def serve(config: str, *, daemon: bool, pid_file: str | None = None, log_file: str | None = None) -> int | NoReturn:
+def serve(config: str, *, daemon: bool, pid_file: str | None = None, log_file: str | None = None) -> int:
     """Run the service.
 
     In the foreground this process becomes the keeper, so the PID stays and nothing is returned. As a daemon the service gets a

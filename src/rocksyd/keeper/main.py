@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 
 
 def _come_back_as_subreaper() -> None:
-    """Calling ``prctl`` takes ``ctypes``, half a megabyte for the service's life: the flag survives execve, ``ctypes`` does not."""
+    """Calling ``prctl`` takes ``ctypes``, half a megabyte for good: the flag survives execve, ``ctypes`` does not."""
     become_subreaper()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "--subreaper"])
 

@@ -15,10 +15,11 @@ from typing import Any
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, MessageError
 from rocksyd.keeper import effects as fx
-from rocksyd.keeper import reexec, state
-from rocksyd.keeper.choreography import INSISTING, Begin, Choreography, Died, Expired, Hung, Said, Signal
+from rocksyd.keeper.choreography import INSISTING, Choreography
 from rocksyd.keeper.ending import Ending
+from rocksyd.keeper.events import Begin, Died, Expired, Hung, Said, Signal
 from rocksyd.keeper.links import Link
+from rocksyd.keeper.renewal import Renewal
 from rocksyd.keeper.signals import SignalInbox
 from rocksyd.keeper.world import World, close_all, send_signal
 from rocksyd.posix.processes import Ended, children_of, descendants_of, describe, reap
@@ -36,10 +37,7 @@ class Keeper:
         self.world = world
         self.choreography = choreography
         self.inbox = inbox
-        self.code = reexec.fingerprint(world.options.boot)
-        self.successor: reexec.Successor | None = None
-        self.tried = False
-        """The code on disk read a copy of the state, and takes over at the next quiet moment."""
+        self.renewal = Renewal(world, choreography, inbox)
         self.ending: Ending | None = None
         self._events: deque[Any] = deque()
         self._working = False
@@ -54,9 +52,14 @@ class Keeper:
         self._send_what_waits()
         while self.ending is None or not self.ending.over:
             self._turn()
-            if self.tried and self._quiescent():
-                self._replace_myself()
+            if self.ending is None and self.renewal.due:
+                self._come_back_renewed()
         return self._finish(self.ending)
+
+    def _come_back_renewed(self) -> None:
+        for number in self.renewal.replace():  # it returned: the old code goes on
+            self._take_signal(number)
+        self._reap()
 
     # --- one turn ---------------------------------------------------------------------------------------------------
     def _turn(self) -> None:
@@ -64,7 +67,7 @@ class Keeper:
             self._ready(fd)
         self._feed(Expired())
         self._send_what_waits()
-        self._look_after_successor()
+        self.renewal.look_after(time.monotonic())
         self._end_what_is_left()
 
     def _send_what_waits(self) -> None:
@@ -87,9 +90,7 @@ class Keeper:
     def _timeout(self) -> float | None:
         """Milliseconds until the nearest deadline; None for ever."""
         now = time.monotonic()
-        times = [self.choreography.deadline, self.ending.deadline if self.ending else None]
-        if self.successor is not None:
-            times.append(self.successor.deadline)
+        times = [self.choreography.deadline, self.renewal.deadline, self.ending.deadline if self.ending else None]
         if any(link.stalled and link.busy for link in self.world.links.values()):
             times.append(now + RETRY)
         nearest = min((moment for moment in times if moment is not None), default=None)
@@ -150,9 +151,7 @@ class Keeper:
             link = self.world.link_of(end.pid)
             if link is not None:
                 self._bury(link, self._obituary(end))
-            elif self.successor is not None and end.pid == self.successor.pid:
-                self._successor_ended(end)
-            else:
+            elif not self.renewal.ended(end):
                 self.world.children.ended(end)
         if self.ending is None:
             self._feed(Expired())
@@ -291,6 +290,7 @@ class Keeper:
         self.world.notifier.stopping(effect.reason or "stopping")
         self.world.log.line("stopping: " + (effect.reason or "the master has finished"))
         self.world.let_go(kill_masters=not effect.orderly)
+        self.renewal.abandon()
         self.ending = Ending(effect, time.monotonic())
 
     def _end_what_is_left(self) -> None:
@@ -311,70 +311,6 @@ class Keeper:
         self.world.give_pid_file_back()
         return ending.stop.status
 
-    # --- replacing itself -------------------------------------------------------------------------------------------
-    def _check_code(self, _: fx.CheckCode) -> None:
-        code = reexec.fingerprint(self.world.options.boot)
-        self._abandon_successor()
-        if code == self.code:
-            return
-        try:
-            copy = state.dump(self.world, self.choreography, [])
-            options, fds = self.world.options, state.descriptors(self.world)
-            self.successor = reexec.try_code(options, copy, fds, code, time.monotonic())
-        except OSError as error:
-            self.world.log.line(f"the keeper's new code could not be tried, the old goes on: {error.strerror}")
-
-    def _successor_ended(self, end: Ended) -> None:
-        assert self.successor is not None
-        words = reexec.last_words(self.successor.output)
-        os.close(self.successor.output)
-        code, self.successor = self.successor.code, None
-        if end.status == 0:
-            self.tried = True
-            self.code = code
-        else:
-            self.world.log.line(f"the keeper's new code does not work, the old goes on: it {describe(end.status)}; {words}")
-
-    def _look_after_successor(self) -> None:
-        if self.successor is not None and (self.ending is not None or time.monotonic() >= self.successor.deadline):
-            self.world.log.line("the keeper's new code was not ready in time, the old goes on")
-            self._abandon_successor()
-
-    def _abandon_successor(self) -> None:
-        if self.successor is not None:
-            send_signal(self.successor.pid, signal.SIGKILL)
-            self.world.children.forget(self.successor.pid)
-            os.close(self.successor.output)
-            self.successor = None
-        self.tried = False
-
-    def _quiescent(self) -> bool:
-        world = self.world
-        return (
-            self.ending is None
-            and self.choreography.quiet
-            and not world.spawner.verdicts
-            and list(world.links) == [self.choreography.serving]
-            and not any(link.busy or link.ended for link in world.links.values())
-        )
-
-    def _replace_myself(self) -> None:
-        self.tried = False
-        if reexec.fingerprint(self.world.options.boot) != self.code:
-            self._check_code(fx.CheckCode())  # changed again since it was tried
-            return
-        self.inbox.hold_back()
-        signals = [number for number in self.inbox.take() if number != signal.SIGCHLD]
-        self.world.log.line("replacing the keeper by its new code")
-        try:
-            reexec.replace(self.world.options, state.dump(self.world, self.choreography, signals), state.descriptors(self.world))
-        except OSError as error:
-            self.world.log.line(f"the keeper's new code could not be executed, the old goes on: {error.strerror}")
-        self.inbox.let_through()
-        for number in signals:
-            self._take_signal(number)
-        self._reap()
-
 
 _EFFECTS: dict[type[Any], Any] = {
     fx.StartMaster: Keeper._start_master,
@@ -387,7 +323,7 @@ _EFFECTS: dict[type[Any], Any] = {
     fx.Kill: lambda self, effect: self.world.kill_master(effect.master),
     fx.Bury: Keeper._bury_alive,
     fx.DropConnections: Keeper._drop_connections,
-    fx.CheckCode: Keeper._check_code,
+    fx.CheckCode: lambda self, effect: self.renewal.check(time.monotonic()),
     fx.Reloading: Keeper._reloading,
     fx.Serves: Keeper._serves,
     fx.Stop: Keeper._stop,

@@ -17,7 +17,7 @@ class Value:
     _fields: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
-        cls._fields = tuple(cls.__dict__.get("__annotations__", ()))
+        cls._fields = tuple(cls.__annotations__)
         # Only the names were needed; what is left would be a dictionary a class.
         cls.__annotations__ = {}
 

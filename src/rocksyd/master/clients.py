@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import _socket
 import errno
+import hmac
 import mmap
 import os
+import resource
 import select
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from rocksyd.config import Address, Config
@@ -35,6 +37,14 @@ SHELVE_AFTER = 0.05
 LINGER = 2.0
 """Seconds that what a client still sends is read and dropped after the last word to it (else its kernel drops that word)."""
 LINGER_BYTES = 8 << 20
+OTHER_FILES = 64
+"""Descriptors that are neither a client's nor a worker's, at most."""
+FEWEST = 16
+"""Connections that are accepted whatever the limit of open files."""
+TRY_AGAIN_AFTER = 1.0
+"""Seconds after which it is tried to accept again when the system, not the configuration, had no room."""
+TOLD_EVERY = 60.0
+"""Seconds between two lines in the log about connections that have to wait."""
 
 _IN, _OUT, _HUP, _ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP, select.EPOLLERR
 _GONE = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
@@ -89,6 +99,15 @@ class Client:
         """What epoll says."""
         self.owner.on_events(self, events)
 
+    def show_token(self, token: str | None, shown: str) -> bool:
+        """Whether ``shown`` is the token. Who shows a wrong one is not listened to any more."""
+        if token is None or hmac.compare_digest(token.encode(), shown.encode("utf-8", "surrogatepass")):
+            self.authorised = True
+            return True
+        self.closing = True
+        self.connection.end()
+        return False
+
     # --- what is owed -------------------------------------------------------------------------------------------------
     def reserve(self) -> Slot:
         """A place in the order of replies, to be filled later."""
@@ -122,7 +141,7 @@ class Clients:
     """All connections of the daemon."""
 
     def __init__(self, config: Config, serve: Callable[[Client, int], None], register: Any) -> None:
-        self.config = config
+        self.configure(config)
         self._serve = serve
         self._loop = register
         self.by_number: dict[int, Client] = {}
@@ -138,13 +157,23 @@ class Clients:
         self.accepted = 0
         self.dropped = 0
         self.paused = False
+        self.accept_at = 0.0
+        """When to try again to accept; 0 when the end of a connection is waited for, or nothing is."""
+        self._told_at = 0.0
         self._number = 0
         self._free: list[int] = []
         self._next_slot = 0
         self.page_fd = -1
         self.page: mmap.mmap | bytearray = bytearray(SLOTS)
+        self.listening: Container[int] = ()
+        """Numbers of clients that more will be said to unasked. They count as busy: a new master would not know of them."""
         self.gone: Callable[[Client], None] = lambda client: None
         """Told of every client that is closed."""
+
+    def configure(self, config: Config) -> None:
+        """Take other settings."""
+        self.config = config
+        self.limit = limit_of(config)
 
     # --- the busy page ------------------------------------------------------------------------------------------------
     def use_page(self, fd: int) -> None:
@@ -179,13 +208,17 @@ class Clients:
         """Accept nobody until a connection has gone: the kernel's backlog holds them."""
         if not self.paused:
             self.paused = True
-            log("master", f"no more connections are accepted until one is closed: {why}")
+            now = time.monotonic()
+            if not self._told_at or now >= self._told_at + TOLD_EVERY:
+                self._told_at = now
+                log("master", f"no more connections are accepted until one is closed: {why}")
             for listener in self.listeners.values():
                 self._loop.unregister(listener.fd)
 
     def resume(self) -> None:
         """Accept again."""
-        if self.paused and len(self.by_number) < self.config.max_connections:
+        self.accept_at = 0.0
+        if self.paused and len(self.by_number) < self.limit:
             self.paused = False
             for listener in self.listeners.values():
                 self._loop.register(listener.fd, listener, _IN)
@@ -193,19 +226,28 @@ class Clients:
     def accept(self, listener: Listener, most: int = 64) -> None:
         """Take in up to ``most`` of those that wait."""
         for _ in range(most):
-            if len(self.by_number) >= self.config.max_connections:
-                return self.pause(f"there are {len(self.by_number)} (max_connections)")
+            if len(self.by_number) >= self.limit:
+                return self.pause(f"there are {len(self.by_number)} ({self.why_limited})")
             try:
                 fd, _ = listener.socket._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return None
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self.accept_at = time.monotonic() + TRY_AGAIN_AFTER
                     return self.pause(f"{error.strerror}: raise the limit of open files (LimitNOFILE=, ulimit -n)")
                 continue
             os.set_inheritable(fd, False)
             self._take(_socket.socket(fileno=fd), listener)
         return None
+
+    @property
+    def why_limited(self) -> str:
+        """What ``limit`` comes from."""
+        if self.limit == self.config.max_connections:
+            return "max_connections"
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"{files} files may be open, max_connections is {self.config.max_connections}: raise LimitNOFILE= or ulimit -n"
 
     def _take(self, socket: _socket.socket, listener: Listener) -> None:
         self._number += 1
@@ -222,6 +264,7 @@ class Clients:
         client.socket.setblocking(False)
         if address.kind == "tcp":
             client.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            client.socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)  # a peer that has vanished is noticed
         else:
             client.trusted = _is_own(client.socket)
         self.by_number[client.number] = client
@@ -363,9 +406,10 @@ class Clients:
             return self._last_word(client)
         if connection.has_line and not client.held and not connection.closed:
             self.waiting[client] = None
-        reading = not (client.eof or client.held or client.linger_until)
+        # What has been read is served first: a flood waits in the client's own buffers, not in ours.
+        reading = not (client.eof or client.held or client.linger_until or connection.has_line)
         self._want(client, _IN if reading else 0)
-        if not owes and not connection.buffered:
+        if not owes and not connection.buffered and client.number not in self.listening:
             self._mark(client, 0)
         return None
 
@@ -395,13 +439,15 @@ class Clients:
     # --- time ---------------------------------------------------------------------------------------------------------
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds of the next thing to do without an event; None for never."""
-        moments = [self.shelve_at] if self.shelve_at else []
+        moments = [moment for moment in (self.shelve_at, self.accept_at) if moment]
         for client in self.stuck:
             moments.append(client.linger_until or client.progress_at + self.config.write_timeout)
         return min(moments, default=None)
 
     def on_time(self, now: float) -> None:
-        """Drop who does not read, close who has lingered."""
+        """Drop who does not read, close who has lingered, try again to accept."""
+        if self.accept_at and now >= self.accept_at:
+            self.resume()
         for client in list(self.stuck):
             if client.linger_until:
                 if now >= client.linger_until:
@@ -422,6 +468,17 @@ class Clients:
             client.shelved = True
             client.inode = os.fstat(client.fd).st_ino
         return clients
+
+
+def limit_of(config: Config) -> int:
+    """Connections there may be: ``max_connections``, or fewer where the limit of open files leaves no room for so many.
+
+    Keeper and master hold a descriptor for every connection. Without one to spare neither could restart nor even be told
+    of a worker, so the limit is not found out by running into it.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    workers = sum(2 * app.pool.max_workers for app in config.apps.values())
+    return min(config.max_connections, max(FEWEST, files - OTHER_FILES - workers - 4 * len(config.apps)))
 
 
 class Listener:

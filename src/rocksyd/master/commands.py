@@ -6,14 +6,13 @@ What this file must not know: bytes (``wire``), decisions (``core``).
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rocksyd import __version__
 from rocksyd.core import events as ev
 from rocksyd.core import outcome
-from rocksyd.master.clients import Client, Slot
+from rocksyd.master.clients import MOST_OWED, Client, Slot
 from rocksyd.master.orders import Requester
 from rocksyd.model import ENDED, REASONS
 from rocksyd.wire import encode, requests
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
 _STILL_RUNNING = encode.classic_error("Still running")
 _NOT_FOUND = encode.classic_error("Hash not found")
 _OK = encode.classic_error("OK")
-_LOCKED = encode.classic_error('Not authorised: say auth {"token":"..."} first')
+_LOCKED = 'Not authorised: say auth {"token":"..."} first'
+_UNLOCKED = (requests.Auth, requests.Bye, requests.Quit, requests.Version, requests.Answer, requests.Call, requests.Batch)
+"""What a client without authority may say; calls are looked at one by one (``rpc``)."""
 _FORBIDDEN = encode.classic_error("Not allowed: only the daemon's own user or root may order that")
 _COSTS = {requests.Check: 1, requests.Run: 8, requests.Batch: 64}
 
@@ -54,7 +55,10 @@ class Commands:
         }
 
     def serve(self, client: Client, budget: int) -> None:
-        """Serve requests of one client worth ``budget`` (a check is worth 1), as long as none of them holds up the next."""
+        """Serve requests of one client worth ``budget`` (a check is worth 1).
+
+        Less when one of them holds up the next, or when the client is owed more than it should be (some replies are large).
+        """
         next_request = client.connection.next_request
         find = self._server.engine.find
         while budget > 0 and not client.held:
@@ -73,20 +77,12 @@ class Commands:
                     client.reply(b'{"retcode":%d}\n' % (run.retcode or 0))
                     continue
             budget -= _COSTS.get(kind, 4)
-            if not client.authorised and kind not in (requests.Auth, requests.Bye, requests.Quit):
-                self._locked(client, request)
-            else:
+            if client.authorised or kind in _UNLOCKED:
                 self._verbs[kind](client, request)
-
-    @staticmethod
-    def _locked(client: Client, request: Any) -> None:
-        if isinstance(request, requests.Call):
-            text = 'not authorised: say auth {"token":"..."} first'
-            client.send(encode.rpc_error(request.id, encode.NOT_ALLOWED, text, "the token is in the daemon's token_file"))
-        elif isinstance(request, requests.Answer):
-            client.reply(request.data)
-        else:
-            client.reply(_LOCKED)
+            else:
+                client.reply(encode.memcached_error(_LOCKED) if kind is requests.Stats else encode.classic_error(_LOCKED))
+            if len(client.out) >= MOST_OWED:
+                return
 
     # --- runs ---------------------------------------------------------------------------------------------------------
     def _check(self, client: Client, request: requests.Check) -> None:
@@ -127,13 +123,7 @@ class Commands:
         client.closing = True
 
     def _auth(self, client: Client, request: requests.Auth) -> None:
-        token = self._server.token
-        if token is None or hmac.compare_digest(token.encode(), request.token.encode("utf-8", "surrogatepass")):
-            client.authorised = True
-            client.reply(_OK)
-        else:
-            client.reply(encode.classic_error("Wrong token"))
-            client.closing = client.connection.closed = True
+        client.reply(_OK if client.show_token(self._server.token, request.token) else encode.classic_error("Wrong token"))
 
     @staticmethod
     def _answer(client: Client, request: requests.Answer) -> None:

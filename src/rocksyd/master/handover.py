@@ -144,8 +144,11 @@ def _dump_client(client: Client, blob: Any) -> dict[str, Any]:
 
 # --- the new master ---------------------------------------------------------------------------------------------------
 def parse(fd: int) -> tuple[dict[str, Any], bytes]:
-    """The header and the connections' bytes of a snapshot. Raises SnapshotError."""
-    head, _, body = read_memfd(fd).partition(b"\n")
+    """The header and the connections' bytes of a snapshot, whose descriptor is closed. Raises SnapshotError."""
+    try:
+        head, _, body = read_memfd(fd).partition(b"\n")
+    finally:
+        os.close(fd)
     try:
         header = json.loads(head)
         if int(header["format"]) > FORMAT:

@@ -402,6 +402,9 @@ class Master:
     def _welcome(self) -> None:
         where = ", ".join(str(listener.address) for listener in self.server.clients.listeners.values())
         log("master", f"rocksyd {__version__} serves {', '.join(self.config.apps)} at {where}")
+        clients = self.server.clients
+        if clients.limit < self.config.max_connections:
+            log("master", f"at most {clients.limit} connections are accepted: {clients.why_limited}")
 
     def _on_keeper(self, events: int) -> None:
         if events & select.EPOLLOUT and self.keeper.flush():

@@ -33,7 +33,7 @@ class Numbers:
         yield "time", round(time.time())
         yield "curr_connections", len(server.clients.by_number)
         yield "total_connections", server.clients.accepted
-        yield "max_connections", server.config.max_connections
+        yield "max_connections", server.clients.limit
         yield "dropped_connections", server.clients.dropped
         yield "requests", server.commands.served
         yield "runs_waiting", sum(len(queue) for queue in engine.queues.values())

@@ -84,6 +84,7 @@ class Loading:
             app = server.engine.applications.get(zygote.app)
             if app is not None and (zygote.generation > app.generation or not app.ready):
                 self.serve_from(zygote)
+                server.record_service()
             else:
                 server.children.retire(zygote.app, zygote.generation)  # newer code came while it was being loaded
 
@@ -110,7 +111,7 @@ class Loading:
         assert config is not None
         before = server.engine.generation
         server.config = config
-        server.clients.config = config
+        server.clients.configure(config)
         server.step(ev.Configure(config))
         for zygote in pending.values():
             self.serve_from(zygote)

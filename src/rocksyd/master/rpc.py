@@ -8,6 +8,7 @@ A reply carries its request's id and may come in any order. A method that is ans
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,7 @@ JOB_FAILED = -32000
 LATER = object()
 _OPTIONS = ("priority", "timeout", "start_within", "delay", "retries", "env", "labels")
 _RUN = ("target", "params", "key", "app", *_OPTIONS)
+_LOCKED = "not authorised: call auth with the token first"
 _EVENTS = ("run.started", "run.progress", "run.ended", "restarted")
 
 
@@ -57,7 +59,7 @@ class Rpc:
             "status": Method(self._status, ("key",), ("key",)),
             "list": Method(self._list, ("app", "target", "state", "outcome", "limit", "after")),
             "wait": Method(self._wait, ("key", "timeout"), ("key",)),
-            "terminate": Method(self._terminate, ("key",), ("key",)),
+            "terminate": Method(self._terminate, ("key", "signal"), ("key",)),
             "free": Method(self._free, ("key",), ("key",)),
             "retry": Method(self._retry, ("key",), ("key",)),
             "logs": Method(self._logs, ("key", "offset", "follow"), ("key",)),
@@ -69,6 +71,7 @@ class Rpc:
             "reload": Method(self._reload, (), (), True),
             "stop": Method(self._stop, (), (), True),
             "drain": Method(self._drain, (), (), True),
+            "auth": Method(self._auth, ("token",), ("token",)),
         }
 
     # --- in -----------------------------------------------------------------------------------------------------------
@@ -76,6 +79,8 @@ class Rpc:
         """One request."""
         caller = Caller(client.number, request.id, batch, request.notify)
         try:
+            if not client.authorised and request.method != "auth":
+                raise RequestError(encode.NOT_ALLOWED, _LOCKED, data="the token is in the daemon's token_file")
             method = self.methods.get(request.method)
             if method is None:
                 known = ", ".join(sorted(self.methods))
@@ -221,7 +226,8 @@ class Rpc:
         return LATER
 
     def _terminate(self, caller: Caller, params: dict[str, Any]) -> Any:
-        return self._by_key(params, lambda key: ev.Terminate(0, key), caller)
+        number = _signal(params.get("signal", "TERM"))
+        return self._by_key(params, lambda key: ev.Terminate(0, key, number), caller)
 
     def _free(self, caller: Caller, params: dict[str, Any]) -> Any:
         return self._by_key(params, lambda key: ev.Free(0, key), caller)
@@ -282,10 +288,18 @@ class Rpc:
             raise RequestError(INVALID_PARAMS, f"there is no event {min(unknown)!r}", data=f"there are: {', '.join(_EVENTS)}")
         subscriber = Subscriber(caller.client, caller.id, params.get("app"), params.get("target"), params.get("keys"))
         subscriber.events = params.get("events")
-        self._server.waiters.subscribers.append(subscriber)
+        self._server.waiters.subscribe(subscriber)
         return {"subscribed": params.get("events") or list(_EVENTS)}
 
     # --- the daemon ---------------------------------------------------------------------------------------------------
+    def _auth(self, caller: Caller, params: dict[str, Any]) -> Any:
+        token = params["token"]
+        if not isinstance(token, str):
+            raise RequestError(INVALID_PARAMS, "token must be a string")
+        if not self._server.clients.by_number[caller.client].show_token(self._server.token, token):
+            raise RequestError(encode.NOT_ALLOWED, "wrong token", data="the token is in the daemon's token_file")
+        return {"authorised": True}
+
     def _stats(self, caller: Caller, params: dict[str, Any]) -> Any:
         return self._server.numbers.full()
 
@@ -336,6 +350,15 @@ def _key(value: Any) -> str:
     if isinstance(value, str) and 1 <= len(value) <= 128:
         return value
     raise RequestError(INVALID_PARAMS, f"key must be a string of 1 to 128 characters, got {str(value)[:140]!r}")
+
+
+def _signal(value: Any) -> int:
+    """A signal's number, from itself or from its name with or without SIG."""
+    if isinstance(value, str):
+        value = signal.Signals.__members__.get("SIG" + value.upper().removeprefix("SIG"))
+    if isinstance(value, int) and not isinstance(value, bool) and value in signal.valid_signals():
+        return int(value)
+    raise RequestError(INVALID_PARAMS, "signal must be the name or number of a signal, such as TERM, KILL or 15")
 
 
 def _duration(value: Any, name: str) -> float:

@@ -30,7 +30,7 @@ from rocksyd.master.orders import RESTART, Order, Orders, Requester
 from rocksyd.master.output import Outputs
 from rocksyd.master.reloading import Loading
 from rocksyd.master.rpc import Rpc
-from rocksyd.master.waiters import Caller, Waiters
+from rocksyd.master.waiters import Caller, Follower, Waiters
 from rocksyd.model import ENDED, RUNNING, Now, Run
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.log import log
@@ -41,6 +41,8 @@ JOURNAL_RETRY = 0.5
 """Seconds between two tries to write a journal that could not be written (a full disk)."""
 FORGET_INTERVAL = 600.0
 NOT_NOW = -32005
+MOST_OUTPUT = 1 << 20
+"""Bytes owed to a client beyond which it gets no more output of runs."""
 
 
 class Server:
@@ -59,6 +61,7 @@ class Server:
         self.clients = Clients(config, self.commands.serve, loop)
         self.clients.gone = self._client_gone
         self.waiters = Waiters()
+        self.clients.listening = self.waiters.listening
         self.orders = Orders(self._begin_order, self._answer_order)
         self.loading = Loading(self)
         self.outputs = Outputs(loop, config.output.limit, self.follow_soon)
@@ -85,6 +88,9 @@ class Server:
         self._alive_at = 0.0
         self._facts: dict[str, Any] = {}
         self._follow: dict[str, Run] = {}
+        """Runs whose followers are to get a piece of output at the end of the turn."""
+        self._behind: list[Follower] = []
+        """Followers that have more to come."""
         self.stop_signals = 0
         self.drain_then_stop = False
         self._perform: dict[type[Any], Callable[[Any], None]] = {
@@ -127,7 +133,7 @@ class Server:
         self._look_whether_done()
 
     def _next_deadline(self) -> float | None:
-        if self.clients.waiting or self._follow:
+        if self.clients.waiting or any(self._takes_output(follower) for follower in self._behind):
             return 0.0
         moments = (
             self.engine.next_deadline(),
@@ -213,7 +219,7 @@ class Server:
         self.engine.generation = max(self.engine.generation, generation)
         if self.journal.has_ended():
             self._forget_at = self._now.mono + FORGET_INTERVAL
-        self._record_service()
+        self.record_service()
         for run in self.engine.runs.values():
             if run.state == RUNNING:
                 self.outputs.begin(run)
@@ -228,10 +234,17 @@ class Server:
         self.started_at = service.get("started_at", self.started_at)
         self.restarts, self.crashes = service.get("restarts", 0), service.get("crashes", 0) + 1
         self.engine.generation = max(self.engine.generation, service.get("generation", 1))
+        for name, offered in service.get("applications", {}).items():
+            if name in self.engine.applications:
+                self.engine.applications[name].load({**offered, "ready": False})
+        # Nobody knows how far the last master had counted its workers; it cannot have forked one each microsecond since boot.
+        self.engine.worker_number = int(self._now.mono * 1e6)
 
-    def _record_service(self) -> None:
+    def record_service(self) -> None:
+        """Write down what a master after a crash cannot know otherwise."""
         service = {"generation": self.engine.generation, "started_at": self.started_at, "version": __version__}
         service |= {"restarts": self.restarts, "crashes": self.crashes}
+        service["applications"] = {name: app.dump() for name, app in self.engine.applications.items()}
         try:
             self.journal.commit((), (), {"service": service})
         except JournalError as error:
@@ -356,19 +369,26 @@ class Server:
 
     def _send_output(self) -> None:
         """One piece for every follower; those that have more to come, and read what they got, get it next turn."""
+        self._behind = []
         for key, run in list(self._follow.items()):
             followers = self.waiters.followers.get(key, [])
             pending = [f for f in followers if not self._send_piece(f, run)]
+            self._behind += pending
             if not pending:
                 del self._follow[key]
                 if run.state == ENDED:
-                    self.waiters.followers.pop(key, None)
+                    self.waiters.followed(key)
 
-    def _send_piece(self, follower: Any, run: Run) -> bool:
-        client = self.clients.by_number.get(follower.client)
-        if client is None:
+    def _send_piece(self, follower: Follower, run: Run) -> bool:
+        """True when there is nothing more to come now."""
+        if follower.client not in self.clients.by_number:
             return True
-        return len(client.out) < 1 << 20 and self.rpc.follow(follower, run)
+        return self._takes_output(follower) and self.rpc.follow(follower, run)
+
+    def _takes_output(self, follower: Follower) -> bool:
+        """Whether it has read enough to get another piece; if not, the next piece follows when it has."""
+        client = self.clients.by_number.get(follower.client)
+        return client is not None and len(client.out) < MOST_OUTPUT
 
     def _forget_old(self) -> None:
         """Forget ended runs that are older than the settings keep them; a timer only while there are any."""
@@ -442,7 +462,7 @@ class Server:
             self.journal.add_restart(record)
         except JournalError as error:
             log("master", f"a restart cannot be recorded: {error}")
-        self._record_service()
+        self.record_service()
 
     def _took(self, order: Order) -> float:
         return round((self._now.mono - order.began) * 1000, 1) if order.began else 0.0

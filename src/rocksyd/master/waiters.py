@@ -74,6 +74,8 @@ class Waiters:
         self.followers: dict[str, list[Follower]] = {}
         self.subscribers: list[Subscriber] = []
         self.drains: list[Caller] = []
+        self.listening: dict[int, int] = {}
+        """Client -> how many runs it follows and how often it subscribed: while it has any, more is to come for it."""
         self._deadlines: list[tuple[float, int, Waiter]] = []
         self._count = 0
 
@@ -112,6 +114,22 @@ class Waiters:
     def follow(self, follower: Follower) -> None:
         """Follow a run's output."""
         self.followers.setdefault(follower.key, []).append(follower)
+        self._listens(follower.client)
+
+    def followed(self, key: str) -> None:
+        """Its followers have had all there is."""
+        for follower in self.followers.pop(key, ()):
+            self.listening[follower.client] -= 1
+            if not self.listening[follower.client]:
+                del self.listening[follower.client]
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell it the news."""
+        self.subscribers.append(subscriber)
+        self._listens(subscriber.client)
+
+    def _listens(self, client: int) -> None:
+        self.listening[client] = self.listening.get(client, 0) + 1
 
     def forget_client(self, client: int) -> None:
         """A client has gone."""
@@ -127,6 +145,7 @@ class Waiters:
                 del self.followers[key]
         self.subscribers = [s for s in self.subscribers if s.client != client]
         self.drains = [caller for caller in self.drains if caller.client != client]
+        self.listening.pop(client, None)
 
     @property
     def any(self) -> bool:
@@ -149,7 +168,8 @@ class Waiters:
             self.wait(Waiter(**{**_known(Waiter, fields), "caller": Caller(**_known(Caller, fields["caller"]))}))
         for fields in data.get("followers", ()):
             self.follow(Follower(**_known(Follower, fields)))
-        self.subscribers = [Subscriber(**_known(Subscriber, fields)) for fields in data.get("subscribers", ())]
+        for fields in data.get("subscribers", ()):
+            self.subscribe(Subscriber(**_known(Subscriber, fields)))
         self.drains = [Caller(**_known(Caller, fields)) for fields in data.get("drains", ())]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -47,13 +48,17 @@ class Loop:
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def wait(self, until: float | None) -> list[tuple[Handler, int]]:
-        """Handlers with what is ready for them, at the latest at ``until`` (CLOCK_MONOTONIC s; None: no such moment)."""
+    def wait(self, until: float | None) -> Iterator[tuple[Handler, int]]:
+        """Handlers with what is ready for them, at the latest at ``until`` (CLOCK_MONOTONIC s; None: no such moment).
+
+        A handler may unregister another one: that one is passed over, also when its descriptor's number is somebody else's by then.
+        """
         # epoll counts whole milliseconds: rounded up, else the last one before a deadline is spent spinning.
         timeout = -1.0 if until is None else max(0.0, until - time.monotonic())
         if timeout > 0:
             timeout = min(timeout + 0.001, 86400.0)
-        return [(self._handlers[fd], events) for fd, events in self._epoll.poll(timeout, 512) if fd in self._handlers]
+        ready = [(fd, self._handlers.get(fd), events) for fd, events in self._epoll.poll(timeout, 512)]
+        return ((handler, events) for fd, handler, events in ready if handler is not None and self._handlers.get(fd) is handler)
 
     def absorb(self, other: Loop) -> None:
         """Take over everything registered with ``other``, which is closed."""

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -108,6 +108,8 @@ class Daemon:
         config: the text of ``rocksyd.toml`` instead of the usual one; or ``top``, ``app``, ``pool``: lines for its parts.
         package: the folder of another copy of rocksyd to run.
         environment: variables added to the daemon's.
+        prefix: a command that executes the daemon in its own place, such as ``("prlimit", "--nofile=256")``.
+        stderr: the descriptor to write the log to, instead of a file in the folder.
     """
 
     def __init__(
@@ -119,8 +121,12 @@ class Daemon:
         parts: Mapping[str, str] | None = None,
         package: Path = PACKAGE,
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        stderr: int | None = None,
     ) -> None:
         self.folder = folder
+        self.prefix = tuple(prefix)
+        self.stderr = stderr
         self.package = package
         self.environment = dict(environment or {})
         self.app = folder / "app"
@@ -159,6 +165,7 @@ class Daemon:
     def spawn(self, *arguments: str) -> None:
         """Start the daemon's process without waiting for it to be ready."""
         words = [
+            *self.prefix,
             sys.executable,
             "-I",
             "-S",
@@ -169,8 +176,9 @@ class Daemon:
         ]
         environment = {**os.environ, "NOTIFY_SOCKET": str(self._short / "n"), **self.environment}
         with self.log_path.open("ab") as log:
+            output = log if self.stderr is None else self.stderr
             self.process = subprocess.Popen(
-                [*words, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder
+                [*words, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=self.folder
             )
 
     def start(self, *arguments: str) -> None:

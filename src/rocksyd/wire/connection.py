@@ -24,7 +24,7 @@ class Connection:
 
     Use: ``receive_data`` with what the socket gave, then ``next_request`` until it gives None. To be fair to others take only
     some, and read from the socket again when ``has_line`` is false. ``closed`` is true once nothing more will be read: after
-    ``Bye``, ``Quit`` or an ``Answer`` that closes.
+    ``Bye``, ``Quit``, an ``Answer`` that closes, or ``end``.
     """
 
     __slots__ = ("_lines", "closed")
@@ -91,10 +91,14 @@ class Connection:
             return self._end(request)
         return request
 
-    def _end(self, last: Request) -> Request:
-        """Nothing is read after ``last``."""
+    def end(self) -> None:
+        """Nothing more is read, whatever has been or will be received."""
         self.closed = True
         self._lines.clear()
+
+    def _end(self, last: Request) -> Request:
+        """Nothing is read after ``last``."""
+        self.end()
         return last
 
 

@@ -32,6 +32,8 @@ def finish(grace: float) -> None:
     the ends of ``concurrent.futures``, ``multiprocessing`` and ``logging``.
     """
     alarm = _Alarm(grace)
+    # What is cut short inside of the interpreter's own loops is not raised to us but reported here; a note says it better.
+    reported, sys.unraisablehook = sys.unraisablehook, lambda what: None if what.exc_type is _GraceOver else reported(what)
     alarm.run(threading._shutdown, _tell_of_threads)  # type: ignore[attr-defined]
     alarm.run(atexit._run_exitfuncs, lambda: output.note(f"an atexit handler was cut short after the grace of {grace:g} s"))
     alarm.off()
@@ -49,26 +51,30 @@ class _Alarm:
 
     def __init__(self, grace: float) -> None:
         self._armed = False
+        self._rang = False
         signal.signal(signal.SIGALRM, self._ring)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
         signal.setitimer(signal.ITIMER_REAL, max(grace, 0.001), _AGAIN)
 
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
         if self._armed:
+            self._rang = True
             raise _GraceOver
 
     def run(self, step: Callable[[], object], cut_short: Callable[[], object]) -> None:
         """Call ``step``; ``cut_short`` when it took too long. What it raises is printed."""
+        self._rang = False
         try:
             self._armed = True
             step()
             self._armed = False
         except _GraceOver:
             self._armed = False
-            cut_short()
         except BaseException as error:  # noqa: BLE001  (anybody's code, after which the process still has a result to send)
             self._armed = False
             sys.__excepthook__(type(error), error, error.__traceback__)
+        if self._rang:
+            cut_short()
 
     def off(self) -> None:
         """No more alarms."""

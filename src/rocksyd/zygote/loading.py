@@ -179,6 +179,7 @@ def _close_django_connections() -> None:
     settings = sys.modules.get("django.conf")
     if db is not None and settings is not None and settings.settings.configured:
         db.connections.close_all()
+        db.reset_queries()
 
 
 # --- after the imports ----------------------------------------------------------------------------------------------------

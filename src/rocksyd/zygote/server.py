@@ -28,6 +28,8 @@ from rocksyd.zygote.loading import NOTICED, ignore
 
 _BATCH = 200
 """Descriptors in one WORKERS message (the kernel takes 253)."""
+_ENDING = (signal.SIGTERM, signal.SIGKILL)
+"""Signals after which nothing of the group may be left."""
 
 
 class Server:
@@ -197,11 +199,12 @@ class Server:
         child = self._children.get(order.pid)
         if child is None:
             return  # it has been reaped, and EXITED says so
-        child.killed = True
-        child.grace = max(0.0, order.grace)
-        child.max_rss = max(child.max_rss, processes.peak_memory(child.pid))
-        if child.group_deadline is not None:
-            self._children.keep_dead(child, time.monotonic())
+        if order.number in _ENDING:
+            child.killed = True
+            child.grace = max(0.0, order.grace)
+            child.max_rss = max(child.max_rss, processes.peak_memory(child.pid))
+            if child.group_deadline is not None:
+                self._children.keep_dead(child, time.monotonic())
         processes.signal_group(child.pid, order.number)
 
     def _retire(self, _order: messages.Retire) -> None:

@@ -1,0 +1,8 @@
+"""The jobs that are measured, for rocksyd."""
+
+import bench_work
+
+from rocksyd import job
+
+first_line = job(bench_work.first_line)
+nothing = job(bench_work.nothing)

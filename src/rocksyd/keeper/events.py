@@ -1,0 +1,41 @@
+"""What can happen to the choreography. Values only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rocksyd.keeper.values import Value
+
+
+class Said(Value):
+    """A master said ``message``."""
+
+    master: int
+    message: Any
+
+
+class Died(Value):
+    """A master was reaped and its channel read to the end. ``how`` ends a sentence: ``was killed by SIGKILL``."""
+
+    master: int
+    how: str
+
+
+class Hung(Value):
+    """A master closed its channel but has not been reaped."""
+
+    master: int
+
+
+class Signal(Value):
+    """The service's PID got this signal."""
+
+    number: int
+
+
+class Begin(Value):
+    """The keeper has booted and nothing runs yet."""
+
+
+class Expired(Value):
+    """The choreography's ``deadline`` may have passed."""
