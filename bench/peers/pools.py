@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -69,4 +70,5 @@ def of_executor() -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, APPLICATION)
+    os.environ["PYTHONPATH"] = APPLICATION  # the fork server's own way of passing sys.path on does not reach its preload
     {"forkserver": of_forkserver, "executor": of_executor}[sys.argv[1]]()

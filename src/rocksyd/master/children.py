@@ -24,6 +24,8 @@ from rocksyd.posix.loop import Loop
 
 BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
 LOADING, READY, RETIRING = "loading", "ready", "retiring"
+STATUS_TIMEOUT = 2.0
+"""Seconds from the end of a loading zygote's channel until its end is told without its exit status."""
 _NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
@@ -40,6 +42,8 @@ class Zygote:
         self.deadline = 0.0
         self.ready: m.Ready | None = None
         self.failure = ""
+        self.closed = False
+        """Whether its channel has ended while it was LOADING, and the keeper has not said yet how."""
 
     @property
     def name(self) -> str:
@@ -131,9 +135,26 @@ class Children:
             while (message := zygote.channel.receive()) is not None:
                 self._heard(zygote, message)
         except ChannelClosed:
-            self.zygote_gone(zygote, "it closed its channel")
+            if zygote.state == LOADING and zygote.pid and not zygote.failure:
+                self._await_status(zygote)
+            else:
+                self.zygote_gone(zygote, "it closed its channel")
         except MessageError as error:
             log("master", f"{zygote.name}: {error}")
+
+    def _await_status(self, zygote: Zygote) -> None:
+        """It ended without a word: the keeper will say how in a moment, and whoever loads it wants to know."""
+        self._loop.unregister(zygote.channel.fileno())
+        if not zygote.closed:
+            zygote.closed = True
+            zygote.deadline = time.monotonic() + STATUS_TIMEOUT
+
+    def zygote_exited(self, name: str, how: str) -> None:
+        """The keeper has reaped a child; if it was a zygote, hear its last words first."""
+        zygote = self.zygotes.get(name)
+        if zygote is not None:
+            self.on_zygote(zygote, select.EPOLLIN)
+            self.zygote_gone(zygote, how)
 
     def _heard(self, zygote: Zygote, message: Any) -> None:
         match message:
@@ -202,6 +223,9 @@ class Children:
         for zygote in list(self.zygotes.values()):
             if zygote.state == LOADING and zygote.deadline and now >= zygote.deadline:
                 zygote.deadline = 0.0
+                if zygote.closed:
+                    self.zygote_gone(zygote, "it closed its channel")
+                    continue
                 text = "was not loaded in time (prepare_timeout): look for what its preload waits for"
                 zygote.failure = f"application {zygote.app} {text}"
                 self.end_zygote(zygote)

@@ -36,6 +36,7 @@ from rocksyd.posix.loop import Loop
 from rocksyd.posix.titles import set_title
 
 START, RESTART, CRASH = "start", "restart", "crash"
+KEEPER_WAITS_LONGER = 2.0
 SUSPECT_TIMEOUT = 5.0
 """Seconds after a crash in which the keeper may report the exits that nobody else can."""
 
@@ -62,7 +63,10 @@ class Master:
         self.pending: dict[str, Zygote] = {}
         self.failure = ""
         self.adopt: m.Adopt | None = None
+        self.serving = False
         self.early: list[Any] = []
+        self.bound: list[Address] = []
+        """Addresses that were not served before."""
         self.known_runs: list[Run] = []
         self.generation = 1
 
@@ -121,6 +125,9 @@ class Master:
                     self.children.spawned(message)
                 case m.Adopt():
                     self.adopt = message
+                case m.Exited():
+                    self.early.append(message)
+                    self.children.zygote_exited(message.name, _how(message.status))
                 case _:
                     self.early.append(message)
         if self.keeper.flush():
@@ -165,7 +172,8 @@ class Master:
         if problems:
             raise CannotServe("\n".join(problems))
         limits = self.config.restart
-        self.keeper.send(m.Hello(os.getpid(), __version__, limits.prepare_timeout, limits.adopt_timeout))
+        # A little more for the keeper: we say which application takes too long, it could only say that we hang.
+        self.keeper.send(m.Hello(os.getpid(), __version__, limits.prepare_timeout + KEEPER_WAITS_LONGER, limits.adopt_timeout))
 
     def _use_page(self) -> None:
         if "busy" not in self.shelf:
@@ -180,10 +188,8 @@ class Master:
         folder = self.config.state_dir
         path = f"{folder}/lock"
         try:
-            os.makedirs(f"{folder}/output", mode=0o700, exist_ok=True)
             if "lock" in self.shelf:
-                held, there = os.fstat(self.shelf["lock"]), os.stat(path)
-                if (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino):
+                if not _is_file(self.shelf["lock"], path):
                     raise CannotServe(f"state_dir is {folder} now, and a restart cannot move the journal: stop, move it, start")
                 probe = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
                 try:
@@ -192,6 +198,7 @@ class Master:
                 finally:
                     os.close(probe)
                 return
+            os.makedirs(f"{folder}/output", mode=0o700, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             cure = "see that it can be written and that its disk has room"
@@ -223,6 +230,7 @@ class Master:
                     self.shelf[name] = listeners.bind(address).detach()
                 except RocksydError as error:
                     raise CannotServe(str(error)) from error
+                self.bound.append(address)
             self.keeper.send(m.Shelve((name,), (self.shelf[name],)))
 
         for unused in sorted(given.keys() - used) if self.prepare.cause == START else ():
@@ -267,6 +275,16 @@ class Master:
         if zygote.failure and not self.failure:
             self.failure = zygote.failure
 
+    def give_up(self, reason: str) -> None:
+        """Leave nothing behind, and let whoever serves go on."""
+        if not self.serving:
+            for address in self.bound:
+                listeners.remove(address)
+        try:
+            self.keeper.send(m.Refused(reason) if self.adopt is not None else m.PrepareFailed(reason))
+        except ChannelClosed:
+            return
+
     # --- taking over --------------------------------------------------------------------------------------------------
     def _take_over(self) -> None:
         assert self.adopt is not None
@@ -291,6 +309,7 @@ class Master:
                 server.recall()
             server.take(server.engine.restore(runs, None, now))
         status = f"serving, generation {max(self.generation, server.engine.generation)}"
+        self.serving = True
         self.keeper.send(m.Adopted(self.generation, status))  # the point of no return
         server.adopted(self.adopt_facts(header, carried))
 
@@ -433,11 +452,8 @@ class Master:
 
     def _exited(self, message: m.Exited) -> None:
         """A child of the keeper: a zygote, a worker whose zygote is gone, or somebody's orphan."""
-        zygote = self.children.zygotes.get(message.name)
         number = self.server.worker_of(message.pid)
-        if zygote is not None:
-            self.children.on_zygote(zygote, select.EPOLLIN)
-            self.children.zygote_gone(zygote, _how(message.status))
+        self.children.zygote_exited(message.name, _how(message.status))
         if number is not None:
             self.children.worker_exited(None, number, message.pid, message.status, message.cpu, message.max_rss)
         else:
@@ -457,6 +473,14 @@ def _is_for(fd: int, address: Address) -> bool:
         socket.close()
 
 
+def _is_file(fd: int, path: str) -> bool:
+    """Whether ``fd`` is the file that ``path`` names now."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 def _how(status: int) -> str:
     return f"killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
 
@@ -469,19 +493,13 @@ def main(argv: list[str]) -> int:
     master = Master(keeper)
     try:
         master.run()
-    except CannotServe as error:
-        keeper.send(m.PrepareFailed(str(error)))
-    except (SnapshotError, ConfigError) as error:
-        keeper.send(m.Refused(str(error)))
     except ChannelClosed:
         return 1  # the keeper is gone: the service is over, and the zygotes notice by themselves
+    except (CannotServe, SnapshotError, ConfigError) as error:
+        master.give_up(str(error))
     except Exception as error:  # noqa: BLE001  (whatever it is, whoever ordered this has to hear of it)
-        report = f"{type(error).__name__}: {error}"
         traceback.print_exc(file=sys.stderr)
-        try:
-            keeper.send(m.Refused(report) if master.adopt is not None else m.PrepareFailed(report))
-        except ChannelClosed:
-            return 1
+        master.give_up(f"{type(error).__name__}: {error}")
     return 1
 
 
