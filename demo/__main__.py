@@ -11,6 +11,7 @@ from demo import acts
 from demo.load import Load, Quiet
 from demo.screen import Screen
 from demo.stage import Stage, StageError
+from rocksyd.errors import RocksydError
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     except KeyboardInterrupt:
         screen.end("interrupted: everything that was started has been ended")
         return 130
-    except StageError as error:
+    except (StageError, RocksydError) as error:
         screen.claim("the demonstration could be played", False, "no")
         screen.quote(str(error))
     seconds = time.monotonic() - began

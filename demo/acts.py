@@ -188,7 +188,7 @@ def restarts(screen: Screen, cast: Cast) -> Outcome:
     """New code, three times."""
     stage, load = cast.stage, cast.load
     quiet = f"{len(cast.quiet.sockets)} connections are quiet ({BEGUN} of them with half a request sent)"
-    text = f"{len(load.askers)} clients keep asking, {quiet}, {WORKING} jobs work. Three deploys, each a `rocksyd restart` to new code."
+    text = f"{len(load.askers)} clients keep asking, {quiet}, {WORKING} jobs work. Three deploys, each a `rocksyd restart`."
     screen.act("Restart under load", text)
     with stage.client() as client:
         before = client.stats()
@@ -291,8 +291,8 @@ def _refusal(client: Any) -> str:
 
 def _gist(reason: str, folder: str) -> str:
     """The first line, and the last ones of the traceback, with short paths."""
-    lines = [line for line in reason.replace(f"{folder}/", "").splitlines() if line.strip()]
-    return "\n".join([lines[0], *lines[max(1, len(lines) - 3) :]])
+    lines = [line for line in reason.replace(f"{folder}/", "").splitlines() if line.strip() and not line.startswith("Traceback")]
+    return "\n".join([lines[0], *lines[max(1, len(lines) - 4) :]])
 
 
 # --- 5 ----------------------------------------------------------------------------------------------------------------

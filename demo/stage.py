@@ -90,7 +90,7 @@ class Stage:
         }  # fmt: skip
 
     def deploy(self, append: dict[str, str] | None = None) -> Path:
-        """Put a new release beside the others and switch the link to it; ``append`` is text put at the end of some of its files."""
+        """Put a new release beside the others and switch the link to it; ``append`` is put at the end of some of its files."""
         self.release += 1
         folder = self.folder / f"release-{self.release}"
         shutil.copytree(SHOP, folder, ignore=shutil.ignore_patterns("var", "__pycache__", "rocksyd.toml"))

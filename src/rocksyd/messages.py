@@ -7,22 +7,25 @@ A message is one ``SOCK_SEQPACKET`` datagram: a JSON array ``[NAME, {field: valu
 part of the JSON: its descriptors travel as ``SCM_RIGHTS`` ancillary data in the same order. Two versions of rocksyd talk to
 each other during every deploy, so unknown fields are ignored and missing ones take their default; a field is never renamed.
 
-``typing.NamedTuple`` and not ``dataclass``: the keeper must stay small, and importing ``dataclasses`` costs it a megabyte.
+``Value`` and neither ``NamedTuple`` nor ``dataclass``: the keeper must stay small.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
 
 from rocksyd.errors import MessageError
+from rocksyd.values import Value
 
-Json = Any
-"""A value that JSON can carry."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = Any  # a value that JSON can carry
 
 
 # --- master -> keeper -------------------------------------------------------------------------------------------------
-class Hello(NamedTuple):
+class Hello(Value):
     """A new master has imported everything it needs; said again when it has read how long it may take."""
 
     pid: int = 0
@@ -33,32 +36,32 @@ class Hello(NamedTuple):
     """Seconds the keeper waits for ADOPTED (and for the old master's FROZEN)."""
 
 
-class Prepared(NamedTuple):
+class Prepared(Value):
     """The new master has read its configuration, has its zygotes READY, and can take over at once."""
 
     generation: int = 0
 
 
-class PrepareFailed(NamedTuple):
+class PrepareFailed(Value):
     """The new master cannot serve; ``reason`` is for the person who ordered the restart."""
 
     reason: str = ""
 
 
-class Shelve(NamedTuple):
+class Shelve(Value):
     """Keep these descriptors, one name each; a name given again replaces the descriptor kept under it."""
 
     names: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
 
 
-class Unshelve(NamedTuple):
+class Unshelve(Value):
     """Close the descriptors kept under these names (unknown names are ignored)."""
 
     names: tuple[str, ...] = ()
 
 
-class Spawn(NamedTuple):
+class Spawn(Value):
     """Start a child of the keeper. Descriptor ``fds[i]`` becomes number ``3 + i`` in it; 0-2 are the keeper's own."""
 
     name: str = ""
@@ -70,7 +73,7 @@ class Spawn(NamedTuple):
     fds: tuple[int, ...] = ()
 
 
-class Signal(NamedTuple):
+class Signal(Value):
     """Send signal ``number`` to ``pid`` (its process group if ``group``), if it is a child of the keeper not yet reaped."""
 
     pid: int = 0
@@ -78,20 +81,20 @@ class Signal(NamedTuple):
     group: bool = False
 
 
-class ExitAck(NamedTuple):
+class ExitAck(Value):
     """The exit statuses of these PIDs are in the journal and may be forgotten (to keeper and to zygote)."""
 
     pids: tuple[int, ...] = ()
 
 
-class Restart(NamedTuple):
+class Restart(Value):
     """Start a new master beside this one and hand over. Answered by FREEZE or RESTART_FAILED."""
 
     reason: str = ""
     hello_timeout: float = 30.0
 
 
-class Frozen(NamedTuple):
+class Frozen(Value):
     """The old master reads and writes nothing any more. ``fds[0]`` is the sealed snapshot, ``fds[1:]`` match ``names``.
 
     With more descriptors than one datagram takes, the rest is sent in SHELVE messages before this one.
@@ -101,27 +104,27 @@ class Frozen(NamedTuple):
     fds: tuple[int, ...] = ()
 
 
-class Adopted(NamedTuple):
+class Adopted(Value):
     """The new master serves. Up to here it has read no client and written nothing: the point of no return."""
 
     generation: int = 0
     status: str = ""
 
 
-class Refused(NamedTuple):
+class Refused(Value):
     """The new master will not take this snapshot or these descriptors, and leaves; the old one is to go on."""
 
     reason: str = ""
 
 
-class Stopped(NamedTuple):
+class Stopped(Value):
     """The orderly stop is done; the keeper ends what is left and exits with ``status``."""
 
     status: int = 0
     reason: str = ""
 
 
-class Status(NamedTuple):
+class Status(Value):
     """One line for the service manager (``STATUS=``); ``stopping`` and ``alive`` map to STOPPING=1 and WATCHDOG=1."""
 
     text: str = ""
@@ -130,7 +133,7 @@ class Status(NamedTuple):
 
 
 # --- keeper -> master -------------------------------------------------------------------------------------------------
-class Prepare(NamedTuple):
+class Prepare(Value):
     """The first message to a new master: why it was started, and how much is coming."""
 
     cause: str = "start"
@@ -149,40 +152,40 @@ class Prepare(NamedTuple):
     """Living children of the keeper, name -> PID, masters left out."""
 
 
-class Fds(NamedTuple):
+class Fds(Value):
     """Duplicates of shelf descriptors. Sent in batches; also for what is shelved while a new master prepares."""
 
     names: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
 
 
-class Unshelved(NamedTuple):
+class Unshelved(Value):
     """Told to a preparing master: the serving one took these names off the shelf."""
 
     names: tuple[str, ...] = ()
 
 
-class Freeze(NamedTuple):
+class Freeze(Value):
     """Stop reading, finish the turn, close the journal, answer FROZEN. ``since`` is what the new master has read."""
 
 
-class Thaw(NamedTuple):
+class Thaw(Value):
     """The new master failed: go on as if nothing had been."""
 
     reason: str = ""
 
 
-class Adopt(NamedTuple):
+class Adopt(Value):
     """Take over. ``fds[0]`` is the snapshot; after a crash there is none."""
 
     fds: tuple[int, ...] = ()
 
 
-class Retired(NamedTuple):
+class Retired(Value):
     """Another master serves; this one exits at once and touches nothing."""
 
 
-class Exited(NamedTuple):
+class Exited(Value):
     """A process ended. Repeated until EXIT_ACK. ``status`` is as ``os.waitpid`` gives it."""
 
     pid: int = 0
@@ -196,7 +199,7 @@ class Exited(NamedTuple):
     """Bytes."""
 
 
-class Spawned(NamedTuple):
+class Spawned(Value):
     """Answer to SPAWN: ``pid`` of the new child, or 0 and the reason."""
 
     name: str = ""
@@ -204,20 +207,20 @@ class Spawned(NamedTuple):
     reason: str = ""
 
 
-class Signalled(NamedTuple):
+class Signalled(Value):
     """The service's PID got this signal."""
 
     number: int = 0
 
 
-class RestartFailed(NamedTuple):
+class RestartFailed(Value):
     """The ordered restart did not come about and nothing has changed."""
 
     reason: str = ""
 
 
 # --- master -> zygote -------------------------------------------------------------------------------------------------
-class Load(NamedTuple):
+class Load(Value):
     """The first message to a zygote: what to import. ``settings`` is the application's part of the configuration."""
 
     app: str = ""
@@ -231,7 +234,7 @@ class Load(NamedTuple):
     """``unsafe`` (``refuse`` | ``warn``), ``huge_pages`` (bool), ``grace`` (seconds), ``umask`` (int), ``cwd`` ..."""
 
 
-class Fork(NamedTuple):
+class Fork(Value):
     """Fork a worker; answered by FORKED or FORK_FAILED."""
 
     worker: int = 0
@@ -240,7 +243,7 @@ class Fork(NamedTuple):
     slot: int = -1
 
 
-class Kill(NamedTuple):
+class Kill(Value):
     """Send ``number`` to the process group of the worker ``pid``, if the zygote has not reaped it.
 
     After TERM and KILL the zygote sees to it that nothing of the group is left; any other signal is only delivered.
@@ -252,16 +255,16 @@ class Kill(NamedTuple):
     """Seconds after the leader's death until what is left of its process group is killed."""
 
 
-class Retire(NamedTuple):
+class Retire(Value):
     """Fork no more; exit when the last worker has been reaped and acknowledged."""
 
 
-class Inventory(NamedTuple):
+class Inventory(Value):
     """Say again what you hold (to a zygote: READY, WORKERS; to a worker: RESULT or IDLE)."""
 
 
 # --- zygote -> master -------------------------------------------------------------------------------------------------
-class Ready(NamedTuple):
+class Ready(Value):
     """The application is loaded and can be forked."""
 
     app: str = ""
@@ -281,7 +284,7 @@ class Ready(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-class Failed(NamedTuple):
+class Failed(Value):
     """The application cannot be loaded; the zygote exits after this."""
 
     app: str = ""
@@ -290,7 +293,7 @@ class Failed(NamedTuple):
     traceback: str = ""
 
 
-class Forked(NamedTuple):
+class Forked(Value):
     """A worker lives. ``fds[0]`` is the master's end of its channel."""
 
     worker: int = 0
@@ -300,7 +303,7 @@ class Forked(NamedTuple):
     fds: tuple[int, ...] = ()
 
 
-class ForkFailed(NamedTuple):
+class ForkFailed(Value):
     """``os.fork`` said no."""
 
     worker: int = 0
@@ -308,7 +311,7 @@ class ForkFailed(NamedTuple):
     reason: str = ""
 
 
-class Workers(NamedTuple):
+class Workers(Value):
     """Answer to INVENTORY: living workers with the master's end of each channel, exits not yet acknowledged.
 
     Sent in as many messages as the descriptors need; ``more`` is true on all but the last.
@@ -325,7 +328,7 @@ class Workers(NamedTuple):
 
 
 # --- master -> worker -------------------------------------------------------------------------------------------------
-class Job(NamedTuple):
+class Job(Value):
     """Run this. Sent only to an idle worker."""
 
     key: str = ""
@@ -350,25 +353,25 @@ class Job(NamedTuple):
     """Bytes of JSON a result value may have."""
 
 
-class JobAck(NamedTuple):
+class JobAck(Value):
     """RESULT of this run is in the journal."""
 
     key: str = ""
 
 
-class Drain(NamedTuple):
+class Drain(Value):
     """Leave: run what ``atexit`` holds and exit."""
 
 
 # --- worker -> master -------------------------------------------------------------------------------------------------
-class Idle(NamedTuple):
+class Idle(Value):
     """Answer to INVENTORY from a worker that has no job and holds no result."""
 
     worker: int = 0
     pid: int = 0
 
 
-class Progress(NamedTuple):
+class Progress(Value):
     """What the job says of itself."""
 
     key: str = ""
@@ -377,7 +380,7 @@ class Progress(NamedTuple):
     note: str = ""
 
 
-class Result(NamedTuple):
+class Result(Value):
     """The run has ended. Kept by the worker, and said again on INVENTORY, until JOB_ACK."""
 
     key: str = ""
@@ -394,8 +397,6 @@ class Result(NamedTuple):
     """CLOCK_MONOTONIC seconds at which the job's code began."""
     ended: float = 0.0
 
-
-Message = NamedTuple
 
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
@@ -429,7 +430,7 @@ def decode(data: bytes, fds: tuple[int, ...] = ()) -> Any:
     except (ValueError, TypeError, KeyError) as error:
         raise MessageError(f"not a message between rocksyd's processes: {data[:80]!r}") from error
     for field, value in fields.items():
-        if isinstance(value, list) and isinstance(cls._field_defaults.get(field), tuple):
+        if isinstance(value, list) and isinstance(getattr(cls, field), tuple):
             fields[field] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
     if "fds" in cls._fields:
         fields["fds"] = fds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 
 from rocksyd.cli.arguments import client
 from rocksyd.cli.output import say, write
@@ -19,8 +20,13 @@ def serve(options: argparse.Namespace) -> int:
     path = _config_path(options)
     from rocksyd import config  # only these two commands read a whole configuration
 
-    config.load(path)
+    loaded = config.load(path)
     from rocksyd.keeper import launch
+
+    if not options.daemon and options.log_file is None and sys.stderr.isatty():
+        from rocksyd.cli.banner import banner
+
+        sys.stderr.write(banner(loaded))
 
     return launch.serve(path, daemon=options.daemon, pid_file=options.pid_file, log_file=options.log_file)
 

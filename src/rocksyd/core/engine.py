@@ -407,13 +407,18 @@ class Engine:
         if run is not None and run.state == RUNNING and run.worker == event.worker:
             self._end(run, outcome.from_result(run, event), now)
         self._effects.append(ev.AckResult(event.worker, event.key))
-        if worker is None or worker.state != BUSY:
+        if worker is None or worker.state in (LEAVING, STARTING) or (worker.state == "idle" and worker.sure):
             return
-        worker.sure, worker.run = True, ""
+        other = self.runs.get(worker.run) if worker.run != event.key else None
+        if other is not None and other.state == RUNNING and other.worker == worker.number:
+            self._give_back(other, now)  # the last master died before it could send this one
+        found, worker.sure, worker.run = not worker.sure, True, ""
         worker.jobs += 1
         pool = self._pool_of(worker)
         pool.served += 1
-        if self._is_last(pool, worker.jobs):
+        if found:
+            self._send_away(worker, now)  # nobody knows whether it was told that this was its last job
+        elif self._is_last(pool, worker.jobs):
             pool.move(worker, "leave", now.mono)
             self._remind(now.mono + LEAVE_TIMEOUT, "leave", worker.number)
             self._touched.add(worker.pool)

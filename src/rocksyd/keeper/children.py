@@ -7,10 +7,13 @@ before it serves takes its children with it: they are *doomed*, their names are 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from rocksyd.messages import Exited
 from rocksyd.posix.processes import Ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Child:

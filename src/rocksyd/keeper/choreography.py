@@ -15,7 +15,6 @@ One *attempt* is under way at most: a **candidate** that is to become the servin
 from __future__ import annotations
 
 import signal
-from typing import Any
 
 from rocksyd import messages
 from rocksyd.keeper.effects import (
@@ -38,8 +37,12 @@ from rocksyd.keeper.effects import (
 )
 from rocksyd.keeper.events import Begin, Died, Expired, Hung, Said, Signal
 from rocksyd.keeper.ladder import Ladder
-from rocksyd.keeper.values import Value
 from rocksyd.posix.processes import signal_name
+from rocksyd.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 INSISTING = (signal.SIGTERM, signal.SIGINT)

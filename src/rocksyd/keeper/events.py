@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from rocksyd.values import Value
 
-from rocksyd.keeper.values import Value
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Said(Value):

@@ -5,7 +5,10 @@ What this file must not know: clocks and processes. Counting only.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 YOUNG = 10.0
 """Seconds a master must have served for its death not to count as young."""

@@ -9,24 +9,28 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
 
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed
 from rocksyd.keeper.shelf import Shelf
 from rocksyd.posix.channel import Channel
+from rocksyd.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BATCH = 250
 """Descriptors in one FDS message (the kernel takes 253)."""
 
 
-class _Word(NamedTuple):
+class _Word(Value):
     message: Any
     owned: int
     """A descriptor in the message that is closed when it has been sent; -1 for none."""
 
 
-class _Names(NamedTuple):
+class _Names(Value):
     names: tuple[str, ...]
 
 

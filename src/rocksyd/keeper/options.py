@@ -9,10 +9,10 @@ import fcntl
 import os
 import sys
 from collections.abc import MutableMapping
-from typing import NamedTuple
 
 import rocksyd
 from rocksyd.errors import RocksydError
+from rocksyd.values import Value
 
 FIRST_PASSED = 3
 """Where a service manager puts the descriptors of LISTEN_FDS (sd_listen_fds(3))."""
@@ -22,7 +22,7 @@ class UsageError(RocksydError):
     """The keeper was started with arguments it does not know."""
 
 
-class Options(NamedTuple):
+class Options(Value):
     """All paths are absolute; symbolic links in them are not resolved, so that a deploy that switches one is followed."""
 
     config: str = ""

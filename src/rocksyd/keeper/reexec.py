@@ -9,11 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from rocksyd.keeper.options import Options
 from rocksyd.posix.channel import memfd
 from rocksyd.posix.processes import Command, start
+from rocksyd.values import Value
 
 PATIENCE = 30.0
 """Seconds the new code may take to read the state."""
@@ -45,7 +45,7 @@ def _measure(path: str) -> tuple[int, int]:
     return len(data), hash(data)
 
 
-class Successor(NamedTuple):
+class Successor(Value):
     """A process that tries the new code."""
 
     pid: int

@@ -10,7 +10,6 @@ import select
 import signal
 import time
 from collections import deque
-from typing import Any
 
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, MessageError
@@ -23,6 +22,10 @@ from rocksyd.keeper.renewal import Renewal
 from rocksyd.keeper.signals import SignalInbox
 from rocksyd.keeper.world import World, close_all, send_signal
 from rocksyd.posix.processes import Ended, children_of, descendants_of, describe, reap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TURN = 64
 """Messages taken from one master before the others have their turn."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from rocksyd.posix.processes import Command, failure, start
+from rocksyd.values import Value
 
 
-class Attempt(NamedTuple):
+class Attempt(Value):
     """A child whose exec is not known to have come about."""
 
     pid: int

@@ -10,7 +10,6 @@ Two versions meet here: unknown keys are ignored, missing ones take their defaul
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from rocksyd.errors import SnapshotError
 from rocksyd.keeper.children import Children
@@ -22,6 +21,10 @@ from rocksyd.keeper.shelf import Shelf
 from rocksyd.keeper.world import World
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.notify import Notifier
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 1
 

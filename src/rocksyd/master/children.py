@@ -135,7 +135,7 @@ class Children:
             while (message := zygote.channel.receive()) is not None:
                 self._heard(zygote, message)
         except ChannelClosed:
-            if zygote.state == LOADING and zygote.pid and not zygote.failure:
+            if zygote.state == LOADING and not zygote.failure:
                 self._await_status(zygote)
             else:
                 self.zygote_gone(zygote, "it closed its channel")
@@ -143,7 +143,7 @@ class Children:
             log("master", f"{zygote.name}: {error}")
 
     def _await_status(self, zygote: Zygote) -> None:
-        """It ended without a word: the keeper will say how in a moment, and whoever loads it wants to know."""
+        """It ended without a word, or never was: the keeper will say more in a moment, and whoever loads it wants to know."""
         self._loop.unregister(zygote.channel.fileno())
         if not zygote.closed:
             zygote.closed = True
@@ -191,7 +191,7 @@ class Children:
         zygote.pid = message.pid
         if not message.pid:
             zygote.failure = message.reason
-            self.settled(zygote)
+            self.zygote_gone(zygote, message.reason)
 
     def zygote_gone(self, zygote: Zygote, how: str) -> None:
         """A zygote is no more: put its workers' channels on the shelf, since it cannot bring them back any longer."""

@@ -31,7 +31,9 @@ BUSY, AUTHORISED = 1, 2
 SLOTS = 65536
 READ_SIZE = 65536
 MOST_OWED = 256 * 1024
-"""Bytes owed to a client beyond which it is not read from."""
+"""Bytes owed to a client beyond which none of its requests is served."""
+MOST_AHEAD = 2 << 20
+"""Bytes of requests that wait to be served, beyond which a client is not read from."""
 SHELVE_AFTER = 0.05
 """Seconds a connection lives before it costs the keeper a message."""
 LINGER = 2.0
@@ -56,8 +58,8 @@ class Client:
     """One connection. Plain attributes: the manager and the commands work on them."""
 
     __slots__ = (
-        "address", "authorised", "batches", "closing", "connection", "eof", "fd", "held", "inode", "linger_until", "lingered", "mask", "number",
-        "out", "owner", "progress_at", "shelved", "slot", "slots", "socket", "trusted", "waits",
+        "address", "ahead", "authorised", "batches", "closing", "connection", "eof", "fd", "held", "inode", "linger_until",
+        "lingered", "mask", "number", "out", "owner", "progress_at", "shelved", "slot", "slots", "socket", "trusted", "waits",
     )  # fmt: skip
 
     def __init__(self, owner: Clients, socket: _socket.socket, number: int, slot: int, address: str) -> None:
@@ -68,6 +70,8 @@ class Client:
         self.slot = slot
         self.address = address
         self.connection = Connection(max_line=owner.config.max_line)
+        self.ahead = 0
+        """Bytes read since there was last no request waiting in the buffer: at least what waits there now."""
         self.out = bytearray()
         self.slots: deque[Slot] = deque()
         """Replies owed in order; None where one is not known yet."""
@@ -351,21 +355,23 @@ class Clients:
             client.eof = True
             self._want(client, client.mask & ~_IN)
         else:
+            client.ahead = len(data) + (client.ahead if client.connection.has_line else 0)
             client.connection.receive_data(data)
-        self.serve(client)
+        return self.serve(client)
 
     def serve(self, client: Client) -> None:
         """Serve requests from the client's buffer, a bounded part of them, then send."""
-        self._serve(client, 256)
-        if client.connection.has_line and not client.held and not client.connection.closed:
-            self.waiting[client] = None
+        if len(client.out) < MOST_OWED:
+            self._serve(client, 256)
+            if client.connection.has_line and not client.held:
+                self.waiting[client] = None
         self.flush(client)
 
     def serve_waiting(self) -> None:
         """The next part for everybody the last turn did not finish."""
         for client in list(self.waiting):
             del self.waiting[client]
-            if client.number in self.by_number and len(client.out) < MOST_OWED:
+            if client.number in self.by_number:
                 self.serve(client)
 
     def release(self, client: Client) -> None:
@@ -389,7 +395,7 @@ class Clients:
                 pass
             except OSError:
                 return self.close(client)
-        self._settle(client)
+        return self._settle(client)
 
     def _settle(self, client: Client) -> None:
         connection = client.connection
@@ -397,21 +403,25 @@ class Clients:
             if not client.progress_at:
                 client.progress_at = time.monotonic()
                 self.stuck.add(client)
-            mask = _OUT if len(client.out) >= MOST_OWED or client.eof or client.linger_until else _IN | _OUT
-            return self._want(client, mask)
+            return self._want(client, _OUT | (_IN if self._may_read(client) else 0))
         if client in self.stuck and not client.linger_until:
             self.stuck.discard(client)
+        if connection.has_line and not client.held:
+            self.waiting[client] = None
         owes = client.slots or client.waits or client.held or client.batches or client in self.waiting
         if (connection.closed or client.closing or client.eof) and not owes:
             return self._last_word(client)
-        if connection.has_line and not client.held and not connection.closed:
-            self.waiting[client] = None
-        # What has been read is served first: a flood waits in the client's own buffers, not in ours.
-        reading = not (client.eof or client.held or client.linger_until or connection.has_line)
-        self._want(client, _IN if reading else 0)
+        self._want(client, _IN if self._may_read(client) else 0)
         if not owes and not connection.buffered and client.number not in self.listening:
             self._mark(client, 0)
         return None
+
+    @staticmethod
+    def _may_read(client: Client) -> bool:
+        """Whether more is read: what of a flood does not fit waits in the client's own buffers, not in ours."""
+        if client.eof or client.held or client.linger_until:
+            return False
+        return client.ahead < MOST_AHEAD or not client.connection.has_line
 
     def _last_word(self, client: Client) -> None:
         """All is sent. A client that may still be sending is read from a little longer, so that it gets to read our word."""

@@ -189,6 +189,7 @@ def _load_client(server: Server, client: Client, fields: dict[str, Any], body: b
     buffered, owed = (body[at : at + length] for at, length in (fields.get("in", (0, 0)), fields.get("out", (0, 0))))
     closed = bool(fields.get("closed"))
     client.connection = Connection.restore(buffered, max_line=server.config.max_line, closed=closed)
+    client.ahead = len(buffered)
     client.out = bytearray(owed)
     for name in ("held", "closing", "eof", "waits", "linger_until"):
         if name in fields:

@@ -13,10 +13,13 @@ import array
 import errno
 import os
 from collections import deque
-from typing import Any
 
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, MessageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_FDS = 253
 """Descriptors the kernel takes in one datagram (SCM_MAX_FD)."""

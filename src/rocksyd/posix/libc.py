@@ -10,7 +10,10 @@ Sources: madvise(2) (MADV_HUGEPAGE 14, MADV_COLLAPSE 25 since Linux 6.1), setvbu
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 MADV_HUGEPAGE = 14
 MADV_COLLAPSE = 25

@@ -15,12 +15,17 @@ import os
 import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, NoReturn
+
+from rocksyd.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-class Ended(NamedTuple):
+class Ended(Value):
     """A child that has been reaped."""
 
     pid: int
@@ -32,7 +37,7 @@ class Ended(NamedTuple):
     """Bytes."""
 
 
-class Command(NamedTuple):
+class Command(Value):
     """What ``start`` executes."""
 
     argv: Sequence[str]
@@ -48,7 +53,7 @@ class Command(NamedTuple):
     """Becomes descriptors 1 and 2; -1 leaves them as they are."""
 
 
-class Started(NamedTuple):
+class Started(Value):
     """A child between fork and exec."""
 
     pid: int

@@ -9,8 +9,8 @@ more in a forked child, where each object that is touched means a page that is c
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     _signal = signal
 else:

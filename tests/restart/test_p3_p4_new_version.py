@@ -1,0 +1,97 @@
+"""P3, P4: a new version of rocksyd itself that is broken, at every step of the hand-over: the old one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from rocksyd.testing import Daemon
+from rocksyd.testing.daemon import copy_package, edited
+from tests.restart.stage import CONFIG, JOBS, Unharmed, patch, window
+
+HANG = "__import__('signal').pause()"
+FORK = "__import__('os').fork()"
+BROKEN: dict[str, tuple[str, list[str]]] = {
+    "a syntax error": ("\ndef broken(:\n", ["new master", "exited with status 1", "before it said HELLO"]),
+    "an exit before HELLO": ("\nos._exit(3)\n", ["exited with status 3", "before it said HELLO"]),
+    "a hang before HELLO": (f"\n{HANG}\n", ["did not say HELLO"]),
+    "an exit after HELLO": (patch("_configure", "os._exit(4)"), ["exited with status 4", "before it said PREPARED"]),
+    "an exception after HELLO": (patch("_use_page", "raise KeyError('page')"), ["KeyError: 'page'"]),
+    "a hang while it prepares": (patch("_listen", HANG), ["did not say PREPARED"]),
+    "its death while it prepares": (patch("_listen", "os.kill(os.getpid(), 9)"), ["SIGKILL", "before it said PREPARED"]),
+    "its death with zygotes": (patch("_until", "getattr(self, 'pending', 0) and os.kill(os.getpid(), 11)"), ["SIGSEGV"]),
+    "an exit after ADOPT": (patch("_take_over", "os._exit(5)"), ["exited with status 5", "before it said ADOPTED"]),
+    "an exception after ADOPT": (patch("_take_over", "raise ValueError('unheard of')"), ["ValueError: unheard of"]),
+    "a hang after ADOPT": (patch("_take_over", HANG), ["did not say ADOPTED within 2 s"]),
+    "its death after ADOPT": (patch("_take_over", "os.kill(os.getpid(), 6)"), ["SIGABRT", "before it said ADOPTED"]),
+    "a snapshot it cannot read": (patch("_take_over", "handover.FORMAT = 0"), ["the snapshot has format 1"]),
+    "a descriptor that is missing": (
+        patch("_take_over", "self.server.clients.discard(next(iter(self.server.clients.by_number.values())).name)"),
+        ["do not match the manifest", "conn:"],
+    ),
+    "a journal it cannot open": (patch("_take_over", "self.config = __import__('dataclasses').replace(self.config, state_dir='/nowhere')"), ["/nowhere"]),
+    "its death when all was loaded": (patch("_load_header", "os._exit(6)").replace("== RESTART", "!= CRASH"), ["exited with status 6"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_p4_a_broken_new_version_leaves_the_service_to_the_old_one(tmp_path: Path, what: str) -> None:
+    code, expected = BROKEN[what]
+    package = copy_package(tmp_path)
+    main = package / "master" / "main.py"
+    with Daemon(tmp_path, JOBS, package=package, parts={"top": "", "app": "", "pool": CONFIG}) as daemon:
+        with Unharmed(daemon, tmp_path) as unharmed:
+            with edited(main, main.read_text() + code):
+                unharmed.refused(expected)
+            unharmed.repaired()
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped for too long", "an error"])
+def test_p4_requests_sent_while_a_take_over_fails_are_answered_by_the_old_master(tmp_path: Path, end: str) -> None:
+    package = copy_package(tmp_path)
+    parts = {"top": "", "app": "", "pool": CONFIG}
+    with Daemon(tmp_path, JOBS, package=package, parts=parts) as daemon, window(package, tmp_path) as held:
+        master = daemon.master_pid
+        ordering, old = daemon.talk(), daemon.talk()
+        old.ask('a {"n":0}')
+        ordering.send('before {"n":1}', "restart", 'after {"n":2}')
+        held.wait_entered()
+        young = daemon.talk()
+        for talk in (old, young):
+            talk.send('run {"hash":1,"class":"add","params":[1,2]}', 'x {"n":3}')
+        (new,) = [pid for pid in daemon.children("rocksyd: master") if pid != master]
+        if end == "killed":
+            os.kill(new, signal.SIGKILL)
+        elif end == "an error":
+            held.path.unlink()  # nothing opens it again; what the new master reads is not UTF-8
+            os.write(held._fd, b"\xff")
+            held.close()
+        assert b"before" in ordering.line()
+        assert json.loads(ordering.line())["error_text"].startswith("Restart failed: ")
+        assert b"after" in ordering.line()
+        for talk in (old, young):
+            assert json.loads(talk.line()) == {"error_text": "OK"}
+            assert b"request_x" in talk.line()
+        assert old.rpc("wait", key="1")["result"] == 3
+        assert daemon.master_pid == master
+        assert daemon.children("rocksyd: master") == [master]
+
+
+def test_p4_a_new_version_that_fails_again_and_again_costs_nothing(tmp_path: Path) -> None:
+    package = copy_package(tmp_path)
+    main = package / "master" / "main.py"
+    with Daemon(tmp_path, JOBS, package=package, parts={"top": "", "app": "", "pool": CONFIG}) as daemon:
+        talk, before = daemon.talk(), {}
+        with edited(main, main.read_text() + BROKEN["its death when all was loaded"][0]):
+            for attempt in range(12):
+                assert "status 6" in talk.ask("restart")["error_text"]
+                if attempt == 1:
+                    daemon.wait_shelved(1)
+                    before = {pid: len(daemon.descriptors(pid)) for pid in (daemon.pid, daemon.master_pid)}
+        assert {pid: len(daemon.descriptors(pid)) for pid in (daemon.pid, daemon.master_pid)} == before
+        assert len(daemon.children("rocksyd: zygote")) == 1
+        assert talk.ask("restart") == {"error_text": "Restarted successfully"}
