@@ -63,7 +63,14 @@ class Report:
         rows = [("", "measured", "asked", "")]
         for figure in self.figures:
             verdict = {True: "ok", False: "**missed**", None: ""}[figure.kept]
-            rows.append((figure.what, f"{shown(figure.value)} {figure.unit}".strip(), figure.asked, " · ".join(filter(None, (verdict, figure.note)))))
+            rows.append(
+                (
+                    figure.what,
+                    f"{shown(figure.value)} {figure.unit}".strip(),
+                    figure.asked,
+                    " · ".join(filter(None, (verdict, figure.note))),
+                )
+            )
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")

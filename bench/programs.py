@@ -85,7 +85,7 @@ class Peer:
 
     def __init__(self, script: str, *arguments: object) -> None:
         words = [sys.executable, str(BENCH / "peers" / script), *map(str, arguments)]
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the peer)
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, start_new_session=True
         )
@@ -110,7 +110,8 @@ class Peer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(30)
         self.process.stdout.close()
@@ -130,7 +131,9 @@ class Seen(NamedTuple):
 class Load:
     """The client of ``load.c``: ``connections`` times ``depth`` requests always under way, ``idle`` connections besides."""
 
-    def __init__(self, address: str, request: str, *, connections: int = 50, depth: int = 1, idle: int = 0, http: bool = False) -> None:
+    def __init__(
+        self, address: str, request: str, *, connections: int = 50, depth: int = 1, idle: int = 0, http: bool = False
+    ) -> None:
         words = [compiled(), address, connections, depth, idle, "http" if http else "line", request]
         self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
@@ -139,7 +142,8 @@ class Load:
 
     def seen(self) -> Seen:
         """What it saw since the last question."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(b"\n")
         self.process.stdin.flush()
         replies, longest, failed, cpu = self.process.stdout.readline().split()
@@ -157,7 +161,8 @@ class Load:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(30)
         self.process.stdout.close()

@@ -76,6 +76,3 @@ def _report(report: Report, seconds: Rounds) -> None:
     report.add("rocksyd to the bare loop", 1 / seconds.ratio("rocksyd", bare), "x", at_least=1.5)
     if "RQ" in seconds:
         report.add("rocksyd to RQ", 1 / seconds.ratio("rocksyd", "RQ"), "x", at_least=4.0)
-
-
-

@@ -16,7 +16,9 @@ CORES = 2
 def main(jobs_per_child: int) -> None:
     with contextlib.ExitStack() as stack:
         os.environ["BENCH_REDIS"] = str(stack.enter_context(redis_server()))
-        words = f"-A bench_celery worker -c {CORES} -P prefork -l ERROR --without-gossip --without-mingle --without-heartbeat".split()
+        words = (
+            f"-A bench_celery worker -c {CORES} -P prefork -l ERROR --without-gossip --without-mingle --without-heartbeat".split()
+        )
         if jobs_per_child:
             words += ["--max-tasks-per-child", str(jobs_per_child)]
         stack.enter_context(running(sys.executable, "-W", "ignore", "-m", "celery", *words, stderr=None))

@@ -208,7 +208,7 @@ def test_a_crash_during_run_wait_is_not_noticed(daemon: FakeDaemon) -> None:
     daemon.handlers["run"] = once(Crash, record("k", state="running", outcome=None))
     daemon.handlers["wait"] = once(Crash, record("k"))
     done = rocksyd(daemon, "run", "daily", "--key", "k", "--wait")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "k\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "k\n42\n", "")
 
 
 def test_too_busy_is_75(daemon: FakeDaemon) -> None:

@@ -62,7 +62,7 @@ def service() -> Iterator[Path]:
 
 def test_run_check_logs_ps_free(service: Path) -> None:
     done = rocksyd(None, "run", "hello", "name=me", "--key", "h", "--wait", cwd=service)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "h\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, 'h\n{"greeted": "me"}\n', "")
     assert rocksyd(None, "check", "h", cwd=service).stdout.startswith("h: ended ok, retcode 0, ")
     assert json.loads(rocksyd(None, "check", "h", "--json", cwd=service).stdout)["result"] == {"greeted": "me"}
     assert rocksyd(None, "logs", "h", cwd=service).stdout == "hello me\n"

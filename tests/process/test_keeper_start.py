@@ -80,7 +80,7 @@ def status_lines(pid: int) -> list[str]:
 
 
 def test_memory_stays_small(stage: Stage) -> None:
-    """12 MB all told, with an interpreter that takes 8 itself; builds of that differ by half a megabyte, so what is added counts too."""
+    """12 MB all told, with an interpreter that takes 8 itself; builds of that differ by half a megabyte, so both count."""
     master = stage.start().serving()
     master.say("Restart")
     stage.master().prepare("restart")

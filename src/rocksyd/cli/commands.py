@@ -142,7 +142,9 @@ def _run(parser: Parser) -> None:
     )
     parser.add_argument("--key", metavar="KEY", help="name of the run; ordering it again with the same key does nothing")
     after = parser.add_mutually_exclusive_group()
-    after.add_argument("--wait", action="store_true", help="wait until it has ended, and exit with its status")
+    after.add_argument(
+        "--wait", action="store_true", help="wait until it has ended, print what it returned (JSON), and exit with its status"
+    )
     after.add_argument("--follow", action="store_true", help="print its output as it comes, and exit with its status")
     parser.add_argument("--app", metavar="APP", help="the application, when several know the target")
     parser.add_argument("--priority", metavar="N", type=int, help="higher goes first")

@@ -26,7 +26,7 @@ class _UsageError(Exception):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Order a run; print its key, or with ``--wait`` and ``--follow`` stay until it has ended."""
+    """Order a run; print its key, with ``--wait`` also what it returned, with ``--follow`` its output instead."""
     try:
         params = _params(options)
         env, labels = (_pairs(options, name) for name in ("env", "label"))
@@ -49,7 +49,10 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             write(f"{ordered.key}\n")
         with _leaving(ordered.key):
-            return _finished(ordered.wait(), as_json=options.json)
+            record = ordered.wait()
+        if not options.json and record.get("outcome") == "ok" and record.get("result") is not None:
+            write(_json(record["result"]))
+        return _finished(record, as_json=options.json)
 
 
 def _params(options: argparse.Namespace) -> Any:
