@@ -232,6 +232,8 @@ class Load(Value):
     env: dict[str, str] = {}
     settings: dict[str, Json] = {}
     """``unsafe`` (``refuse`` | ``warn``), ``huge_pages`` (bool), ``grace`` (seconds), ``umask`` (int), ``cwd`` ..."""
+    fds: tuple[int, ...] = ()
+    """``fds[0]`` is the scoreboard."""
 
 
 class Fork(Value):
@@ -261,6 +263,9 @@ class Retire(Value):
 
 class Inventory(Value):
     """Say again what you hold (to a zygote: READY, WORKERS; to a worker: RESULT or IDLE)."""
+
+    epoch: int = 0
+    """IDLE repeats it: an answer that a dead master did not live to hear must not be taken for one to a later question."""
 
 
 # --- zygote -> master -------------------------------------------------------------------------------------------------
@@ -369,6 +374,7 @@ class Idle(Value):
 
     worker: int = 0
     pid: int = 0
+    epoch: int = 0
 
 
 class Progress(Value):

@@ -108,7 +108,7 @@ def test_a_zygote_that_is_killed_again_and_again_is_loaded_again_and_the_run_tha
 
 
 BROKEN_HOOK = JOBS + """
-from rocksyd import after_fork
+from rocksyd.jobs import after_fork
 
 @after_fork
 def hook():

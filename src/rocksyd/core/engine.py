@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from rocksyd.config import Config
+from rocksyd.config import Config, PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core import lifecycle, outcome, targets
-from rocksyd.core.pools import BUSY, LEAVING, STARTING, Pool, Worker
+from rocksyd.core.pools import BUSY, IDLE, LEAVING, STARTING, Pool, Worker
 from rocksyd.core.queue import Queue
+from rocksyd.core.reminders import Reminder, Reminders
 from rocksyd.core.submission import new_run, same_order
 from rocksyd.errors import RequestError
-from rocksyd.model import CANCELLED, ENDED, LOST, RUNNING, TIMEOUT, WAITING, Now, Run
+from rocksyd.model import CANCELLED, ENDED, RUNNING, TIMEOUT, WAITING, Now, Run
 
 SIGKILL, SIGTERM = 9, 15
 ENDED_CACHE = 2000
@@ -27,9 +28,9 @@ ENDED_CACHE = 2000
 LEAVE_TIMEOUT = 30.0
 """Seconds a worker that has answered may take to leave before it is killed."""
 SNAPSHOT_VERSION = 1
+_GONE = "the configuration has no application {!r} any more"
 
 Effects = list[Any]
-_Reminder = tuple[float, int, str, Any]
 
 
 class Engine:
@@ -45,17 +46,19 @@ class Engine:
         self.applications: dict[str, targets.Application] = {}
         self.pools: dict[str, Pool] = {}
         self.queues: dict[str, Queue] = {}
-        self.running: Counter[str] = Counter()
-        """How often each target runs now."""
         self.draining = False
         self.stopping = False
         self.rev = 0
         self.sequence = 0
         self.worker_number = 0
+        self.epoch = 0
+        """What no master since boot has had: when this one took over from nobody (0.001 ms). Handed over to the next."""
         self.counters: Counter[str] = Counter()
-        self._deadlines: list[_Reminder] = []
-        self._deadline_sequence = 0
-        self._touched: set[str] = set()
+        self._reminders = Reminders(self._current)
+        self._touched: dict[str, None] = {}
+        """Pools to be balanced at the end of the step; a dict, so that their order does not depend on hashes."""
+        self._holders: dict[int, str] = {}
+        """Worker -> run, as the journal had it at the take-over: for workers that nobody has named yet."""
         self._free_slots: list[int] = []
         self._next_slot = 0
         self._effects: Effects = []
@@ -89,26 +92,24 @@ class Engine:
             else:
                 self.pools[name] = Pool(name, app.pool)
             self.applications.setdefault(name, targets.Application(name))
-            self.queues.setdefault(name, Queue())
-            self._touched.add(name)
+            if name not in self.queues:
+                queue = self.queues[name] = Queue()
+                for run in self.runs.values():
+                    if run.pool == name and run.state == RUNNING:
+                        queue.begin(run)
+            self._touched[name] = None
 
     # --- the one way in -----------------------------------------------------------------------------------------------
     def step(self, event: Any, now: Now) -> Effects:
         """Take one event in and return what is to be done about it, in this order."""
         effects = self._effects = _no_effects()
         self._handlers[type(event)](event, now)
-        while self._touched:
-            self._balance(self._touched.pop(), now)
+        self._balance_touched(now)
         return effects
 
     def next_deadline(self) -> float | None:
-        """CLOCK_MONOTONIC seconds at which ``Tick`` is wanted; None when nothing is due.
-
-        Reminders of what is over are dropped here, so that a daemon with nothing to do is not woken by them.
-        """
-        while self._deadlines and not self._current(self._deadlines[0]):
-            heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
+        """CLOCK_MONOTONIC seconds at which ``Tick`` is wanted; None when nothing is due."""
+        return self._reminders.next()
 
     # --- questions ----------------------------------------------------------------------------------------------------
     def find(self, key: str) -> Run | None:
@@ -117,12 +118,13 @@ class Engine:
 
     def admit(self, run: Run) -> None:
         """Put an ended run, read from the journal, back into memory."""
-        self._remember(run)
+        if run.state == ENDED:
+            self._remember(run)
 
     @property
     def busy(self) -> bool:
         """Whether anything runs."""
-        return any(pool.busy for pool in self.pools.values())
+        return any(pool.busy for pool in self.pools.values()) or any(run.state == RUNNING for run in self.runs.values())
 
     @property
     def empty(self) -> bool:
@@ -158,33 +160,35 @@ class Engine:
                 data="submit it again when the daemon has been started or restarted",
             )
         target = targets.resolve(self.applications, event.app, event.target)
-        pool = self.pools[target.app]
-        queue = self.queues[target.app]
-        if len(queue) >= pool.policy.max_queue and not (pool.idle and not queue.startable):
-            raise RequestError(
-                targets.TOO_BUSY,
-                f"{len(queue)} runs wait for pool {pool.name!r} already (max_queue = {pool.policy.max_queue})",
-                classic="Too busy",
-                data="try again later, or raise max_queue or max_workers",
-            )
+        self._refuse_when_full(target.app)
         self.sequence += 1
         run = new_run(event, target, self.config, self.sequence, now)
         run.generation = self.generation
         self.runs[run.key] = run
         self.counters["submitted"] += 1
-        self._wait(run, now)
+        self._wait(run)
         self._persist(run)
         return run
 
-    def _wait(self, run: Run, now: Now) -> None:
+    def _refuse_when_full(self, name: str) -> None:
+        pool, queue = self.pools[name], self.queues[name]
+        if len(queue) >= pool.policy.max_queue and not (pool.idle and not queue.startable):
+            raise RequestError(
+                targets.TOO_BUSY,
+                f"{len(queue)} runs wait for pool {name!r} already (max_queue = {pool.policy.max_queue})",
+                classic="Too busy",
+                data="try again later, or raise max_queue or max_workers",
+            )
+
+    def _wait(self, run: Run) -> None:
         """Line a waiting run up, now or when its delay is over."""
         if run.start_by:
-            self._remind(run.start_by, "start_by", run.key)
+            self._reminders.add(run.start_by, "start_by", run.key)
         if run.not_before:
-            self._remind(run.not_before, "due", run.key)
-        elif run.pool in self.queues:
+            self._reminders.add(run.not_before, "due", run.key)
+        else:
             self.queues[run.pool].push(run)
-            self._touched.add(run.pool)
+            self._touched[run.pool] = None
 
     def _terminate(self, event: ev.Terminate, now: Now) -> None:
         run = self.find(event.key)
@@ -214,7 +218,7 @@ class Engine:
         elif not run.kill_reason:
             run.kill_reason = reason
             run.kill_at = now.mono + run.grace
-            self._remind(run.kill_at, "kill", run.key)
+            self._reminders.add(run.kill_at, "kill", run.key)
             self._effects.append(ev.KillWorker(run.worker, SIGTERM, run.grace))
             self._persist(run)
 
@@ -231,28 +235,35 @@ class Engine:
             self._effects += (ev.Erase(run), ev.Answer(event.ticket, run))
 
     def _retry(self, event: ev.Retry, now: Now) -> None:
-        run = self.find(event.key)
-        error = None
-        if run is None:
-            error = not_found(event.key)
-        elif run.state != ENDED:
-            error = RequestError(targets.NOT_NOW, f"run {event.key!r} has not ended", data="only an ended run can be retried")
-        elif self.draining:
-            error = RequestError(targets.NOT_NOW, "the daemon is draining and takes no new runs")
-        if error is not None or run is None:
+        try:
+            run = self._take_again(event.key)
+        except RequestError as error:
             self._effects.append(ev.Answer(event.ticket, error=error))
             return
-        self.ended.pop(run.key, None)
-        self.runs[run.key] = run
+        self._wait(run)
+        self._persist(run)
+        self._effects.append(ev.Answer(event.ticket, run))
+
+    def _take_again(self, key: str) -> Run:
+        run = self.find(key)
+        if run is None:
+            raise not_found(key)
+        if run.state != ENDED:
+            raise RequestError(targets.NOT_NOW, f"run {key!r} has not ended", data="only an ended run can be retried")
+        if self.draining:
+            raise RequestError(targets.NOT_NOW, "the daemon is draining and takes no new runs")
+        if run.app not in self.applications:
+            raise RequestError(targets.NOT_FOUND, _GONE.format(run.app))
+        self._refuse_when_full(run.pool)
+        self.ended.pop(key, None)
+        self.runs[key] = run
         self.sequence += 1
         run.sequence = self.sequence
         outcome.clear(run)
         run.attempt += 1
         run.state = lifecycle.step(lifecycle.RUN, run.state, "retry")
         run.not_before = run.start_by = 0.0
-        self._wait(run, now)
-        self._persist(run)
-        self._effects.append(ev.Answer(event.ticket, run))
+        return run
 
     def _drain(self, event: ev.Drain, now: Now) -> None:
         self.draining = True
@@ -271,11 +282,12 @@ class Engine:
             app = self.applications.pop(name)
             if app.generation:
                 self._effects.append(ev.RetireZygote(name, app.generation))
-            for run in list(self.queues.pop(name)) + [r for r in self.runs.values() if r.app == name and r.not_before]:
-                if run.state == WAITING:
-                    self._end(run, outcome.lost(f"the configuration has no application {name!r} any more"), now)
+            del self.queues[name]
+            for run in [run for run in self.runs.values() if run.app == name and run.state == WAITING]:
+                self._end(run, outcome.lost(_GONE.format(name)), now)
             for worker in list(self.pools[name].idle.values()):
                 self._send_away(worker, now)
+            self._drop_if_over(self.pools[name])
 
     # --- zygotes ------------------------------------------------------------------------------------------------------
     def _zygote_ready(self, event: ev.ZygoteReady, now: Now) -> None:
@@ -286,14 +298,13 @@ class Engine:
         old, app.generation, app.ready = app.generation, event.generation, True
         app.offer(event.jobs, event.allowed, event.open_patterns)
         self.generation = max(self.generation, event.generation)
-        pool = self.pools[event.app]
-        pool.failures, pool.fork_after = 0, 0.0
+        self.pools[event.app].begin()
         for worker in [w for w in self.workers.values() if w.app == event.app and w.generation != event.generation]:
             if worker.state == "idle":
                 self._send_away(worker, now)
         if old and old != event.generation:
             self._effects.append(ev.RetireZygote(event.app, old))
-        self._touched.add(event.app)
+        self._touched[event.app] = None
 
     def _zygote_gone(self, event: ev.ZygoteGone, now: Now) -> None:
         for worker in [w for w in self.workers.values() if (w.app, w.generation) == (event.app, event.generation)]:
@@ -309,9 +320,7 @@ class Engine:
         if worker is None or worker.state != STARTING:
             return
         worker.pid = event.pid
-        pool = self._pool_of(worker)
-        pool.failures = 0
-        pool.move(worker, "forked", now.mono)
+        self._pool_of(worker).move(worker, "forked", now.mono)
         self._rest(worker, now)
 
     def _rest(self, worker: Worker, now: Now) -> None:
@@ -320,68 +329,82 @@ class Engine:
         if app is None or worker.generation != app.generation or self.stopping:
             self._send_away(worker, now)
         else:
-            self._touched.add(worker.pool)
+            self._touched[worker.pool] = None
 
     def _send_away(self, worker: Worker, now: Now) -> None:
-        self._pool_of(worker).move(worker, "leave", now.mono)
-        self._remind(now.mono + LEAVE_TIMEOUT, "leave", worker.number)
+        self._leaves(worker, now)
         self._effects.append(ev.DrainWorker(worker.number))
+
+    def _leaves(self, worker: Worker, now: Now) -> None:
+        self._pool_of(worker).move(worker, "leave", now.mono)
+        self._reminders.add(worker.since + LEAVE_TIMEOUT, "leave", worker.number)
+        self._touched[worker.pool] = None
 
     def _worker_refused(self, event: ev.WorkerRefused, now: Now) -> None:
         worker = self.workers.get(event.worker)
         if worker is None or worker.state != STARTING:
             return
-        pool = self._pool_of(worker)
+        self._fork_failed(self._pool_of(worker), f"cannot fork a worker ({event.reason})", now)
         self._remove(worker, now)
+
+    def _fork_failed(self, pool: Pool, what: str, now: Now) -> None:
         again = pool.fork_failed(now.mono)
         self.counters["forks_failed"] += 1
-        self._remind_pool(pool, again)
-        text = f"pool {pool.name}: cannot fork a worker ({event.reason}); next try in {again - now.mono:.1f} s"
-        self._effects.append(ev.Note(text))
+        self._effects.append(ev.Note(f"pool {pool.name}: {what}; next try in {again - now.mono:.1f} s"))
 
     def _worker_found(self, event: ev.WorkerFound, now: Now) -> None:
         if event.worker in self.workers:
             return  # forked by this master's own order
         worker = Worker(event.worker, event.app, event.pool, event.generation, event.slot, "idle", event.pid, since=now.mono)
-        worker.sure = False
-        run = next((r for r in self.runs.values() if r.worker == event.worker and r.state == RUNNING), None)
+        worker.sure = False  # not to be given a job before it has answered
+        run = self._held_by(event.worker)
         if run is not None:
             worker.state, worker.run = BUSY, run.key
         self._enlist(worker)
-        if not worker.run:
-            self._pool_of(worker).idle.pop(worker.number)  # not to be given a job before it has answered
-        self._effects.append(ev.AskWorker(worker.number))
+        self._effects.append(ev.AskWorker(worker.number, self.epoch))
         if run is not None and run.kill_reason:  # nobody knows whether the last master could still say so
             self._effects.append(ev.KillWorker(worker.number, SIGTERM if run.kill_at else SIGKILL, run.grace))
+
+    def _held_by(self, number: int) -> Run | None:
+        """The run that this worker runs as far as anybody knows."""
+        worker = self.workers.get(number)
+        run = self.runs.get(worker.run if worker is not None else self._holders.get(number, ""))
+        return run if run is not None and run.state == RUNNING and run.worker == number else None
 
     def _enlist(self, worker: Worker) -> None:
         self.workers[worker.number] = worker
         self.worker_number = max(self.worker_number, worker.number)
-        self._next_slot = max(self._next_slot, worker.slot + 1)
+        if worker.slot >= self._next_slot:
+            for slot in range(self._next_slot, worker.slot):
+                heappush(self._free_slots, slot)
+            self._next_slot = worker.slot + 1
+        elif worker.slot in self._free_slots:
+            self._free_slots.remove(worker.slot)
+            heapify(self._free_slots)
         self._pool_of(worker).add(worker)
 
     def _inventory_done(self, event: ev.InventoryDone, now: Now) -> None:
-        """Runs whose worker nobody knows any more are lost; so are workers that were only promised."""
+        """Runs whose worker nobody knows any more are lost."""
         for run in [run for run in self.runs.values() if run.state == RUNNING]:
             if run.app == event.app and run.generation == event.generation and run.worker not in self.workers:
                 self._end(run, outcome.lost("its worker is gone and nobody knows how it ended"), now)
-        self._touched.add(event.app)
+        self._touched[event.app] = None
 
     def _worker_idle(self, event: ev.WorkerIdle, now: Now) -> None:
+        """An answer to AskWorker; one that a master before this one was to get says nothing of what happened since."""
         worker = self.workers.get(event.worker)
-        if worker is None or worker.sure or worker.state in (LEAVING, STARTING):
+        if worker is None or worker.sure or event.epoch != self.epoch:
             return
-        worker.sure = True
-        pool = self._pool_of(worker)
-        run = self.runs.get(worker.run) if worker.run else None
-        if run is not None and run.state == RUNNING and run.worker == worker.number:
+        run = self._held_by(worker.number)
+        if run is not None:
             self._give_back(run, now)
+        pool = self._pool_of(worker)
         if worker.state == BUSY:
             worker.run = ""
             pool.move(worker, "rest", now.mono)
-        else:
-            pool.idle[worker.number] = worker
-        self._rest(worker, now)
+        pool.settle(worker)
+        if worker.state == IDLE:
+            self._rest(worker, now)
 
     def _give_back(self, run: Run, now: Now) -> None:
         """The worker never got the order (the master died between the journal and the datagram): nothing has run."""
@@ -391,8 +414,10 @@ class Engine:
         run.started = run.deadline = run.started_at = 0.0
         if run.kill_reason:
             self._end(run, outcome.never_started(run.kill_reason), now)
+        elif run.app not in self.applications:
+            self._end(run, outcome.lost(_GONE.format(run.app)), now)
         else:
-            self._wait(run, now)
+            self._wait(run)
             self._persist(run)
 
     def _worker_progress(self, event: ev.WorkerProgress, now: Now) -> None:
@@ -407,49 +432,50 @@ class Engine:
         if run is not None and run.state == RUNNING and run.worker == event.worker:
             self._end(run, outcome.from_result(run, event), now)
         self._effects.append(ev.AckResult(event.worker, event.key))
-        if worker is None or worker.state in (LEAVING, STARTING) or (worker.state == "idle" and worker.sure):
+        if worker is None:
             return
-        other = self.runs.get(worker.run) if worker.run != event.key else None
-        if other is not None and other.state == RUNNING and other.worker == worker.number:
-            self._give_back(other, now)  # the last master died before it could send this one
-        found, worker.sure, worker.run = not worker.sure, True, ""
+        if not worker.sure:  # it goes on to its next order, or leaves, as the last master told it; it says which
+            self._effects.append(ev.AskWorker(worker.number, self.epoch))
+        if worker.state != BUSY or worker.run != event.key:
+            return
+        worker.run = ""
         worker.jobs += 1
         pool = self._pool_of(worker)
-        pool.served += 1
-        if found:
-            self._send_away(worker, now)  # nobody knows whether it was told that this was its last job
-        elif self._is_last(pool, worker.jobs):
-            pool.move(worker, "leave", now.mono)
-            self._remind(now.mono + LEAVE_TIMEOUT, "leave", worker.number)
-            self._touched.add(worker.pool)
+        pool.served_one()
+        if worker.last:
+            self._leaves(worker, now)
         else:
             pool.move(worker, "rest", now.mono)
             self._rest(worker, now)
 
-    @staticmethod
-    def _is_last(pool: Pool, jobs: int) -> bool:
-        return bool(pool.policy.max_jobs) and jobs >= pool.policy.max_jobs
-
     def _worker_exited(self, event: ev.WorkerExited, now: Now) -> None:
+        run = self._held_by(event.worker)
         worker = self.workers.get(event.worker)
-        run = next((r for r in self.runs.values() if r.worker == event.worker and r.state == RUNNING), None)
         if worker is not None:
-            run = self.runs.get(worker.run) if worker.run else run
+            if worker.state == IDLE and not worker.jobs and worker.sure:  # else a hook that is broken is forked in a frenzy
+                self._fork_failed(self._pool_of(worker), f"worker {worker.number} ended before its first job", now)
             self._remove(worker, now)
-        if run is not None and run.state == RUNNING and run.worker == event.worker:
+        if run is not None:
             self._end(run, outcome.from_exit(run, event), now)
 
     def _remove(self, worker: Worker, now: Now) -> None:
         self._pool_of(worker).move(worker, "exit", now.mono)
         del self.workers[worker.number]
-        heappush(self._free_slots, worker.slot)
-        self._touched.add(worker.pool)
+        if worker.slot >= 0:
+            if worker.slot >= 0:
+            heappush(self._free_slots, worker.slot)
+        self._touched[worker.pool] = None
+        self._drop_if_over(self.pools[worker.pool])
+
+    def _drop_if_over(self, pool: Pool) -> None:
+        """The pool of an application that the configuration no longer has is kept until its last worker is gone."""
+        if pool.name not in self.applications and not pool.workers:
+            del self.pools[pool.name]
 
     def _pool_of(self, worker: Worker) -> Pool:
         pool = self.pools.get(worker.pool)
-        if pool is None:  # of an application that the configuration no longer has: kept until its last worker is gone
-            policy = next(iter(self.config.apps.values())).pool
-            pool = self.pools[worker.pool] = Pool(worker.pool, policy)
+        if pool is None:  # of an application that the configuration no longer has
+            pool = self.pools[worker.pool] = Pool(worker.pool, PoolConfig())
         return pool
 
     # --- the end of a run ---------------------------------------------------------------------------------------------
@@ -462,15 +488,15 @@ class Engine:
                 queue.discard(run)
         outcome.apply(run, ending)
         again = outcome.try_again_after(run, ending)
-        if again is not None and not self.stopping:
+        if again is not None and not self.stopping and run.app in self.applications:
             run.state = lifecycle.step(lifecycle.RUN, run.state, "return")
+            outcome.clear(run)
+            run.error = ending.error  # tells why it waits again, until it runs again
             run.attempt += 1
-            run.worker = run.pid = 0
-            run.started = run.deadline = run.kill_at = 0.0
-            run.kill_reason = ""
+            run.start_by = 0.0
             run.not_before = now.mono + again
             self.counters["retried"] += 1
-            self._wait(run, now)
+            self._wait(run)
             self._persist(run)
             return
         run.state = lifecycle.step(lifecycle.RUN, run.state, "end")
@@ -482,13 +508,10 @@ class Engine:
         self._effects.append(ev.Ended(run))
 
     def _forget_running(self, run: Run) -> None:
-        self.running[run.target] -= 1
-        if not self.running[run.target]:
-            del self.running[run.target]
         queue = self.queues.get(run.pool)
-        if queue is not None and run.max_running:
-            queue.release(run.target)
-        self._touched.add(run.pool)
+        if queue is not None:
+            queue.end(run)
+            self._touched[run.pool] = None
 
     def _remember(self, run: Run) -> None:
         self.ended[run.key] = run
@@ -502,33 +525,41 @@ class Engine:
         self._effects.append(ev.Persist(run))
 
     # --- sizes and starts ---------------------------------------------------------------------------------------------
+    def _balance_touched(self, now: Now) -> None:
+        while self._touched:
+            self._balance(self._touched.popitem()[0], now)
+
     def _balance(self, name: str, now: Now) -> None:
         """Give waiting runs to idle workers, then bring the number of workers to what the policy wants."""
         pool, queue, app = self.pools.get(name), self.queues.get(name), self.applications.get(name)
         if pool is None or queue is None or app is None or self.stopping:
             return
-        while pool.idle and (run := queue.pop(self.running)) is not None:
-            self._start(run, next(iter(pool.idle.values())), pool, now)
+        while (worker := pool.next_worker()) is not None and (run := queue.pop()) is not None:
+            self._start(run, worker, pool, now)
         if app.ready:
             for _ in range(pool.missing(queue.startable, now.mono)):
                 self._fork(app, pool, now)
         while (worker := pool.surplus(queue.startable, now.mono)) is not None:
             self._send_away(worker, now)
-        self._remind_pool(pool, pool.shrink_due(queue.startable))
+        when = pool.look_again(queue.startable, now.mono)
+        if when and not (pool.reminded and pool.reminded <= when):
+            pool.reminded = when
+            self._reminders.add(when, "pool", pool.name)
 
     def _start(self, run: Run, worker: Worker, pool: Pool, now: Now) -> None:
         run.state = lifecycle.step(lifecycle.RUN, run.state, "start")
         run.worker, run.pid = worker.number, worker.pid
         run.generation = worker.generation
         run.started_at, run.started = now.wall, now.mono
+        run.error = None
         if run.timeout:
             run.deadline = now.mono + run.timeout
-            self._remind(run.deadline, "timeout", run.key)
-        self.running[run.target] += 1
-        worker.run = run.key
+            self._reminders.add(run.deadline, "timeout", run.key)
+        self.queues[pool.name].begin(run)
+        worker.run, worker.last = run.key, pool.next_is_last(worker)
         pool.move(worker, "job", now.mono)
         self._persist(run)
-        self._effects += (ev.StartJob(worker.number, run, self._is_last(pool, worker.jobs + 1)), ev.Started(run))
+        self._effects += (ev.StartJob(worker.number, run, worker.last), ev.Started(run))
 
     def _fork(self, app: targets.Application, pool: Pool, now: Now) -> None:
         self.worker_number += 1
@@ -543,23 +574,9 @@ class Engine:
         self._effects.append(ev.ForkWorker(app.name, app.generation, pool.name, worker.number, slot))
 
     # --- time ---------------------------------------------------------------------------------------------------------
-    def _remind_pool(self, pool: Pool, when: float) -> None:
-        """One reminder a pool: the earliest moment it wants to be looked at."""
-        if when and not (pool.reminded and pool.reminded <= when):
-            pool.reminded = when
-            self._remind(when, "pool", pool.name)
-
-    def _remind(self, when: float, what: str, who: Any) -> None:
-        self._deadline_sequence += 1
-        heappush(self._deadlines, (when, self._deadline_sequence, what, who))
-        alive = 4 * (len(self.runs) + len(self.workers) + len(self.pools))
-        if len(self._deadlines) > 1000 + 2 * alive:
-            self._deadlines = [entry for entry in self._deadlines if self._current(entry)]
-            heapify(self._deadlines)
-
-    def _current(self, entry: _Reminder) -> bool:
+    def _current(self, reminder: Reminder) -> bool:
         """Whether a reminder still speaks of a moment that is to come; a run's own moments are part of the run."""
-        when, _, what, who = entry
+        when, _, what, who = reminder
         if what == "pool":
             return who in self.pools and self.pools[who].reminded == when
         if what == "leave":
@@ -572,21 +589,19 @@ class Engine:
         return moment == when and run.state == (WAITING if what in ("due", "start_by") else RUNNING)
 
     def _tick(self, event: ev.Tick, now: Now) -> None:
-        while self._deadlines and self._deadlines[0][0] <= now.mono:
-            entry = heappop(self._deadlines)
-            if self._current(entry):
-                self._due(entry[2], entry[3], now)
+        while (reminder := self._reminders.pop(now.mono)) is not None:
+            self._due(reminder.what, reminder.who, now)
 
     def _due(self, what: str, who: Any, now: Now) -> None:
         if what == "pool":
             self.pools[who].reminded = 0.0
-            self._touched.add(who)
+            self._touched[who] = None
         elif what == "leave":
             self._effects.append(ev.KillWorker(who, SIGKILL, 0.0))
         elif what == "due":
             run = self.runs[who]
             run.not_before = 0.0
-            self._wait(run, now)
+            self._wait(run)
         elif what == "start_by":
             self._end(self.runs[who], outcome.too_late(), now)
         elif what == "timeout":
@@ -609,43 +624,46 @@ class Engine:
             "rev": self.rev,
             "sequence": self.sequence,
             "worker_number": self.worker_number,
+            "epoch": self.epoch,
             "draining": self.draining,
             "stopping": self.stopping,
             "counters": dict(self.counters),
             "workers": [worker.dump() for worker in self.workers.values()],
             "applications": {name: app.dump() for name, app in self.applications.items()},
             "progress": {run.key: run.progress for run in self.runs.values() if run.progress},
-            "pools": {name: {"served": pool.served, "max_reached": pool.max_reached} for name, pool in self.pools.items()},
+            "pools": {name: pool.dump() for name, pool in self.pools.items()},
         }
 
     def restore(self, runs: Iterable[Run], snapshot: dict[str, Any] | None, now: Now) -> Effects:
         """Take over: ``runs`` are the journal's that have not ended; ``snapshot`` is None after a crash or a cold start."""
         effects = self._effects = _no_effects()
-        data = snapshot or {}
+        if snapshot is None:
+            # Nobody knows how far the last master had counted. It cannot have counted one each microsecond since boot.
+            self.epoch = int(now.mono * 1e6)
+            snapshot = {"worker_number": self.epoch, "rev": self.epoch}
+        else:
+            self.epoch = int(snapshot.get("epoch", 0))
         for name in ("generation", "rev", "sequence", "worker_number"):
-            setattr(self, name, max(getattr(self, name), int(data.get(name, 0))))
-        self.draining, self.stopping = bool(data.get("draining")), bool(data.get("stopping"))
-        self.counters.update(data.get("counters", {}))
-        for name, offered in data.get("applications", {}).items():
+            setattr(self, name, max(getattr(self, name), int(snapshot.get(name, 0))))
+        self.draining, self.stopping = bool(snapshot.get("draining")), bool(snapshot.get("stopping"))
+        self.counters.update(snapshot.get("counters", {}))
+        for name, offered in snapshot.get("applications", {}).items():
             if name in self.applications:
                 self.applications[name].load(offered)
-        for fields in data.get("workers", ()):
-            self._enlist(Worker(**{name: fields[name] for name in Worker.__dataclass_fields__ if name in fields}))
-        for name, numbers in data.get("pools", {}).items():
+            elif offered.get("generation"):
+                effects.append(ev.RetireZygote(name, offered["generation"]))
+        for name, numbers in snapshot.get("pools", {}).items():
             if name in self.pools:
-                self.pools[name].served, self.pools[name].max_reached = numbers["served"], numbers["max_reached"]
-        used = {worker.slot for worker in self.workers.values()}
-        self._free_slots = [slot for slot in range(self._next_slot) if slot not in used]
-        progress = data.get("progress", {})
+                self.pools[name].load(numbers)
+        progress = snapshot.get("progress", {})
         for run in runs:
             run.progress = progress.get(run.key, run.progress)
             self._take_over(run, now)
-        for worker in list(self.workers.values()):
-            if worker.state == LEAVING:
-                self._remind(now.mono + LEAVE_TIMEOUT, "leave", worker.number)
-        self._touched.update(self.pools)
-        while self._touched:
-            self._balance(self._touched.pop(), now)
+        for fields in snapshot.get("workers", ()):
+            self._take_over_worker(Worker.load(fields), now)
+        for pool in self.pools.values():
+            self._touched[pool.name] = None
+        self._balance_touched(now)
         return effects
 
     def _take_over(self, run: Run, now: Now) -> None:
@@ -653,24 +671,32 @@ class Engine:
         self.sequence = max(self.sequence, run.sequence)
         self.worker_number = max(self.worker_number, run.worker)
         self.runs[run.key] = run
-        if run.app not in self.applications and run.state == WAITING:
-            self._end(run, outcome.lost(f"the configuration has no application {run.app!r} any more"), now)
-        elif run.state == WAITING:
-            self._wait(run, now)
-        else:
-            self.running[run.target] += 1
+        if run.state == RUNNING:
+            self._holders[run.worker] = run.key
+            if run.app in self.queues:
+                self.queues[run.pool].begin(run)
             if run.deadline and not run.kill_reason:
-                self._remind(run.deadline, "timeout", run.key)
+                self._reminders.add(run.deadline, "timeout", run.key)
             if run.kill_at:
-                self._remind(run.kill_at, "kill", run.key)
+                self._reminders.add(run.kill_at, "kill", run.key)
+        elif run.app in self.applications:
+            self._wait(run)
+        else:
+            self._end(run, outcome.lost(_GONE.format(run.app)), now)
+
+    def _take_over_worker(self, worker: Worker, now: Now) -> None:
+        self._enlist(worker)
+        if worker.state == LEAVING:
+            self._reminders.add(worker.since + LEAVE_TIMEOUT, "leave", worker.number)
+        elif worker.state == IDLE and worker.app not in self.applications:
+            self._send_away(worker, now)
 
     def lose(self, reason: str, now: Now) -> Effects:
         """After a cold start: what the journal calls running has no process any more."""
         effects = self._effects = _no_effects()
         for run in [run for run in self.runs.values() if run.state == RUNNING]:
             self._end(run, outcome.lost(reason), now)
-        while self._touched:
-            self._balance(self._touched.pop(), now)
+        self._balance_touched(now)
         return effects
 
 
@@ -683,4 +709,4 @@ def not_found(key: str) -> RequestError:
     return RequestError(targets.NOT_FOUND, f"no run has the key {key!r}", classic="Hash not found")
 
 
-__all__ = ["LOST", "Engine", "not_found"]
+__all__ = ["Engine", "not_found"]

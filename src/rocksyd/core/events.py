@@ -97,9 +97,10 @@ class InventoryDone(NamedTuple):
 
 
 class WorkerIdle(NamedTuple):
-    """A worker says that it has no job and holds no result."""
+    """A worker answers AskWorker of this ``epoch``: it has no job and holds no result."""
 
     worker: int
+    epoch: int
 
 
 class WorkerProgress(NamedTuple):
@@ -199,9 +200,10 @@ class AckResult(NamedTuple):
 
 
 class AskWorker(NamedTuple):
-    """Ask a worker that a crash made uncertain what it holds."""
+    """Ask a worker that a crash made uncertain what it holds; its answer repeats ``epoch``."""
 
     worker: int
+    epoch: int
 
 
 class KillWorker(NamedTuple):

@@ -4,6 +4,8 @@ What must live here: the bookkeeping of workers, the size policies.
 What this file must not know: how a process is made or ended; it never forks.
 
 The policies are php-fpm's (``pm = static | dynamic | ondemand``): https://www.php.net/manual/en/install.fpm.configuration.php
+Its spawn rate that doubles every second is not: forks here come one after another from one zygote and are asked for by events,
+so ``spawn_rate`` only limits how many may be on their way.
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ STARTING, IDLE, BUSY, LEAVING, GONE = "starting", "idle", "busy", "leaving", "go
 
 SHRINK_INTERVAL = 1.0
 """Seconds between two idle workers sent away, as in php-fpm: sizes follow the load down slowly."""
-SPAWN_LIMIT = 32
-"""Most workers asked for and not there yet."""
+FORK_RETRY_FIRST, FORK_RETRY_MOST = 0.1, 10.0
+"""Seconds to the next try after a fork that failed."""
+_SPREAD = 2654435761
+"""Knuth's multiplicative hash: numbers that follow each other come out far from each other."""
+_CARRIED = ("served", "max_reached", "full", "peak_busy", "failures", "fork_after", "shrink_at")
 
 
 @dataclass(slots=True)
@@ -38,7 +43,9 @@ class Worker:
     since: float = 0.0
     """CLOCK_MONOTONIC seconds of the last change of state."""
     sure: bool = True
-    """False after a crash of the master, until the worker itself has said whether it got its job."""
+    """False after a crash of the master, until the worker itself has said that it has nothing to do."""
+    last: bool = False
+    """It has been told to leave after the run it has."""
 
     def step(self, action: str, now: float) -> None:
         """Take one step of the worker's lifecycle."""
@@ -49,6 +56,11 @@ class Worker:
         """Plain data for a snapshot."""
         return asdict(self)
 
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> Worker:
+        """The worker that ``dump`` wrote, by this version or another: unknown keys are ignored."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
 
 class Pool:
     """The workers of one pool of one application."""
@@ -58,24 +70,32 @@ class Pool:
         self.policy = policy
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, Worker] = {}
-        """Idle workers of the generation that serves, oldest first."""
+        """Idle workers that may be given a job, longest idle first."""
+        self.unsure = 0
+        """Idle workers that have not said so themselves yet."""
         self.starting = 0
         self.busy = 0
         self.leaving = 0
+        self.warm = 0
+        """As many workers to begin with (``start_workers``); 0 once they were there."""
         self.shrink_at = 0.0
         self.reminded = 0.0
         """The moment at which the engine looks at this pool again; 0 for none."""
         self.fork_after = 0.0
         """No fork before this moment: the last one failed."""
         self.failures = 0
+        self.full = False
+        """Whether more workers are wanted than ``max_workers`` allows."""
         self.max_reached = 0
+        """How often it has become full."""
         self.peak_busy = 0
         self.served = 0
 
+    # --- bookkeeping --------------------------------------------------------------------------------------------------
     @property
     def live(self) -> int:
         """Workers that count against ``max_workers``: a leaving one has answered and does not."""
-        return self.starting + self.busy + len(self.idle)
+        return self.starting + self.busy + len(self.idle) + self.unsure
 
     def add(self, worker: Worker) -> None:
         """Take a worker in, in whatever state it is."""
@@ -91,6 +111,12 @@ class Pool:
         else:
             self._count(worker, 1)
 
+    def settle(self, worker: Worker) -> None:
+        """The worker has said itself that it has nothing to do."""
+        self._count(worker, -1)
+        worker.sure = True
+        self._count(worker, 1)
+
     def _count(self, worker: Worker, by: int) -> None:
         match worker.state:
             case "starting":
@@ -100,56 +126,103 @@ class Pool:
                 self.peak_busy = max(self.peak_busy, self.busy)
             case "leaving":
                 self.leaving += by
+            case "idle" if not worker.sure:
+                self.unsure += by
             case "idle" if by > 0:
                 self.idle[worker.number] = worker
             case "idle":
-                self.idle.pop(worker.number, None)
+                del self.idle[worker.number]
 
+    def next_worker(self) -> Worker | None:
+        """Who gets the next job: who has been idle for the shortest time, so that those that are not needed stay idle."""
+        return next(reversed(self.idle.values()), None)
+
+    def next_is_last(self, worker: Worker) -> bool:
+        """Whether the worker leaves after its next job. The jitter follows from its number: spread evenly, and no dice."""
+        policy = self.policy
+        jitter = (worker.number * _SPREAD & 0xFFFFFFFF) * (policy.max_jobs_jitter + 1) >> 32
+        return bool(policy.max_jobs) and worker.jobs + 1 >= policy.max_jobs + jitter
+
+    # --- size ---------------------------------------------------------------------------------------------------------
     def missing(self, waiting: int, now: float) -> int:
         """How many workers to ask for now, with ``waiting`` runs that could start.
 
         A worker that is leaving keeps its memory for a few milliseconds more; at most ``max_workers`` of them are
         left out of the count, so a pool never has more than twice its processes.
         """
-        policy = self.policy
         if now < self.fork_after:
             return 0
-        room = policy.max_workers - self.live - max(0, self.leaving - policy.max_workers)
-        if policy.pm == "static":
-            wanted = policy.max_workers - self.live
-        else:
-            spare = policy.min_spare if policy.pm == "dynamic" else 0
-            wanted = spare + waiting - self.starting - len(self.idle)
-            if wanted > room and waiting > self.starting + len(self.idle):
-                self.max_reached += 1
-        return max(0, min(wanted, room, SPAWN_LIMIT - self.starting))
+        room = self.policy.max_workers - self.live - max(0, self.leaving - self.policy.max_workers)
+        wanted = self._wanted(waiting)
+        full = self.policy.pm != "static" and waiting > 0 and wanted > room
+        self.max_reached += full and not self.full
+        self.full = full
+        if self.live >= self.warm:
+            self.warm = 0
+        return max(0, min(wanted, room, self.policy.spawn_rate - self.starting))
+
+    def _wanted(self, waiting: int) -> int:
+        coming = self.starting + len(self.idle) + self.unsure
+        match self.policy.pm:
+            case "static":
+                return self.policy.max_workers - self.live
+            case "dynamic":
+                return max(self.policy.min_spare + waiting - coming, self.warm - self.live)
+            case _:
+                return waiting - coming
 
     def surplus(self, waiting: int, now: float) -> Worker | None:
-        """An idle worker that should leave now, if any: at most one a ``SHRINK_INTERVAL``."""
+        """An idle worker that should leave now, if any: at most one a ``SHRINK_INTERVAL`` but for ``idle_timeout``."""
         if waiting or not self.idle:
             return None
         oldest = next(iter(self.idle.values()))
-        policy = self.policy
-        if policy.pm == "ondemand":
-            return oldest if now >= oldest.since + policy.idle_timeout else None
-        limit = policy.max_workers if policy.pm == "static" else policy.max_spare
-        if len(self.idle) <= limit or now < self.shrink_at:
+        if self.policy.pm == "ondemand" and now >= oldest.since + self.policy.idle_timeout:
+            return oldest
+        if not self._too_many or now < self.shrink_at:
             return None
         self.shrink_at = now + SHRINK_INTERVAL
         return oldest
 
-    def shrink_due(self, waiting: int) -> float:
-        """When ``surplus`` wants to be asked again; 0 for never (so that an idle pool does not wake anybody)."""
-        if waiting or not self.idle:
-            return 0.0
-        if self.policy.pm == "ondemand":
-            return next(iter(self.idle.values())).since + self.policy.idle_timeout
-        if self.policy.pm == "dynamic" and len(self.idle) > self.policy.max_spare:
-            return self.shrink_at
-        return 0.0
+    @property
+    def _too_many(self) -> bool:
+        most_idle = self.policy.max_spare if self.policy.pm == "dynamic" else self.policy.max_workers
+        return len(self.idle) > most_idle or self.live > self.policy.max_workers
+
+    def look_again(self, waiting: int, now: float) -> float:
+        """When the pool wants to be looked at without an event; 0 for never (so that an idle pool does not wake anybody)."""
+        moments = []
+        if self.idle and not waiting:
+            if self.policy.pm == "ondemand":
+                moments.append(next(iter(self.idle.values())).since + self.policy.idle_timeout)
+            if self._too_many:
+                moments.append(self.shrink_at)
+        if now < self.fork_after and self._wanted(waiting) > 0:
+            moments.append(self.fork_after)
+        return min(moments, default=0.0)
+
+    def begin(self) -> None:
+        """There is a new zygote to fork from."""
+        self.failures, self.fork_after = 0, 0.0
+        self.warm = min(self.policy.start_workers, self.policy.max_workers) if self.policy.pm == "dynamic" else 0
+
+    def served_one(self) -> None:
+        """A worker has brought a result: workers can be had, and are of use."""
+        self.served += 1
+        self.failures = 0
 
     def fork_failed(self, now: float) -> float:
-        """Note a failed fork; returns the moment of the next try (0.1 s doubling to 10 s)."""
+        """Note a fork that failed, or a worker that did not live to its first job; returns the moment of the next try."""
         self.failures += 1
-        self.fork_after = now + min(10.0, 0.1 * 2 ** min(self.failures - 1, 10))
+        self.fork_after = now + min(FORK_RETRY_MOST, FORK_RETRY_FIRST * 2 ** min(self.failures - 1, 10))
         return self.fork_after
+
+    # --- hand-over ----------------------------------------------------------------------------------------------------
+    def dump(self) -> dict[str, Any]:
+        """Plain data for a snapshot: what does not follow from the workers."""
+        return {name: getattr(self, name) for name in _CARRIED}
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what ``dump`` wrote, in this version or another."""
+        for name in _CARRIED:
+            if name in data:
+                setattr(self, name, data[name])

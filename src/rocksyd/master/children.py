@@ -82,6 +82,8 @@ class Children:
         self.zygotes: dict[str, Zygote] = {}
         self.workers: dict[int, Link] = {}
         self.by_pid: dict[int, Link] = {}
+        self.board_fd = -1
+        """The scoreboard's descriptor, which every zygote is given."""
         self.exits: list[tuple[Zygote | None, int]] = []
         """PIDs whose exit the journal will hold at the end of the turn, with who is to be told."""
         self.settled: Callable[[Zygote], None] = lambda zygote: None
@@ -104,7 +106,7 @@ class Children:
         self.tell_keeper(m.Spawn(zygote.name, argv, {**environment, **app.env}, app.path, (theirs.fileno(),)))
         self.tell_keeper(m.Shelve((zygote.name,), (ours.fileno(),)))
         theirs.close()
-        self._tell(zygote, _order_to_load(app, generation))
+        self._tell(zygote, _order_to_load(app, generation, self.board_fd))
         return zygote
 
     def adopt_zygote(self, name: str, fd: int, state: str, pid: int = 0) -> Zygote:
@@ -287,7 +289,7 @@ class Children:
                         progress = {"done": message.done, "total": message.total, "note": message.note}
                         self._step(ev.WorkerProgress(link.number, message.key, progress))
                     case m.Idle():
-                        self._step(ev.WorkerIdle(link.number))
+                        self._step(ev.WorkerIdle(link.number, message.epoch))
                     case _:
                         log("master", f"worker {link.number} said {type(message).__name__}, which is not for the master")
         except ChannelClosed:
@@ -369,7 +371,7 @@ class Children:
             self._loop.modify(self._keeper.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
 
-def _order_to_load(app: AppConfig, generation: int) -> m.Load:
+def _order_to_load(app: AppConfig, generation: int, board: int) -> m.Load:
     settings = {
         "unsafe": app.unsafe,
         "huge_pages": app.huge_pages,
@@ -381,4 +383,4 @@ def _order_to_load(app: AppConfig, generation: int) -> m.Load:
         "oom_score_adj": app.oom_score_adj,
     }
     settings = {name: value for name, value in settings.items() if value not in ("", None)}
-    return m.Load(app.name, generation, app.path, app.preload, app.jobs, app.allow, dict(app.env), settings)
+    return m.Load(app.name, generation, app.path, app.preload, app.jobs, app.allow, dict(app.env), settings, (board,))

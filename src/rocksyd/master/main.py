@@ -30,6 +30,7 @@ from rocksyd.master.clients import BUSY, Clients, Listener
 from rocksyd.master.orders import Order
 from rocksyd.master.server import Server
 from rocksyd.model import RUNNING, Now, Run
+from rocksyd.posix import scoreboard
 from rocksyd.posix.channel import Channel, read_memfd
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
@@ -80,7 +81,7 @@ class Master:
         self.prepare = message
         self.expected = set(message.shelf)
         self.control.register(self.keeper.fileno(), _Handler(self._hear), select.EPOLLIN)
-        self._until(lambda: not self._missing({"config", "busy", "lock"}))
+        self._until(lambda: not self._missing({"config", "busy", "lock", "scoreboard"}))
         self._configure()
         self.children = Children(self.control, self.keeper, self._not_yet)
         self.children.settled = self._settled
@@ -180,6 +181,11 @@ class Master:
             self.shelf["busy"] = Clients.new_page()
             self.keeper.send(m.Shelve(("busy",), (self.shelf["busy"],)))
         self.server.clients.use_page(self.shelf["busy"])
+        if "scoreboard" not in self.shelf:
+            self.shelf["scoreboard"] = scoreboard.create()
+            self.keeper.send(m.Shelve(("scoreboard",), (self.shelf["scoreboard"],)))
+        self.server.board = scoreboard.Scoreboard(self.shelf["scoreboard"])
+        self.children.board_fd = self.shelf["scoreboard"]
         for name in [name for name in self.shelf if name.startswith("conn:")]:
             self.server.clients.adopt(name, self.shelf.pop(name))
 

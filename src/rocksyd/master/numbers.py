@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rocksyd import __version__
+from rocksyd.core.pools import Worker
+from rocksyd.posix.processes import resident_memory
+from rocksyd.posix.scoreboard import Entry
 
 if TYPE_CHECKING:
     from rocksyd.master.server import Server
@@ -85,9 +88,30 @@ class Numbers:
                     "max_queue": pool.policy.max_queue,
                     "served": pool.served,
                     "max_workers_reached": pool.max_reached,
+                    "processes": [self._process(worker) for worker in pool.workers.values()],
                 }
             )
         return rows
+
+    def _process(self, worker: Worker) -> dict[str, Any]:
+        """One worker: from the scoreboard what it says itself, from the engine what it has not come to say yet."""
+        entry = self._server.board.read(worker.slot)
+        if entry is None or entry.worker != worker.number:
+            entry = Entry(pid=worker.pid, worker=worker.number, generation=worker.generation, stage="starting", key=worker.run)
+        now = time.monotonic()
+        return {
+            "worker": worker.number,
+            "pid": entry.pid,
+            "generation": entry.generation,
+            "stage": entry.stage,
+            "seconds": round(now - entry.since, 3) if entry.since else None,
+            "age": round(now - entry.born, 3) if entry.born else None,
+            "key": entry.key or None,
+            "jobs": entry.jobs,
+            "cpu": entry.cpu,
+            "rss": resident_memory(entry.pid),
+            "max_rss": entry.memory,
+        }
 
     def health(self) -> dict[str, Any]:
         """Whether the daemon can do its work, and if not, why."""

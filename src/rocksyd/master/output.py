@@ -15,6 +15,7 @@ import select
 import struct
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from rocksyd.model import Run
@@ -152,6 +153,29 @@ class Outputs:
         if not final or offset + len(data) < size:
             data = _whole_characters(data)
         return Chunk(data.decode(errors="replace"), offset + len(data), offset + len(data) >= size)
+
+    def expire(self, root: str, before: float, most: int = 500) -> int:
+        """Remove up to ``most`` outputs, in the folders of days, that nobody has written to since ``before`` (Unix seconds).
+
+        Whole days only: a day that ``before`` is in is left for tomorrow, so that no folder is read again and again.
+        """
+        removed = 0
+        limit = f"{datetime.fromtimestamp(before, UTC):%Y-%m-%d}"
+        for day in sorted(name for name in os.listdir(root) if name < limit):
+            folder = f"{root}/{day}"
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if removed >= most:
+                        return removed
+                    if entry.path not in self.by_path and entry.stat(follow_symlinks=False).st_mtime < before:
+                        os.unlink(entry.path)
+                        removed += 1
+            if folder not in self._folders:
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    continue  # not empty: what is in it is younger, or still running
+        return removed
 
     @staticmethod
     def remove(runs: Iterable[Run]) -> None:

@@ -35,6 +35,7 @@ from rocksyd.model import ENDED, RUNNING, Now, Run
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
+from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.wire import encode
 
 JOURNAL_RETRY = 0.5
@@ -66,6 +67,7 @@ class Server:
         self.loading = Loading(self)
         self.outputs = Outputs(loop, config.output.limit, self.follow_soon)
         self.numbers = Numbers(self)
+        self.board: Scoreboard
         self.started_at = time.time()
         self.restarts = 0
         self.crashes = 0
@@ -98,7 +100,7 @@ class Server:
             ev.ForkWorker: children.fork,
             ev.StartJob: self._do_start,
             ev.AckResult: lambda effect: children.tell_worker(effect.worker, m.JobAck(effect.key)),
-            ev.AskWorker: lambda effect: children.tell_worker(effect.worker, m.Inventory()),
+            ev.AskWorker: lambda effect: children.tell_worker(effect.worker, m.Inventory(effect.epoch)),
             ev.KillWorker: children.kill,
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
@@ -237,8 +239,6 @@ class Server:
         for name, offered in service.get("applications", {}).items():
             if name in self.engine.applications:
                 self.engine.applications[name].load({**offered, "ready": False})
-        # Nobody knows how far the last master had counted its workers; it cannot have forked one each microsecond since boot.
-        self.engine.worker_number = int(self._now.mono * 1e6)
 
     def record_service(self) -> None:
         """Write down what a master after a crash cannot know otherwise."""
@@ -399,9 +399,10 @@ class Server:
             self.outputs.remove(forgotten)
             for run in forgotten:
                 self.engine.ended.pop(run.key, None)
-            if self.journal.has_ended():
-                self._forget_at = self._now.mono + (0.05 if forgotten else FORGET_INTERVAL)
-        except JournalError as error:
+            expired = self.outputs.expire(f"{self.config.state_dir}/output", self._now.wall - self.config.output.keep)
+            if forgotten or expired or self.journal.has_ended():
+                self._forget_at = self._now.mono + (0.05 if forgotten or expired else FORGET_INTERVAL)
+        except (JournalError, OSError) as error:
             log("master", f"old runs cannot be forgotten: {error}")
             self._forget_at = self._now.mono + FORGET_INTERVAL
 

@@ -5,10 +5,13 @@ What must live here: ctypes. What this file must not know: why anybody calls the
 Every function is harmless where the C library lacks it or ctypes is not built in: it does nothing and says so by its result.
 Imported by the zygote before it forks, so that a worker finds it loaded.
 
-Sources: madvise(2) (MADV_HUGEPAGE 14, MADV_COLLAPSE 25 since Linux 6.1), setvbuf(3), fflush(3), prctl(2) (PR_SET_DUMPABLE 4).
+Sources: madvise(2) (MADV_HUGEPAGE 14, MADV_COLLAPSE 25 since Linux 6.1), mmap(2), setvbuf(3), fflush(3),
+prctl(2) (PR_SET_DUMPABLE 4).
 """
 
 from __future__ import annotations
+
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ MADV_HUGEPAGE = 14
 MADV_COLLAPSE = 25
 _PR_SET_DUMPABLE = 4
 _IOLBF = 1
+_PROT_READ, _PROT_WRITE, _MAP_SHARED = 1, 2, 1
 
 try:
     import ctypes
@@ -39,10 +43,31 @@ def _function(name: str, *types: Any) -> Any:
 _madvise: Any = None
 _fflush: Any = None
 _prctl: Any = None
+_mmap: Any = None
 if _libc is not None:
     _madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     _fflush = _function("fflush", ctypes.c_void_p)
+    _mmap = _libc.mmap
+    _mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    _mmap.restype = ctypes.c_void_p
     _prctl = _function("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+
+def map_shared(fd: int, size: int) -> memoryview:
+    """``size`` bytes of the file ``fd``, shared and writable, for the process's life and without a descriptor of its own.
+
+    (``mmap.mmap`` keeps a duplicate of the descriptor, which every forked job would have.) Private memory without ctypes.
+
+    Raises:
+        OSError: the file cannot be mapped.
+    """
+    if _mmap is None:
+        return memoryview(bytearray(size))
+    address = _mmap(None, size, _PROT_READ | _PROT_WRITE, _MAP_SHARED, fd, 0)
+    if address == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
 
 
 def madvise(start: int, length: int, advice: int) -> int:

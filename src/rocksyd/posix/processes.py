@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PAGE = resource.getpagesize()
 
 
 class Ended(Value):
@@ -221,3 +222,12 @@ def descendants_of(pid: int) -> list[int]:
         found.extend(layer)
         layer = [child for parent in layer for child in children_of(parent)]
     return found
+
+
+def resident_memory(pid: int) -> int:
+    """Resident bytes of a process (proc(5), ``statm``); 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0

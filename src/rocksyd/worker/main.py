@@ -26,6 +26,7 @@ from rocksyd.posix.titles import set_title
 from rocksyd.worker import leaving, output, reset, values
 from rocksyd.worker.context import Context
 from rocksyd.worker.outcome import Outcome, observed
+from rocksyd.worker.seat import Seat
 from rocksyd.worker.target import plan_for
 
 _DRAIN_GRACE = 10.0
@@ -37,10 +38,11 @@ _REHEARSAL = messages.Job(
 class Worker:
     """One worker's life, from its fork to ``os._exit``."""
 
-    def __init__(self, context: Context, number: int, channel: Channel) -> None:
+    def __init__(self, context: Context, number: int, channel: Channel, seat: Seat) -> None:
         self._context = context
         self._number = number
         self._channel = channel
+        self._seat = seat
         self._identity = _identity(channel.fileno())
         self._pid = os.getpid()
         self._streams = output.Streams()
@@ -54,6 +56,7 @@ class Worker:
         """Run jobs until told or bound to leave. Never returns, and never raises."""
         try:
             self._rehearse()
+            self._seat.at("idle")
             while True:
                 job = self._waiting.popleft() if self._waiting else self._next_job()
                 if job is None:
@@ -98,7 +101,7 @@ class Worker:
                 return None
             if isinstance(message, messages.Inventory):
                 try:
-                    self._channel.send(messages.Idle(self._number, self._pid))
+                    self._channel.send(messages.Idle(self._number, self._pid, message.epoch))
                 except ChannelClosed:
                     return None
         return None
@@ -115,12 +118,14 @@ class Worker:
 
     # --- running ------------------------------------------------------------------------------------------------------
     def _serve(self, job: messages.Job) -> None:
+        self._seat.at("reading", job.key)
         before = _cpu()
         current = Current(job.key, job.attempt, job.deadline, lambda *said: self._say_progress(job.key, *said))
         set_current(current)
         self._started = 0.0
         outcome = observed(lambda: self._run(job), job.result_limit)
         self._end_stray_child(outcome)
+        self._seat.done(job.key)
         for note in outcome.notes:
             output.note(note)
         if job.last:
@@ -146,6 +151,7 @@ class Worker:
         self._deliver(result)
         if job.last:
             os._exit(0)
+        self._seat.at("idle")
 
     def _run(self, job: messages.Job) -> Any:
         """Everything from the job's surroundings to its code: what goes wrong on the way is the run's failure."""
@@ -163,6 +169,7 @@ class Worker:
         set_title(self._context.job_title(job.title or job.target))
         plan = plan_for(job.target, self._context.plans)
         reset.allow_interrupt()
+        self._seat.at("running", job.key)
         self._started = time.monotonic()
         return plan.call(job.params)
 

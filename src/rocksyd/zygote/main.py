@@ -13,6 +13,7 @@ from typing import NoReturn
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, MessageError
 from rocksyd.posix.channel import Channel
+from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.posix.titles import set_title
 from rocksyd.worker import leaving, output
 from rocksyd.zygote.loading import Loaded, LoadFailed, load_application
@@ -61,22 +62,35 @@ def _first_order(channel: Channel) -> messages.Load | None:
 
 def _serve(channel: Channel, order: messages.Load) -> NoReturn:
     set_title(f"rocksyd: zygote {order.app}@{order.generation} (loading)")
+    board = _scoreboard(order)
     try:
         loaded = load_application(order)
     except LoadFailed as failure:
         _say_failed(channel, order, failure)
         _leave(1)
     set_title(f"rocksyd: zygote {order.app}@{order.generation}")
-    _leave(_run(channel, order, loaded))
+    _leave(_run(channel, order, loaded, board))
 
 
-def _run(channel: Channel, order: messages.Load, loaded: Loaded) -> int:
-    server = Server(channel, loaded.context, loaded.ready, float(order.settings.get("grace", _GRACE)))
+def _run(channel: Channel, order: messages.Load, loaded: Loaded, board: Scoreboard | None) -> int:
+    server = Server(channel, loaded, float(order.settings.get("grace", _GRACE)), board)
     try:
         channel.send(loaded.ready)
     except ChannelClosed:
         return 0
     return server.run()
+
+
+def _scoreboard(order: messages.Load) -> Scoreboard | None:
+    """Map it and close the descriptors: a job is not to find them."""
+    try:
+        return Scoreboard(order.fds[0]) if order.fds else None
+    except OSError as error:
+        output.note(f"application {order.app}: the scoreboard cannot be mapped ({error.strerror}); its workers will not be on it")
+        return None
+    finally:
+        for fd in order.fds:
+            os.close(fd)
 
 
 def _say_failed(channel: Channel, order: messages.Load, failure: LoadFailed) -> None:

@@ -19,12 +19,13 @@ from rocksyd import messages
 from rocksyd.errors import ChannelClosed, MessageError
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
+from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.worker import output, reset, values
-from rocksyd.worker.context import Context
 from rocksyd.worker.main import Worker
+from rocksyd.worker.seat import Seat
 from rocksyd.zygote import processes
 from rocksyd.zygote.children import Child, Children, Exit
-from rocksyd.zygote.loading import NOTICED, ignore
+from rocksyd.zygote.loading import NOTICED, Loaded, ignore
 
 _BATCH = 200
 """Descriptors in one WORKERS message (the kernel takes 253)."""
@@ -35,12 +36,13 @@ _ENDING = (signal.SIGTERM, signal.SIGKILL)
 class Server:
     """The zygote after READY."""
 
-    def __init__(self, channel: Channel, context: Context, ready: messages.Ready, grace: float) -> None:
+    def __init__(self, channel: Channel, loaded: Loaded, grace: float, board: Scoreboard | None = None) -> None:
         self._channel = channel
-        self._context = context
-        self._ready = ready
-        self._app = ready.app
-        self._generation = ready.generation
+        self._context = loaded.context
+        self._ready = loaded.ready
+        self._app = loaded.ready.app
+        self._generation = loaded.ready.generation
+        self._board = board
         self._grace = grace
         self._children = Children()
         self._retiring = False
@@ -164,7 +166,7 @@ class Server:
             pid = os.fork()
             if pid == 0:
                 masters.close()
-                self._become_worker(order.worker, Channel(workers))
+                self._become_worker(order, Channel(workers))
         except OSError as error:
             masters.close()
             workers.close()
@@ -178,7 +180,7 @@ class Server:
         assert child is not None
         self._say(messages.Forked(order.worker, pid, order.pool, order.slot, (child.channel,)))
 
-    def _become_worker(self, number: int, channel: Channel) -> NoReturn:
+    def _become_worker(self, order: messages.Fork, channel: Channel) -> NoReturn:
         """In the child: drop everything of the zygote's, then be a worker until the end."""
         try:
             self._channel.close()
@@ -187,8 +189,9 @@ class Server:
             for other in self._children.unreaped:
                 if other.channel >= 0:
                     os.close(other.channel)
+            seat = Seat(self._board, order, self._generation)
             reset.after_fork(self._context)
-            Worker(self._context, number, channel).serve()
+            Worker(self._context, order.worker, channel, seat).serve()
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's loop in a child)
             output.write(f"rocksyd: a worker of {self._app} could not start:\n{values.traceback_of(error)}")
         finally:

@@ -1,0 +1,48 @@
+"""A worker's seat on the scoreboard: it says there what it is at.
+
+What must live here: what is written at which stage. What this file must not know: who reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+
+from rocksyd import messages
+from rocksyd.posix.scoreboard import Entry, Scoreboard
+
+
+class Seat:
+    """The slot that the master gave this worker; without a scoreboard it writes nowhere."""
+
+    def __init__(self, board: Scoreboard | None, order: messages.Fork, generation: int) -> None:
+        self._slot = board.slot(order.slot) if board is not None else None
+        now = time.monotonic()
+        self._entry = Entry(
+            pid=os.getpid(), worker=order.worker, generation=generation, stage="starting", since=now, born=now, pool=order.pool
+        )
+        self._write()
+
+    def at(self, stage: str, key: str = "") -> None:
+        """The worker is at ``stage`` from now on, with the run ``key`` if it has one."""
+        entry = self._entry
+        self._entry = entry._replace(stage=stage, since=time.monotonic(), key=key)
+        self._write()
+
+    def done(self, key: str) -> None:
+        """The job's code has ended: count it, and what the process has used so far."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        self._entry = self._entry._replace(
+            stage="finishing",
+            since=time.monotonic(),
+            key=key,
+            jobs=self._entry.jobs + 1,
+            cpu=usage.ru_utime + usage.ru_stime,
+            memory=usage.ru_maxrss * 1024,
+        )
+        self._write()
+
+    def _write(self) -> None:
+        if self._slot is not None:
+            self._slot.write(self._entry)
