@@ -462,7 +462,6 @@ class Engine:
         self._pool_of(worker).move(worker, "exit", now.mono)
         del self.workers[worker.number]
         if worker.slot >= 0:
-            if worker.slot >= 0:
             heappush(self._free_slots, worker.slot)
         self._touched[worker.pool] = None
         self._drop_if_over(self.pools[worker.pool])
