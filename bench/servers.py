@@ -20,6 +20,7 @@ from bench.programs import BENCH, free_port
 from rocksyd.testing.daemon import descendants
 
 PATIENCE = 60.0
+SETTLE = 3.0
 
 
 class Server:
@@ -105,7 +106,7 @@ class Gunicorn(Server):
 
     def words(self) -> list[str]:
         words = f"-w 2 -k gthread --threads 25 --keep-alive 75 --log-level error -b 127.0.0.1:{self.port} bench_web:wsgi".split()
-        return [sys.executable, "-m", "gunicorn", *(["--preload"] if self.preload else []), *words]
+        return [_script("gunicorn"), *(["--preload"] if self.preload else []), *words]
 
     def restart(self) -> None:
         _replaced_by_hup(self)
@@ -134,6 +135,7 @@ class GunicornUsr2(Gunicorn):
         os.kill(self.master, signal.SIGTERM)
         before, self.master = self.master, new
         self._wait(lambda: not _alive(before), "the end of the first master")
+        time.sleep(SETTLE)  # until the second has noticed: before, it takes no further USR2
 
     def everybody(self) -> Iterator[int]:
         yield from descendants(self.master)
@@ -145,17 +147,21 @@ class Uvicorn(Server):
 
     def words(self) -> list[str]:
         words = f"bench_web:asgi --workers 2 --port {self.port} --log-level error --no-access-log".split()
-        return [sys.executable, "-m", "uvicorn", *words]
+        return [_script("uvicorn"), *words]
 
     def restart(self) -> None:
         _replaced_by_hup(self)
+
+
+def _script(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
 
 
 def _replaced_by_hup(server: Server) -> None:
     old = set(descendants(server.process.pid))
     os.kill(server.process.pid, signal.SIGHUP)
     server._wait(lambda: not _workers(server, old), "new workers")
-    time.sleep(3.0)  # a new worker is there before it has imported the application
+    time.sleep(SETTLE)  # a new worker is there before it has imported the application
 
 
 def _workers(server: Server, among: set[int]) -> set[int]:

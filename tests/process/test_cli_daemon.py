@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rocksyd.testing.daemon import until
 from tests.process.test_cli import command, environment, rocksyd
 
 JOBS = '''
@@ -105,3 +106,12 @@ def test_following_and_waiting_go_on_over_a_restart_and_a_crash(service: Path, w
 def test_numbers(service: Path) -> None:
     assert "runs_submitted" in rocksyd(None, "stats", cwd=service).stdout
     assert rocksyd(None, "pools", cwd=service).stdout.splitlines()[1].startswith("demo")
+
+
+def test_after_a_rotation_keeper_and_master_write_to_the_new_log(service: Path) -> None:
+    (service / "log").rename(service / "log.1")
+    os.kill(int((service / "pid").read_text()), signal.SIGUSR1)
+    until((service / "log").exists, "a new log")
+    stats = json.loads(rocksyd(None, "stats", "--json", cwd=service).stdout)
+    for pid in (stats["pid"], stats["master_pid"]):
+        until(lambda pid=pid: os.path.samefile(f"/proc/{pid}/fd/2", service / "log"), f"process {pid} at the new log")

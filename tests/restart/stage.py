@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rocksyd.testing import Daemon
-from rocksyd.testing.daemon import Conversation, until
+from rocksyd.testing.daemon import Conversation, edited, until
 
 JOBS = """
 import os, signal, subprocess, sys, time
@@ -178,8 +178,9 @@ def kinds(daemon: Daemon, pid: int) -> Counter[str]:
     return found
 
 
-CONFIG = FAST + '\n[restart]\nhello_timeout = "2s"\nprepare_timeout = "2s"\nadopt_timeout = "2s"\n'
-"""The pool, and little patience with a new master."""
+CONFIG = FAST + '\n[restart]\nhello_timeout = "3s"\n'
+IMPATIENT = 'prepare_timeout = "1s"\nadopt_timeout = "1s"\n'
+"""To be added to CONFIG when a restart is to hang."""
 
 
 class Unharmed:
@@ -209,9 +210,11 @@ class Unharmed:
         masters = self.daemon.children("rocksyd: master")
         return stats["master_pid"], masters, stats["generation"], health["ok"], health["listen"], zygotes, status["state"], status["pid"]
 
-    def refused(self, expected: list[str]) -> str:
+    def refused(self, expected: list[str], *, hangs: bool = False) -> str:
         """Order a restart; see that it is refused for a reason that names all of ``expected``, and that nothing has changed."""
-        reply = self.daemon.restart()["error_text"]
+        text = self.daemon.config.read_text()
+        with edited(self.daemon.config, text + IMPATIENT if hangs else text):
+            reply = self.daemon.restart()["error_text"]
         assert reply.startswith("Restart failed: "), reply
         missing = [word for word in expected if word not in reply]
         assert not missing, f"{missing} not in: {reply}"

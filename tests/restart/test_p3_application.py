@@ -35,7 +35,7 @@ def test_p3_broken_code_of_the_application_leaves_the_old_code_serving(tmp_path:
     text, expected = BROKEN_JOBS[what]
     with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         with edited(daemon.app / "jobs.py", text):
-            unharmed.refused(expected)
+            unharmed.refused(expected, hangs="prepare_timeout" in expected)
         unharmed.repaired()
 
 
@@ -56,7 +56,7 @@ def test_p3_a_smoke_check_that_fails_leaves_the_old_code_serving(tmp_path: Path,
     parts = {"top": "", "app": 'smoke = "checks:ready"', "pool": CONFIG}
     with Daemon(tmp_path, JOBS, parts=parts) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         with edited(checks, f"def ready():\n    {line}\n"):
-            unharmed.refused(expected)
+            unharmed.refused(expected, hangs="prepare_timeout" in expected)
         unharmed.repaired()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Any
 
 from rocksyd.config import Config, PoolConfig
@@ -59,8 +59,6 @@ class Engine:
         """Pools to be balanced at the end of the step; a dict, so that their order does not depend on hashes."""
         self._holders: dict[int, str] = {}
         """Worker -> run, as the journal had it at the take-over: for workers that nobody has named yet."""
-        self._free_slots: list[int] = []
-        self._next_slot = 0
         self._effects: Effects = []
         self._handlers: dict[type[Any], Callable[[Any, Now], None]] = {
             ev.Submit: self._submit,
@@ -344,7 +342,9 @@ class Engine:
         worker = self.workers.get(event.worker)
         if worker is None or worker.state != STARTING:
             return
-        self._fork_failed(self._pool_of(worker), f"cannot fork a worker ({event.reason})", now)
+        app = self.applications.get(worker.app)
+        if app is not None and worker.generation == app.generation:  # else newer code serves, and is forked from at once
+            self._fork_failed(self._pool_of(worker), f"cannot fork a worker ({event.reason})", now)
         self._remove(worker, now)
 
     def _fork_failed(self, pool: Pool, what: str, now: Now) -> None:
@@ -374,13 +374,6 @@ class Engine:
     def _enlist(self, worker: Worker) -> None:
         self.workers[worker.number] = worker
         self.worker_number = max(self.worker_number, worker.number)
-        if worker.slot >= self._next_slot:
-            for slot in range(self._next_slot, worker.slot):
-                heappush(self._free_slots, slot)
-            self._next_slot = worker.slot + 1
-        elif worker.slot in self._free_slots:
-            self._free_slots.remove(worker.slot)
-            heapify(self._free_slots)
         self._pool_of(worker).add(worker)
 
     def _inventory_done(self, event: ev.InventoryDone, now: Now) -> None:
@@ -451,18 +444,20 @@ class Engine:
     def _worker_exited(self, event: ev.WorkerExited, now: Now) -> None:
         run = self._held_by(event.worker)
         worker = self.workers.get(event.worker)
+        never_began = event.unread and worker is not None and worker.sure  # a spare that was killed as it was given its job
         if worker is not None:
-            if worker.state == IDLE and not worker.jobs and worker.sure:  # else a hook that is broken is forked in a frenzy
+            if not worker.jobs and worker.sure and (worker.state == IDLE or never_began):
+                # A hook that is broken would be forked in a frenzy.
                 self._fork_failed(self._pool_of(worker), f"worker {worker.number} ended before its first job", now)
             self._remove(worker, now)
-        if run is not None:
+        if run is not None and never_began:
+            self._give_back(run, now)
+        elif run is not None:
             self._end(run, outcome.from_exit(run, event), now)
 
     def _remove(self, worker: Worker, now: Now) -> None:
         self._pool_of(worker).move(worker, "exit", now.mono)
         del self.workers[worker.number]
-        if worker.slot >= 0:
-            heappush(self._free_slots, worker.slot)
         self._touched[worker.pool] = None
         self._drop_if_over(self.pools[worker.pool])
 
@@ -562,11 +557,8 @@ class Engine:
 
     def _fork(self, app: targets.Application, pool: Pool, now: Now) -> None:
         self.worker_number += 1
-        if self._free_slots:
-            slot = heappop(self._free_slots)
-        else:
-            slot = self._next_slot
-            self._next_slot += 1
+        used = {worker.slot for worker in self.workers.values()}
+        slot = next(slot for slot in count() if slot not in used)
         worker = Worker(self.worker_number, app.name, pool.name, app.generation, slot, since=now.mono)
         self.workers[worker.number] = worker
         pool.add(worker)

@@ -23,6 +23,8 @@ class Submit(NamedTuple):
     params: Any = None
     app: str | None = None
     options: dict[str, Any] = {}
+    typed: bool = False
+    """Whether the parameters are held against the job's signature (JSON-RPC); if not, Python does it when the job is called."""
 
 
 class Terminate(NamedTuple):
@@ -131,6 +133,8 @@ class WorkerExited(NamedTuple):
     status: int | None
     cpu: float = 0.0
     max_rss: int = 0
+    unread: bool = False
+    """It has not read the last thing it was sent."""
 
 
 class Tick(NamedTuple):

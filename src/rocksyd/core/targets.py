@@ -20,6 +20,8 @@ class Target(NamedTuple):
     app: str
     target: str
     settings: dict[str, Any]
+    signature: dict[str, Any] | None = None
+    """What its parameters are held against (``core.signature``); None for what has none."""
 
 
 class Application:
@@ -44,11 +46,22 @@ class Application:
         """The target called ``name`` here, or None."""
         job = self.jobs.get(name)
         if job is not None:
-            return Target(self.name, str(job["target"]), dict(job.get("settings") or {}))
+            return Target(self.name, str(job["target"]), dict(job.get("settings") or {}), job.get("signature"))
         if name in self.allowed or any(fnmatchcase(name, pattern) for pattern in self.open_patterns):
-            settings = next((j.get("settings") or {} for j in self.jobs.values() if j["target"] == name), {})
-            return Target(self.name, name, dict(settings))
+            found: dict[str, Any] = next((j for j in self.jobs.values() if j["target"] == name), {})
+            return Target(self.name, name, dict(found.get("settings") or {}), found.get("signature"))
         return None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What may be run, a row a name: jobs, other targets that are allowed, patterns that cannot be listed."""
+        jobs = [self._row(name, str(job["target"]), job) for name, job in sorted(self.jobs.items())]
+        others = self.allowed - {str(job["target"]) for job in self.jobs.values()}
+        patterns = [self._row(pattern, pattern, {"kind": "pattern"}) for pattern in self.open_patterns]
+        return jobs + [self._row(target, target, {}) for target in sorted(others)] + patterns
+
+    def _row(self, name: str, target: str, job: dict[str, Any]) -> dict[str, Any]:
+        about = {"kind": job.get("kind"), "settings": job.get("settings") or {}, "signature": job.get("signature")}
+        return {"app": self.name, "name": name, "target": target, **about}
 
     def dump(self) -> dict[str, Any]:
         """Plain data for a snapshot."""

@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS restarts (number INTEGER PRIMARY KEY, data TEXT NOT N
 """
 _PUT = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 RESTARTS_KEPT = 1000
+OLDER_PASSED = 100
+"""Ended runs in a row that have not changed since a revision, behind which no others are looked for."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -62,6 +64,7 @@ class Journal:
             db = sqlite3.connect(f"file:{_quoted(self.path)}?mode=ro", uri=True, isolation_level=None)
             self._check_version(db)
             return db
+        _make_private(self.path)
         db = sqlite3.connect(self.path, isolation_level=None, cached_statements=64)
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -163,6 +166,25 @@ class Journal:
         runs = [same.get(key) or self.get(key) for key in revisions]
         return sorted((run for run in runs if run is not None), key=lambda run: run.sequence)
 
+    def changed_since(self, rev: int, most: int = 10_000) -> list[Run]:
+        """The runs that have changed after this revision, in that order; of those that have ended the ``most`` latest.
+
+        Revisions and times of ending grow together, so what has ended is looked through from its end; a clock that was set
+        back mixes them a little, and so a few old ones are passed over.
+        """
+        found = self._all("SELECT rev, data FROM runs WHERE ended = 0 AND rev > ?", (rev,))
+        live, older = len(found), 0
+        try:
+            for row in self._db.execute("SELECT rev, data FROM runs WHERE ended = 1 ORDER BY ended_at DESC"):
+                older = 0 if row[0] > rev else older + 1
+                if older > OLDER_PASSED or len(found) - live >= most:
+                    break
+                if row[0] > rev:
+                    found.append(row)
+        except sqlite3.Error as error:
+            raise self._trouble(error) from error
+        return [_run(data) for _, data in sorted(found)]
+
     def counters(self) -> tuple[int, int]:
         """The highest revision and the highest sequence ever written that are still here."""
         row = self._one("SELECT coalesce(max(rev), 0), coalesce(max(sequence), 0) FROM runs", ())
@@ -210,6 +232,14 @@ class Journal:
     def close(self) -> None:
         """Close the file. What was committed stays."""
         self._db.close()
+
+
+def _make_private(path: str) -> None:
+    """Parameters and results are nobody else's business. SQLite gives the files beside a database its mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return  # SQLite says what is wrong, in its own words
 
 
 def exists(path: str) -> bool:

@@ -22,7 +22,6 @@ from rocksyd.errors import SnapshotError
 from rocksyd.journal.store import Journal
 from rocksyd.master.clients import Client
 from rocksyd.posix.channel import memfd, read_memfd
-from rocksyd.posix.log import log
 from rocksyd.wire.connection import Connection
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ FLUSH_TIMEOUT = 1.0
 
 
 # --- the old master ---------------------------------------------------------------------------------------------------
-def freeze(server: Server) -> None:
-    """Hand everything over, then wait for the verdict: leave, or go on as if nothing had been."""
+def freeze(server: Server) -> str:
+    """Hand everything over, then wait for the verdict: leave, or go on as if nothing had been. Returns why it was called off."""
     began = time.monotonic()
     server.freezing = False
     unshelved = list(server.clients.unshelved)
@@ -53,7 +52,7 @@ def freeze(server: Server) -> None:
     reason = _verdict(server)
     server.journal = Journal(server.journal.path, sync=server.config.journal.sync)
     server.children.tell_keeper(m.Unshelve(tuple(name for name, _ in loose)))
-    log("master", f"the hand-over was called off, this master goes on: {reason}")
+    return reason
 
 
 def _flush_channels(server: Server) -> None:

@@ -372,10 +372,11 @@ class Master:
         set_title("rocksyd: master")
         while True:
             server.turn()
-            while server.later:
-                self._heard(server.later.pop(0))
-            if server.freezing:
-                handover.freeze(server)
+            while server.freezing and server.all_written:
+                server.thawed(handover.freeze(server))
+                while server.later:
+                    self._heard(server.later.pop(0))
+                server.finish_turn()
 
     def _open_listeners(self) -> None:
         clients = self.server.clients

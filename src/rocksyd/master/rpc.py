@@ -1,7 +1,7 @@
 """JSON-RPC 2.0: one small function a method.
 
-What must live here: the methods, their parameters, where replies go.
-What this file must not know: bytes (``wire``), decisions (``core``).
+What must live here: what serves each method, where replies go.
+What this file must not know: bytes (``wire``), decisions (``core``); what a method takes and who may call it (``methods``).
 
 A reply carries its request's id and may come in any order. A method that is answered later returns LATER.
 """
@@ -11,16 +11,17 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from rocksyd import __version__
 from rocksyd.core import events as ev
 from rocksyd.core.engine import not_found
-from rocksyd.core.submission import INVALID_PARAMS
 from rocksyd.errors import JournalError, RequestError
 from rocksyd.journal.store import Filter
+from rocksyd.master import methods, openrpc
 from rocksyd.master.clients import Client
+from rocksyd.master.methods import EVENTS, INVALID_PARAMS
 from rocksyd.master.orders import Requester
 from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiter
 from rocksyd.model import ENDED, OK, Run
@@ -32,19 +33,8 @@ if TYPE_CHECKING:
 
 JOB_FAILED = -32000
 LATER = object()
-_OPTIONS = ("priority", "timeout", "start_within", "delay", "retries", "env", "labels")
-_RUN = ("target", "params", "key", "app", *_OPTIONS)
+_OPTIONS = ("priority", "timeout", "start_within", "delay", "retries", "env", "labels", "each")
 _LOCKED = "not authorised: call auth with the token first"
-_EVENTS = ("run.started", "run.progress", "run.ended", "restarted")
-
-
-class Method(NamedTuple):
-    """One method: what serves it, its parameters in order, those that must be given, who may."""
-
-    serve: Callable[[Caller, dict[str, Any]], Any]
-    names: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    trusted: bool = False
 
 
 class Rpc:
@@ -53,25 +43,27 @@ class Rpc:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._batch = 0
-        self.methods: dict[str, Method] = {
-            "run": Method(self._run, _RUN, ("target",)),
-            "call": Method(self._call, _RUN, ("target",)),
-            "status": Method(self._status, ("key",), ("key",)),
-            "list": Method(self._list, ("app", "target", "state", "outcome", "limit", "after")),
-            "wait": Method(self._wait, ("key", "timeout"), ("key",)),
-            "terminate": Method(self._terminate, ("key", "signal"), ("key",)),
-            "free": Method(self._free, ("key",), ("key",)),
-            "retry": Method(self._retry, ("key",), ("key",)),
-            "logs": Method(self._logs, ("key", "offset", "follow"), ("key",)),
-            "subscribe": Method(self._subscribe, ("app", "target", "keys", "events")),
-            "stats": Method(self._stats),
-            "pools": Method(self._pools),
-            "health": Method(self._health),
-            "restart": Method(self._restart, (), (), True),
-            "reload": Method(self._reload, (), (), True),
-            "stop": Method(self._stop, (), (), True),
-            "drain": Method(self._drain, (), (), True),
-            "auth": Method(self._auth, ("token",), ("token",)),
+        self._serve: dict[str, Callable[[Caller, dict[str, Any]], Any]] = {
+            "run": self._run,
+            "call": self._call,
+            "status": self._status,
+            "list": self._list,
+            "wait": self._wait,
+            "terminate": self._terminate,
+            "free": self._free,
+            "retry": self._retry,
+            "logs": self._logs,
+            "subscribe": self._subscribe,
+            "targets": self._targets,
+            "stats": self._stats,
+            "pools": self._pools,
+            "health": self._health,
+            "restart": self._restart,
+            "reload": self._reload,
+            "stop": self._stop,
+            "drain": self._drain,
+            "auth": self._auth,
+            "rpc.discover": self._discover,
         }
 
     # --- in -----------------------------------------------------------------------------------------------------------
@@ -81,13 +73,13 @@ class Rpc:
         try:
             if not client.authorised and request.method != "auth":
                 raise RequestError(encode.NOT_ALLOWED, _LOCKED, data="the token is in the daemon's token_file")
-            method = self.methods.get(request.method)
+            method = methods.METHODS.get(request.method)
             if method is None:
-                known = ", ".join(sorted(self.methods))
+                known = ", ".join(sorted(methods.METHODS))
                 raise RequestError(encode.METHOD_NOT_FOUND, "Method not found", data=f"{request.method!r}; there are: {known}")
             if method.trusted and not client.trusted:
                 raise RequestError(encode.NOT_ALLOWED, "only the daemon's own user or root may order that")
-            result = method.serve(caller, _named(request, method))
+            result = self._serve[request.method](caller, methods.arguments(request.method, method, request.params))
         except RequestError as error:
             return self.fail(caller, error)
         except JournalError as error:
@@ -165,18 +157,10 @@ class Rpc:
         return LATER
 
     def _submission(self, params: dict[str, Any]) -> ev.Submit:
-        target, key, app = params["target"], params.get("key"), params.get("app")
-        if not isinstance(target, str) or not target:
-            raise RequestError(INVALID_PARAMS, f"target must be the name of a job, got {target!r}")
-        if app is not None and not isinstance(app, str):
-            raise RequestError(INVALID_PARAMS, f"app must be the name of an application, got {app!r}")
-        given = params.get("params")
-        if not isinstance(given, list | dict | None):
-            raise RequestError(INVALID_PARAMS, "params must be an array (by position) or an object (by name)")
-        key = _key(key) if key is not None else uuid4().hex
+        key = params.get("key") or uuid4().hex
         self._server.lookup(key)
         options = {name: params[name] for name in _OPTIONS if name in params}
-        return ev.Submit(0, key, target, [] if given is None else given, app, options)
+        return ev.Submit(0, key, params["target"], params.get("params", []), params.get("app"), options, typed=True)
 
     def _answered(self, caller: Caller, answer: ev.Answer) -> None:
         if answer.error is not None:
@@ -186,7 +170,7 @@ class Rpc:
             self.answer(caller, answer.run.record())
 
     def _known(self, params: dict[str, Any]) -> Run:
-        key = _key(params["key"])
+        key = params["key"]
         run = self._server.lookup(key)
         if run is None:
             raise not_found(key)
@@ -200,7 +184,7 @@ class Rpc:
         if run.state == ENDED:
             return run.record()
         deadline = 0.0
-        if params.get("timeout") is not None:
+        if "timeout" in params:
             deadline = time.monotonic() + _duration(params["timeout"], "timeout")
         self._server.waiters.wait(Waiter(caller, run.key, deadline=deadline))
         return LATER
@@ -220,7 +204,7 @@ class Rpc:
         self.answer(waiter.caller, {**record, "timed_out": True})
 
     def _by_key(self, params: dict[str, Any], make: Callable[[str], Any], caller: Caller) -> Any:
-        key = _key(params["key"])
+        key = params["key"]
         self._server.lookup(key)
         self._server.order(make(key), lambda answer: self._answered(caller, answer))
         return LATER
@@ -236,28 +220,14 @@ class Rpc:
         return self._by_key(params, lambda key: ev.Retry(0, key), caller)
 
     def _list(self, caller: Caller, params: dict[str, Any]) -> Any:
-        limit, after, state = params.get("limit", 100), params.get("after"), params.get("state")
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1000:
-            raise RequestError(INVALID_PARAMS, f"limit must be a whole number from 1 to 1000, got {limit!r}")
-        if state not in (None, "waiting", "running", "ended"):
-            raise RequestError(INVALID_PARAMS, f"state must be waiting, running or ended, got {state!r}")
-        for name in ("app", "target", "outcome"):
-            if not isinstance(params.get(name), str | None):
-                raise RequestError(INVALID_PARAMS, f"{name} must be a string, got {params[name]!r}")
-        before = 0
-        if after is not None:
-            before = self._known({"key": after}).sequence
-        wanted = Filter(params.get("app"), params.get("target"), params.get("outcome"), limit, before)
-        return [run.record() for run in self._server.select(state, wanted)]
+        before = self._known({"key": params["after"]}).sequence if "after" in params else 0
+        wanted = Filter(params.get("app"), params.get("target"), params.get("outcome"), params.get("limit", 100), before)
+        return [run.record() for run in self._server.select(params.get("state"), wanted)]
 
     # --- output -------------------------------------------------------------------------------------------------------
     def _logs(self, caller: Caller, params: dict[str, Any]) -> Any:
         run = self._known(params)
         offset, follow = params.get("offset", 0), params.get("follow", False)
-        if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
-            raise RequestError(INVALID_PARAMS, f"offset must be a number of bytes, got {offset!r}")
-        if not isinstance(follow, bool):
-            raise RequestError(INVALID_PARAMS, f"follow must be true or false, got {follow!r}")
         ended = run.state == ENDED
         chunk = self._server.outputs.read(run.log, offset, final=ended)
         complete = ended and chunk.end
@@ -279,26 +249,28 @@ class Rpc:
 
     # --- news ---------------------------------------------------------------------------------------------------------
     def _subscribe(self, caller: Caller, params: dict[str, Any]) -> Any:
-        for name in ("keys", "events"):
-            value = params.get(name)
-            if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-                raise RequestError(INVALID_PARAMS, f"{name} must be an array of strings, got {value!r}")
-        unknown = set(params.get("events") or ()) - set(_EVENTS)
-        if unknown:
-            raise RequestError(INVALID_PARAMS, f"there is no event {min(unknown)!r}", data=f"there are: {', '.join(_EVENTS)}")
-        subscriber = Subscriber(caller.client, caller.id, params.get("app"), params.get("target"), params.get("keys"))
-        subscriber.events = params.get("events")
-        self._server.waiters.subscribe(subscriber)
-        return {"subscribed": params.get("events") or list(_EVENTS)}
+        server = self._server
+        missed = server.missed(params["position"]) if "position" in params else []
+        wanted = {name: params.get(name) for name in ("app", "target", "keys", "events", "labels")}
+        server.waiters.subscribe(Subscriber(caller.client, caller.id, **wanted), missed)
+        events = params.get("events") or list(EVENTS)
+        return {"subscribed": events, "position": server.position, "generation": server.engine.generation}
 
     # --- the daemon ---------------------------------------------------------------------------------------------------
     def _auth(self, caller: Caller, params: dict[str, Any]) -> Any:
-        token = params["token"]
-        if not isinstance(token, str):
-            raise RequestError(INVALID_PARAMS, "token must be a string")
-        if not self._server.clients.by_number[caller.client].show_token(self._server.token, token):
+        if not self._server.clients.by_number[caller.client].show_token(self._server.token, params["token"]):
             raise RequestError(encode.NOT_ALLOWED, "wrong token", data="the token is in the daemon's token_file")
         return {"authorised": True}
+
+    def _discover(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return openrpc.document()
+
+    def _targets(self, caller: Caller, params: dict[str, Any]) -> Any:
+        applications, app = self._server.engine.applications, params.get("app")
+        if app is not None and app not in applications:
+            known = ", ".join(sorted(applications))
+            raise RequestError(encode.NOT_FOUND, f"no application is called {app!r}", data=f"there are: {known}")
+        return [row for name, offered in sorted(applications.items()) if app in (None, name) for row in offered.rows()]
 
     def _stats(self, caller: Caller, params: dict[str, Any]) -> Any:
         return self._server.numbers.full()
@@ -327,29 +299,6 @@ class Rpc:
         self._server.waiters.drains.append(caller)
         self._server.drain()
         return LATER
-
-
-def _named(request: requests.Call, method: Method) -> dict[str, Any]:
-    """The parameters by name, whichever way they were given."""
-    given = request.params
-    if isinstance(given, list):
-        if len(given) > len(method.names):
-            raise RequestError(INVALID_PARAMS, f"{request.method} takes at most {len(method.names)} parameters")
-        given = dict(zip(method.names, given, strict=False))
-    for name in given:
-        if name not in method.names:
-            known = ", ".join(method.names) or "none"
-            raise RequestError(INVALID_PARAMS, f"{request.method} has no parameter {name!r}", data=f"parameters: {known}")
-    for name in method.required:
-        if name not in given:
-            raise RequestError(INVALID_PARAMS, f"{request.method} needs the parameter {name!r}")
-    return given
-
-
-def _key(value: Any) -> str:
-    if isinstance(value, str) and 1 <= len(value) <= 128:
-        return value
-    raise RequestError(INVALID_PARAMS, f"key must be a string of 1 to 128 characters, got {str(value)[:140]!r}")
 
 
 def _signal(value: Any) -> int:

@@ -30,10 +30,10 @@ from rocksyd.master.orders import RESTART, Order, Orders, Requester
 from rocksyd.master.output import Outputs
 from rocksyd.master.reloading import Loading
 from rocksyd.master.rpc import Rpc
-from rocksyd.master.waiters import Caller, Follower, Waiters
-from rocksyd.model import ENDED, RUNNING, Now, Run
+from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiters
+from rocksyd.model import ENDED, RUNNING, WAITING, Now, Run
 from rocksyd.posix.channel import Channel
-from rocksyd.posix.log import log
+from rocksyd.posix.log import log, reopen
 from rocksyd.posix.loop import Loop
 from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.wire import encode
@@ -71,6 +71,8 @@ class Server:
         self.started_at = time.time()
         self.restarts = 0
         self.crashes = 0
+        self.position = 0
+        """The revision up to which all news have been told."""
         self.trouble = ""
         """Why the journal cannot be written; "" when it can."""
         self.freezing = False
@@ -123,11 +125,14 @@ class Server:
 
     def finish_turn(self) -> None:
         """Write down what this turn decided, then do it; doing it may decide more (a worker whose zygote is gone)."""
+        self._tell_missed()
         while self._commit() and (self._effects or self.children.exits or self._dirty or self._erased):
+            written = self.engine.rev
             self.children.acknowledge_exits()
             effects, self._effects = self._effects, []
             for effect in effects:
                 self._perform[type(effect)](effect)
+            self.position = written
         self._send_output()
         while self.clients.dirty:
             self.clients.flush(next(iter(self.clients.dirty)))
@@ -173,6 +178,8 @@ class Server:
         """Let the engine decide, and keep what is to be done until the journal holds it."""
         if isinstance(event, ev.WorkerResult | ev.WorkerExited):
             self._measure_output(event.worker)
+        if isinstance(event, ev.WorkerExited) and any(type(e) is ev.StartJob and e.worker == event.worker for e in self._effects):
+            event = event._replace(unread=True)  # it is to be given a job at the end of this turn: too late
         self.take(self.engine.step(event, self._now))
 
     def take(self, effects: list[Any]) -> None:
@@ -221,6 +228,7 @@ class Server:
         self.engine.generation = max(self.engine.generation, generation)
         if self.journal.has_ended():
             self._forget_at = self._now.mono + FORGET_INTERVAL
+        self.position, _ = self.journal.counters()
         self.record_service()
         for run in self.engine.runs.values():
             if run.state == RUNNING:
@@ -360,7 +368,22 @@ class Server:
     def _news(self, event: str, run: Run) -> None:
         for subscriber in self.waiters.subscribers:
             if subscriber.wants(event, run):
-                self.rpc.notify(subscriber.client, event, run.record())
+                self._tell(subscriber, event, run)
+
+    def _tell(self, subscriber: Subscriber, event: str, run: Run) -> None:
+        self.rpc.notify(subscriber.client, event, {**run.record(), "position": self.position})
+
+    def missed(self, position: int) -> list[Run]:
+        """The runs that have changed since then, as the journal has them: who subscribes again is told of these first."""
+        return self.journal.changed_since(position)
+
+    def _tell_missed(self) -> None:
+        missed, self.waiters.missed = self.waiters.missed, []
+        for subscriber, runs in missed:
+            for run in runs:
+                for event in _news_of(run):
+                    if subscriber.wants(event, run):
+                        self._tell(subscriber, event, run)
 
     def follow_soon(self, run: Run) -> None:
         """The run's output may have grown, or it has ended: its followers get their piece at the end of the turn."""
@@ -445,6 +468,16 @@ class Server:
             generation = self.engine.generation
             self.record_restart(order, {"ok": False, "from": generation, "to": generation, "reason": reason})
 
+    @property
+    def all_written(self) -> bool:
+        """Whether a hand-over may begin: what the journal does not hold yet would not be carried, nor the answers that wait for it."""
+        return not self._dirty and not self._erased
+
+    def thawed(self, reason: str) -> None:
+        """The hand-over was called off, and this master goes on."""
+        self._now = Now(time.monotonic(), time.time())
+        self.order_failed(reason)
+
     def order_succeeded(self, facts: dict[str, Any]) -> None:
         """What was ordered has come about."""
         order = self.orders.done("", (self._now.mono, self._now.wall))
@@ -452,7 +485,8 @@ class Server:
             self.record_restart(order, {"ok": True, "reason": order.reason, **facts})
         for subscriber in self.waiters.subscribers:
             if subscriber.wants("restarted", None):
-                self.rpc.notify(subscriber.client, "restarted", {"generation": self.engine.generation, **facts})
+                news = {"generation": self.engine.generation, **facts, "position": self.position}
+                self.rpc.notify(subscriber.client, "restarted", news)
 
     def record_restart(self, order: Order, facts: dict[str, Any]) -> None:
         """Write the audit record of one restart, reload or crash."""
@@ -521,6 +555,8 @@ class Server:
             log("master", "draining (SIGQUIT): stopping when nothing runs or waits")
             self.drain_then_stop = True
             self.drain()
+        elif number == 10:
+            reopen("master", os.getppid())
         elif number in (1, 12):
             self.restart(RESTART, name, Requester())
 
@@ -560,6 +596,12 @@ class Server:
             time.sleep(0.001)
             self.keeper.flush()
         os._exit(0)
+
+
+def _news_of(run: Run) -> list[str]:
+    """What has been told of a run that is as it is now."""
+    started = ["run.started"] if run.started_at and run.state != WAITING else []
+    return started + (["run.ended"] if run.state == ENDED else [])
 
 
 def _batches(items: list[Any], size: int = 200) -> list[list[Any]]:

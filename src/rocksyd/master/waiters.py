@@ -45,6 +45,7 @@ class Subscriber:
     target: str | None = None
     keys: list[str] | None = None
     events: list[str] | None = None
+    labels: dict[str, str] | None = None
 
     def wants(self, event: str, run: Run | None) -> bool:
         """Whether this news is for it."""
@@ -53,7 +54,8 @@ class Subscriber:
         if run is None:
             return True
         wanted = (self.app in (None, run.app), self.target in (None, run.name, run.target))
-        return all(wanted) and (self.keys is None or run.key in self.keys)
+        labelled = all(run.labels.get(name) == value for name, value in (self.labels or {}).items())
+        return all(wanted) and labelled and (self.keys is None or run.key in self.keys)
 
 
 @dataclass(slots=True)
@@ -73,6 +75,8 @@ class Waiters:
         self.ends: dict[str, list[Waiter]] = {}
         self.followers: dict[str, list[Follower]] = {}
         self.subscribers: list[Subscriber] = []
+        self.missed: list[tuple[Subscriber, list[Run]]] = []
+        """Subscribers that go on where a lost connection ended, and the runs that have changed since: told at the turn's end."""
         self.drains: list[Caller] = []
         self.listening: dict[int, int] = {}
         """Client -> how many runs it follows and how often it subscribed: while it has any, more is to come for it."""
@@ -123,9 +127,11 @@ class Waiters:
             if not self.listening[follower.client]:
                 del self.listening[follower.client]
 
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell it the news."""
+    def subscribe(self, subscriber: Subscriber, missed: list[Run] | None = None) -> None:
+        """Tell it the news, and first what it has missed."""
         self.subscribers.append(subscriber)
+        if missed:
+            self.missed.append((subscriber, missed))
         self._listens(subscriber.client)
 
     def _listens(self, client: int) -> None:

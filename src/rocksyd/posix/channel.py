@@ -44,11 +44,13 @@ class Channel:
     The descriptors of a message in the outbox are duplicated, so the caller may close its own at once.
     """
 
-    __slots__ = ("_outbox", "socket")
+    __slots__ = ("_outbox", "socket", "unread")
 
     def __init__(self, socket: _socket.socket) -> None:
         socket.setblocking(False)
         self.socket = socket
+        self.unread = False
+        """The other end is gone, and did not read everything that it was sent. Known once ``receive`` has said ChannelClosed."""
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
 
     @classmethod
@@ -93,6 +95,7 @@ class Channel:
         except OSError as error:
             if error.errno in _FULL:
                 return False
+            self.unread = True
             raise ChannelClosed(f"the other end of a channel is gone ({error.strerror})") from error
         finally:
             if body >= 0:
@@ -109,6 +112,10 @@ class Channel:
                 data, ancillary, flags, _ = self.socket.recvmsg(MAX_INLINE + 1, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return None
+            except ConnectionResetError:
+                # Said once, and before what the other end had sent, when it went with something unread (unix(7)): read on.
+                self.unread = True
+                continue
             except ConnectionError as error:
                 raise ChannelClosed(f"the other end of a channel is gone ({error.strerror})") from error
             fds = _descriptors(ancillary)

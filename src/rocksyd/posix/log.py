@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import time
 
 PIPE_BUF = 4096
@@ -42,3 +43,18 @@ def log(who: str, text: str, fd: int = 2) -> None:
     except OSError:
         pass
     _lost += 1
+
+
+def reopen(who: str, pid: int) -> None:
+    """After a rotation: let descriptors 1 and 2 be the file that process ``pid`` logs to now. What is no file stays as it is."""
+    try:
+        path = f"/proc/{pid}/fd/2"
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except OSError as error:
+        return log(who, f"the log cannot be reopened, the old one is still written: {error.strerror}")
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    return None
