@@ -7,12 +7,19 @@ TYPE_CHECKING = False  # what type checkers take for true; importing ``typing`` 
 if TYPE_CHECKING:
     from rocksyd.client import AsyncClient as AsyncClient
     from rocksyd.client import Client as Client
+    from rocksyd.client import Executor as Executor
     from rocksyd.jobs import current as current
     from rocksyd.jobs import job as job
 
 __version__ = "0.1.0"
 
-_HOMES = {"job": "rocksyd.jobs", "current": "rocksyd.jobs", "Client": "rocksyd.client", "AsyncClient": "rocksyd.client"}
+_HOMES = {
+    "job": "rocksyd.jobs",
+    "current": "rocksyd.jobs",
+    "Client": "rocksyd.client",
+    "AsyncClient": "rocksyd.client",
+    "Executor": "rocksyd.client",
+}
 
 
 def __getattr__(name: str) -> object:

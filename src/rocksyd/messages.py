@@ -276,7 +276,7 @@ class Ready(Value):
     generation: int = 0
     pid: int = 0
     jobs: dict[str, dict[str, Json]] = {}
-    """Short name -> {"target": "shop.jobs:daily", "kind": "function" | "class", "settings": {...}}."""
+    """Short name -> {"target": "shop.jobs:daily", "kind": "function" | "class", "settings": {...}, "signature": {...}}."""
     allowed: tuple[str, ...] = ()
     """Targets that the patterns of ``allow`` were found to name."""
     open_patterns: tuple[str, ...] = ()
@@ -356,6 +356,12 @@ class Job(Value):
     """Seconds that non-daemon threads are joined for at the end."""
     result_limit: int = 1048576
     """Bytes of JSON a result value may have."""
+    each: bool = False
+    """``params`` is a list of such: the target is called for each, the result is the list of what they return."""
+    kind: str = ""
+    """``script``: run the script that the caller's surroundings name, with the caller's descriptors."""
+    fds: tuple[int, ...] = ()
+    """For a script: surroundings, folder, line to the caller, and those of 0, 1 and 2 that the caller has open."""
 
 
 class JobAck(Value):
@@ -393,8 +399,8 @@ class Result(Value):
     ok: bool = True
     retcode: int = 0
     value: Json = None
-    error: dict[str, str] | None = None
-    """``{"type", "message", "traceback"}`` of an uncaught exception."""
+    error: dict[str, Any] | None = None
+    """``{"type", "message", "traceback"}`` of an uncaught exception, and its ``args`` where they say more than the message."""
     cpu: float = 0.0
     """Seconds of user and system time of the job and the children it waited for."""
     max_rss: int = 0

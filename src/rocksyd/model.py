@@ -13,6 +13,8 @@ WAITING, RUNNING, ENDED = "waiting", "running", "ended"
 
 OK, FAILED, KILLED, TIMEOUT, MEMORY, LOST, CANCELLED = "ok", "failed", "killed", "timeout", "memory", "lost", "cancelled"
 
+SCRIPT = "script"
+
 REASONS = frozenset({TIMEOUT, MEMORY, LOST, CANCELLED})
 """Outcomes that are also a ``reason`` in the record: somebody or some limit decided, not the job."""
 
@@ -41,12 +43,16 @@ class Run:
     target: str = ""
     """The target as ``module:qualified.name``."""
     params: Any = None
+    each: bool = False
+    """Whether ``params`` is an array of parameters, and the target is called for each of them."""
+    kind: str = ""
+    """``script``: a script for a caller that waits with its descriptors (``rocksyd exec``); "": a job."""
     state: str = WAITING
     outcome: str = ""
     retcode: int | None = None
     signal: int = 0
     result: Any = None
-    error: dict[str, str] | None = None
+    error: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
     attempt: int = 1
     generation: int = 0

@@ -42,11 +42,12 @@ def held():
     return current().key
 
 @job
-def end(how, wait=False):
+def end(how, wait=False, after=0.0):
     """End in one of the ways a job can end."""
     trace()
     if wait:
         hold()
+    time.sleep(after)
     ENDS[how]()
 
 @job
@@ -96,9 +97,14 @@ def open_gate(daemon: Daemon) -> None:
     (daemon.app / "gate").touch()
 
 
+def found(record: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    """What the record says where something is expected of it."""
+    return {name: record.get(name) for name in expected}
+
+
 def matches(record: dict[str, Any], expected: dict[str, Any]) -> bool:
     """Whether the record says what is expected of it."""
-    return {name: record.get(name) for name in expected} == expected
+    return found(record, expected) == expected
 
 
 def lenient_package(folder: Path) -> Path:

@@ -75,7 +75,8 @@ def echo(*params):
 
 @job
 def descriptors():
-    return [os.readlink("/proc/self/fd/" + name) for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name)]
+    paths = ["/proc/self/fd/" + name for name in os.listdir("/proc/self/fd")]
+    return [os.readlink(path) for path in paths if os.path.exists(path)]
 '''
 NOT_FOUND = {"error_text": "Hash not found"}
 OK = {"error_text": "OK"}

@@ -16,6 +16,7 @@ from rocksyd.testing.daemon import Conversation, descendants, until
 from tests.originals.stage import JOBS, NOT_FOUND, OK, RUNNING, ended, gone
 
 RESTARTED = {"error_text": "Restarted successfully"}
+IMPATIENT = 'pm = "ondemand"\nmax_workers = 4\ngrace = "300ms"'
 
 
 @contextmanager
@@ -144,7 +145,7 @@ def listening_tcp(daemon: Daemon) -> int:
     """Let the daemon listen on a free tcp port as well, from its next restart on; the port."""
     daemon.config.write_text(daemon.config.read_text().replace('"unix://d.sock"', '"unix://d.sock", "tcp://127.0.0.1:0"'))
     assert daemon.restart() == RESTARTED
-    (tcp,) = [address for address in daemon.client().health()["listen"] if address.startswith("tcp://")]
+    (tcp,) = [address for address in daemon.talk().rpc("health")["listen"] if address.startswith("tcp://")]
     return int(tcp.rpartition(":")[2])
 
 
@@ -160,8 +161,7 @@ def three_jobs(talk: Conversation) -> list[int]:
 
 @pytest.mark.parametrize("how", ["stop", "SIGTERM", "SIGINT"])
 def test_stop_with_running_jobs_answers_and_leaves_no_orphans(tmp_path: Path, how: str) -> None:
-    pool = 'pm = "ondemand"\nmax_workers = 4\ngrace = "300ms"'
-    with Daemon(tmp_path, JOBS, parts={"pool": pool}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IMPATIENT}) as daemon:
         talk, other = daemon.talk(), daemon.talk()
         pids = three_jobs(talk)
         family = [daemon.pid, *descendants(daemon.pid)]
@@ -180,7 +180,7 @@ def test_stop_with_running_jobs_answers_and_leaves_no_orphans(tmp_path: Path, ho
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2"])
 def test_signals_that_killed_the_original_leave_jobs_and_connections_alone(tmp_path: Path, name: str) -> None:
-    with Daemon(tmp_path, JOBS) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IMPATIENT}) as daemon:
         talk = daemon.talk()
         pids = three_jobs(talk)
         os.kill(daemon.pid, getattr(signal, name))
@@ -191,8 +191,7 @@ def test_signals_that_killed_the_original_leave_jobs_and_connections_alone(tmp_p
 
 
 def test_after_kill_9_of_the_service_no_job_is_an_orphan_and_the_next_one_knows_them(tmp_path: Path) -> None:
-    pool = 'pm = "ondemand"\nmax_workers = 4\ngrace = "300ms"'
-    with Daemon(tmp_path, JOBS, parts={"pool": pool}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IMPATIENT}) as daemon:
         talk = daemon.talk()
         pids = three_jobs(talk)
         talk.ask('run {"hash":4,"class":"Exits","params":[9]}')

@@ -20,7 +20,12 @@ TOGETHER = [path for path in PATHS if path not in OF_THEIR_OWN]
 
 def corpus_daemon(folder: Path) -> Daemon:
     """A daemon with the corpus's configuration and application; its jobs wait for the file ``gate`` in the folder."""
-    text = (CORPUS / "rocksyd.toml").read_text().replace("unix://rocksyd.sock", "unix://d.sock").replace('path = "."', 'path = "app"')
+    text = (
+        (CORPUS / "rocksyd.toml")
+        .read_text()
+        .replace("unix://rocksyd.sock", "unix://d.sock")
+        .replace('path = "."', 'path = "app"')
+    )
     daemon = Daemon(folder, config=text, environment={"ROCKSYD_GATE": str(folder / "gate")})
     for name in ("application.py", "narrow.py"):
         shutil.copy(CORPUS / name, daemon.app / name)

@@ -238,3 +238,50 @@ class Unharmed:
         assert b'{\\"n\\":1}' in self._half.line()
         (zygote,) = self.before[5]
         until(lambda: zygote not in self._quiet.rpc("health")["zygotes"], "the old zygote to leave")
+
+
+IDLE_POOL = 'pm = "ondemand"\nmax_workers = 4\nidle_timeout = "50ms"\ngrace = "2s"'
+"""No worker is there unless it has work, so that descriptors can be counted."""
+
+
+def manifest(daemon: Daemon, talk: Conversation, *, connections: int, old_zygotes: int, workers: int) -> None:
+    """See that every process has open exactly what it should, apart from descriptors 0, 1 and 2.
+
+    Waits for it, because workers and old zygotes take a moment to leave; ``talk`` is one of the connections.
+    """
+    log, zygotes = daemon.log_path.name, 1 + old_zygotes
+    journal = {"journal.sqlite": 1, "journal.sqlite-wal": 1, "journal.sqlite-shm": 1}
+    shared = {"lock": 1, "scoreboard": 1}
+    health = talk.rpc("health")
+    listeners = len(health["listen"]) + len(health.get("exec", ()))
+    expected = {
+        # socket: to the keeper; the listeners; each connection; the channels of zygotes and workers. busy page: mmap keeps another
+        "rocksyd: master": {"anon_inode": 2, "socket": 1 + listeners + connections + zygotes + workers, **journal, "busy": 2, **shared},
+        # socket: to the master; the listeners; each connection; the master's ends of channels. pipe: the signals that came
+        "rocksyd: keeper": {"pipe": 2, "socket": 1 + listeners + connections + zygotes + workers, "busy": 1, "config": 1, **shared},
+    }
+
+    def found() -> dict[str, dict[str, int]]:
+        pids = {"rocksyd: master": talk.rpc("stats")["master_pid"], "rocksyd: keeper": daemon.pid}
+        return {title: _counted(kinds(daemon, pid), log) for title, pid in pids.items()}
+
+    until(lambda: talk.rpc("stats")["workers"] == workers and len(talk.rpc("health")["zygotes"]) == zygotes, "those that have to leave")
+    try:
+        until(lambda: found() == expected, "the descriptors of the manifest", 5.0)
+    except AssertionError as error:
+        raise AssertionError(f"{found()} instead of {expected}") from error
+    # A zygote: its channel, a pipe for SIGCHLD, the master's end of each of its workers' channels.
+    of_zygotes = [_counted(kinds(daemon, pid), log) for pid in daemon.children("rocksyd: zygote")]
+    assert sum(one.pop("socket") for one in of_zygotes) == zygotes + workers
+    assert of_zygotes == [{"pipe": 2}] * zygotes, of_zygotes
+    for pid in daemon.children("rocksyd: worker"):
+        assert _counted(kinds(daemon, pid), log)["socket"] == 1
+
+
+def _counted(found: Counter[str], log: str) -> dict[str, int]:
+    """By short name, without 0, 1 and 2, which are /dev/null and the log."""
+    counted: Counter[str] = Counter()
+    for name, count in found.items():
+        if name not in ("null", log):
+            counted["anon_inode" if name.startswith("anon_inode") else name.removeprefix("memfd:rocksyd-").removesuffix(" (deleted)")] += count
+    return dict(counted)

@@ -20,6 +20,10 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         status = fast_check(arguments[1:])
         if status is not None:
             return status
+    if arguments and arguments[0] == "exec" and arguments[1:2] not in (["--help"], ["-h"]):
+        from rocksyd.cli.exec import exec_script
+
+        return exec_script(arguments[1:])
     from rocksyd.cli.commands import run_command
 
     return run_command(arguments)

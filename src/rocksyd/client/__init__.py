@@ -7,15 +7,23 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from rocksyd.client.aio import AsyncClient as AsyncClient
-    from rocksyd.client.aio import AsyncRun as AsyncRun
+    from rocksyd.client.aio_runs import AsyncRun as AsyncRun
+    from rocksyd.client.aio_runs import AsyncSubscription as AsyncSubscription
+    from rocksyd.client.executor import Executor as Executor
+    from rocksyd.client.news import Event as Event
+    from rocksyd.client.runs import Run as Run
+    from rocksyd.client.subscription import Subscription as Subscription
     from rocksyd.client.sync import Client as Client
-    from rocksyd.client.sync import Run as Run
 
 _HOMES = {
     "AsyncClient": "rocksyd.client.aio",
-    "AsyncRun": "rocksyd.client.aio",
+    "AsyncRun": "rocksyd.client.aio_runs",
+    "AsyncSubscription": "rocksyd.client.aio_runs",
     "Client": "rocksyd.client.sync",
-    "Run": "rocksyd.client.sync",
+    "Event": "rocksyd.client.news",
+    "Executor": "rocksyd.client.executor",
+    "Run": "rocksyd.client.runs",
+    "Subscription": "rocksyd.client.subscription",
 }
 
 

@@ -11,120 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
 from rocksyd.client.address import Place, find
-from rocksyd.client.conversation import ENDED, FOLLOW, Call, follow_calls
-from rocksyd.client.link import CONNECT_TIMEOUT, LinkLost, no_daemon
+from rocksyd.client.aio_link import Connection, listen, pause
+from rocksyd.client.aio_runs import AsyncRun, AsyncSubscription
+from rocksyd.client.conversation import BUSY_FIRST, BUSY_MOST, ENDED, Call, follow_calls
+from rocksyd.client.link import LinkLost
+from rocksyd.client.news import News
 from rocksyd.client.patience import Patience
-from rocksyd.client.protocol import ClientProtocol, Notification, Reply, is_done_already, order
-from rocksyd.client.records import failure, records_of, timed_out
-from rocksyd.errors import MessageError, NoDaemon, NotAllowed, TimedOut
+from rocksyd.client.protocol import Notification, Reply, chunk_of, is_done_already, order, result_of
+from rocksyd.client.records import records_of, timed_out
+from rocksyd.errors import NoDaemon, TimedOut, TooBusy
 
 Record = dict[str, Any]
 """What the daemon shows of a run: ``key``, ``state``, ``outcome``, ``retcode`` ..."""
 
 _MARGIN = 1.0
 """Seconds that the answer "not ended in time" may take beyond the time waited for."""
-_CHUNK = 1 << 18
-
-
-class _Connection:
-    """One connection and the task that reads it."""
-
-    def __init__(self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.address = place.address
-        self.opened_at = time.monotonic()
-        self.lost: Exception | None = None
-        self.notifications: asyncio.Queue[Notification | None] = asyncio.Queue()
-        """What was said without a call; None at the connection's end."""
-        self._protocol = ClientProtocol(place.token)
-        self._reader = reader
-        self._writer = writer
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._next = 1
-        writer.write(self._protocol.opening())
-        self._task = asyncio.create_task(self._read())
-
-    @classmethod
-    async def open(cls, place: Place) -> _Connection:
-        address = place.address
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                if address.kind == "unix":
-                    reader, writer = await asyncio.open_unix_connection(address.path)
-                else:
-                    reader, writer = await asyncio.open_connection(address.host, address.port)
-        except OSError as error:
-            raise no_daemon(address, error) from error
-        return cls(place, reader, writer)
-
-    async def ask(self, call: Call) -> Reply:
-        """Raises LinkLost when the connection ends before the answer."""
-        if self.lost is not None:
-            raise self.lost
-        number = self._next
-        self._next += 1
-        line = self._protocol.call(number, call.method, call.params_at(time.monotonic()))
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        try:
-            self._writer.write(line)
-            await self._drain()
-            return await answer
-        finally:
-            self._waiting.pop(number, None)
-            if answer.done() and not answer.cancelled():
-                answer.exception()  # seen, also when sending failed first: asyncio complains of those nobody looked at
-
-    async def told_of_end(self, call: Call) -> None:
-        """Ask to be told that a run has ended; then the notifications end too."""
-        try:
-            reply = await self.ask(call)
-        except (LinkLost, NoDaemon, NotAllowed):
-            return  # the reader has ended the notifications
-        if reply.error is None:
-            self.notifications.put_nowait(None)
-
-    async def _drain(self) -> None:
-        try:
-            await self._writer.drain()
-        except OSError as error:
-            raise LinkLost(f"the connection to {self.address} was lost ({error})") from error
-
-    async def _read(self) -> None:
-        end: Exception = LinkLost(f"the daemon at {self.address} closed the connection")
-        try:
-            while data := await self._reader.read(_CHUNK):
-                for event in self._protocol.receive(data):
-                    if isinstance(event, Notification):
-                        self.notifications.put_nowait(event)
-                    elif event.id in self._waiting and not self._waiting[event.id].done():
-                        self._waiting[event.id].set_result(event)
-        except OSError as error:
-            end = LinkLost(f"the connection to {self.address} was lost ({error})")
-        except MessageError as error:
-            end = NoDaemon(f"{self.address}: {error}")
-        except NotAllowed as error:
-            end = error
-        finally:
-            self.lost = end
-            self._writer.close()
-            self.notifications.put_nowait(None)
-            for answer in self._waiting.values():
-                if not answer.done():
-                    answer.set_exception(end)
-
-    async def close(self) -> None:
-        self._writer.close()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        try:
-            await self._writer.wait_closed()
-        except OSError:
-            pass
 
 
 class AsyncClient:
@@ -139,7 +45,7 @@ class AsyncClient:
         self.place = place
         self.timeout = timeout
         self.patience = patience
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> AsyncClient:
@@ -154,6 +60,7 @@ class AsyncClient:
         if connection is not None:
             await connection.close()
 
+    # --- asking -------------------------------------------------------------------------------------------------------
     async def request(self, method: str, params: dict[str, Any] | None = None, *, wait: bool = False) -> Any:
         """Call any method of the protocol and return its result; ``wait``: it may take as long as it likes.
 
@@ -165,11 +72,14 @@ class AsyncClient:
             async with asyncio.timeout(None if wait else self.timeout):
                 reply = await self._ask(Call(method, params or {}))
         except TimeoutError:
-            raise NoDaemon(
-                f"the daemon at {self.place.address} has not answered {method!r} for {self.timeout:g} s: "
-                "it is stuck or overloaded; see its log, or wait longer with timeout="
-            ) from None
-        return _result(reply)
+            raise self._no_answer(method) from None
+        return result_of(reply)
+
+    def _no_answer(self, method: str) -> NoDaemon:
+        return NoDaemon(
+            f"the daemon at {self.place.address} has not answered {method!r} for {self.timeout:g} s: "
+            "it is stuck or overloaded; see its log, or wait longer with timeout="
+        )
 
     async def _ask(self, call: Call) -> Reply:
         """Ask until it is answered, on as many connections as it takes."""
@@ -184,33 +94,106 @@ class AsyncClient:
             except (LinkLost, NoDaemon) as error:
                 if isinstance(error, NoDaemon) and (attempt == 0 or connected_at is not None):
                     raise
-                await _pause(patience, error, connected_at)
+                await pause(patience, error, connected_at)
                 attempt += 1
             else:
                 repeated = attempt > 0 and reply.error is not None and is_done_already(call.method, reply.error)
                 return Reply(reply.id, result={}) if repeated else reply
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self) -> Connection:
         async with self._connecting:
             if self._connection is None or self._connection.lost is not None:
                 await self.close()
-                self._connection = await _Connection.open(self.place)
+                self._connection = await Connection.open(self.place)
             return self._connection
 
-    async def run(
-        self, target: object, *args: Any, params: Any = None, options: dict[str, Any] | None = None, **kwargs: Any
+    # --- runs ---------------------------------------------------------------------------------------------------------
+    async def run(  # noqa: PLR0913  (the options of the method `run`, all of them by name)
+        self,
+        target: object,
+        *args: Any,
+        key: str | None = None,
+        app: str | None = None,
+        priority: int | None = None,
+        timeout: float | str | None = None,  # noqa: ASYNC109  (the run's, not this call's)
+        start_within: float | str | None = None,
+        delay: float | str | None = None,
+        retries: int | None = None,
+        env: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        params: Any = None,
+        **kwargs: Any,
     ) -> AsyncRun:
-        """Order a run; ``options`` are ``key``, ``app``, ``timeout`` ... of ``Client.run``. Raises what that raises."""
-        ordered = order(target, args, kwargs, {**(options or {}), "params": params})
+        """Order a run; it is in the daemon's journal when this returns. Arguments and errors as those of ``Client.run``."""
+        options = {
+            "key": key, "app": app, "priority": priority, "timeout": timeout, "start_within": start_within, "delay": delay,
+            "retries": retries, "env": env, "labels": labels, "params": params,
+        }  # fmt: skip
+        ordered = order(target, args, kwargs, options)
         return AsyncRun(self, ordered["key"], await self.request("run", ordered))
 
-    async def call(
-        self, target: object, *args: Any, params: Any = None, options: dict[str, Any] | None = None, **kwargs: Any
-    ) -> Any:
+    async def call(self, target: object, *args: Any, key: str | None = None, params: Any = None, **kwargs: Any) -> Any:
         """Order a run, wait until it has ended, return what it returned. Raises JobFailed, and what ``run`` raises."""
-        ordered = order(target, args, kwargs, {**(options or {}), "params": params})
+        ordered = order(target, args, kwargs, {"key": key, "params": params})
         result = await self.request("call", ordered, wait=True)
         return result.get("result") if isinstance(result, dict) else result
+
+    async def map(self, target: object, *iterables: Iterable[Any], ahead: int = 1000, **options: Any) -> AsyncIterator[Any]:
+        """As the built-in ``map``, every call a run: what they return, in order. As ``Client.map``."""
+        waiting: list[asyncio.Task[Any]] = []
+        arguments = zip(*iterables, strict=False)
+        try:
+            while True:
+                for args in arguments:
+                    waiting.append(asyncio.create_task(self._call_when_free(order(target, args, {}, dict(options)))))
+                    if len(waiting) >= ahead:
+                        break
+                if not waiting:
+                    return
+                result = await waiting[0]
+                del waiting[0]
+                yield result
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _call_when_free(self, ordered: dict[str, Any]) -> Any:
+        """``call``, again and again while the daemon is too busy."""
+        seconds = BUSY_FIRST
+        while True:
+            try:
+                result = await self.request("call", ordered, wait=True)
+            except TooBusy:
+                await asyncio.sleep(seconds)
+                seconds = min(2 * seconds, BUSY_MOST)
+            else:
+                return result.get("result") if isinstance(result, dict) else result
+
+    async def as_completed(
+        self,
+        runs: Iterable[AsyncRun],
+        timeout: float | None = None,  # noqa: ASYNC109  (as the blocking one)
+    ) -> AsyncIterator[AsyncRun]:
+        """The runs, each when it has ended, however it ended. Raises TimedOut after ``timeout`` seconds, NotFound."""
+        until = None if timeout is None else time.monotonic() + timeout
+
+        async def ended(run: AsyncRun) -> AsyncRun:
+            await run.wait(None if until is None else max(0.0, until - time.monotonic()))
+            return run
+
+        tasks = [asyncio.create_task(ended(run)) for run in runs]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def get(self, key: object) -> AsyncRun:
+        """The run with this key. Raises NotFound."""
+        return AsyncRun(self, str(key), await self.status(key))
 
     async def status(self, key: object) -> Record:
         """The record of a run. Raises NotFound."""
@@ -224,16 +207,35 @@ class AsyncClient:
     async def wait(self, key: object, timeout: float | None = None) -> Record:  # noqa: ASYNC109  (as the blocking one)
         """The record of a run when it has ended. Raises NotFound; TimedOut after ``timeout`` seconds."""
         until = None if timeout is None else time.monotonic() + timeout
-        late = TimedOut(f"not ended within {timeout} s: it goes on; wait for it again, or terminate it")
         try:
             async with asyncio.timeout(None if timeout is None else timeout + _MARGIN):
-                record = _result(await self._ask(Call("wait", {"key": str(key)}, until)))
+                record: Record = result_of(await self._ask(Call("wait", {"key": str(key)}, until)))
         except TimeoutError:
-            raise late from None
+            raise _late(timeout) from None
         if timed_out(record):
-            raise late
-        found: Record = record
-        return found
+            raise _late(timeout)
+        return record
+
+    async def watch(
+        self,
+        key: object,
+        progress: Callable[[dict[str, Any]], object],
+        timeout: float | None = None,  # noqa: ASYNC109  (as the blocking one)
+    ) -> Record:
+        """Wait for the end of a run; ``progress`` is called whenever the job tells how far it is. As ``Client.watch``."""
+        subscription = await self.subscribe(keys=[str(key)], events=["run.progress"])
+
+        async def tell() -> None:
+            async for event in subscription:
+                progress(event.record["progress"])
+
+        async with subscription:
+            telling = asyncio.create_task(tell())
+            try:
+                return await self.wait(key, timeout)
+            finally:
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
 
     async def terminate(self, key: object, signal: int | None = None) -> None:
         """End a run. Raises NotFound, NotNow."""
@@ -242,6 +244,10 @@ class AsyncClient:
     async def free(self, key: object) -> None:
         """Let the daemon forget an ended run. Raises NotFound, NotNow."""
         await self.request("free", {"key": str(key)})
+
+    async def retry(self, key: object) -> AsyncRun:
+        """Run an ended run again under its key. Raises NotFound, NotNow."""
+        return AsyncRun(self, str(key), await self.request("retry", {"key": str(key)}))
 
     async def logs(self, key: object, *, follow: bool = False, offset: int = 0) -> AsyncIterator[str]:
         """The output of a run from byte ``offset`` on, in pieces; ``follow``: until it has ended. Raises NotFound."""
@@ -257,109 +263,59 @@ class AsyncClient:
             position = chunk["offset"]
             yield chunk["text"]
 
-    async def _follow(self, key: str, position: int) -> AsyncIterator[tuple[str, int]]:
-        """Pieces of output with the position behind each. On a connection of its own: it may be left at any moment."""
-        patience = Patience(self.patience)
-        first = True
-        while True:
-            connection: _Connection | None = None
-            ended: asyncio.Task[None] | None = None
-            try:
-                connection = await _Connection.open(self.place)
-                first = False
-                calls = follow_calls(key, position)
-                ended = asyncio.create_task(connection.told_of_end(calls[ENDED]))
-                async with asyncio.timeout(self.timeout):
-                    reply = await connection.ask(calls[FOLLOW])
-                chunk: dict[str, Any] | None = _result(reply)
-                while chunk is not None:
-                    patience.success()
-                    if chunk.get("offset", 0) > position:
-                        position = chunk["offset"]
-                        yield chunk.get("text", ""), position
-                    if chunk.get("ended"):
+    async def _follow(self, key: str, position: int) -> AsyncGenerator[tuple[str, int]]:
+        """Pieces of output with the position behind each."""
+        said = self._listen(lambda: follow_calls(key, position))
+        try:
+            async for event in said:
+                if isinstance(event, Reply) and event.id == ENDED:
+                    if event.error is None:
                         return
-                    chunk = await _next_chunk(connection, key)
-                if connection.lost is None:
+                    continue
+                chunk = chunk_of(event, key)
+                if chunk.get("offset", 0) > position:
+                    position = chunk["offset"]
+                    yield chunk.get("text", ""), position
+                if chunk.get("ended"):
                     return
-                raise connection.lost
-            except (LinkLost, NoDaemon) as error:
-                if isinstance(error, NoDaemon) and (first or connection is not None):
-                    raise
-                await _pause(patience, error, connection.opened_at if connection else None)
-            except TimeoutError:
-                raise NoDaemon(f"the daemon at {self.place.address} has not answered 'logs' for {self.timeout:g} s") from None
-            finally:
-                if ended is not None:
-                    ended.cancel()
-                if connection is not None:
-                    await connection.close()
+        except TimeoutError:
+            raise self._no_answer("logs") from None
+        finally:
+            await said.aclose()
 
+    def _listen(self, calls: Callable[[], dict[int, Call]]) -> AsyncGenerator[Reply | Notification]:
+        return listen(self.place, calls, self.timeout, self.patience)
+
+    async def subscribe(
+        self,
+        *,
+        app: str | None = None,
+        target: str | None = None,
+        keys: Sequence[str] | None = None,
+        labels: dict[str, str] | None = None,
+        events: Sequence[str] | None = None,
+        position: int | None = None,
+    ) -> AsyncSubscription:
+        """Hear what happens from now on: an asynchronous iterator of events. As ``Client.subscribe``."""
+        filters = {"app": app, "target": target, "keys": keys and list(keys), "labels": labels, "events": events and list(events)}
+        news = News(filters, position)
+        subscription = AsyncSubscription(self._listen(lambda: {0: news.call()}), news)
+        try:
+            await subscription.begin()
+        except TimeoutError:
+            raise self._no_answer("subscribe") from None
+        return subscription
+
+    # --- the daemon ---------------------------------------------------------------------------------------------------
     async def stats(self) -> dict[str, Any]:
         """Numbers about the daemon."""
         stats: dict[str, Any] = await self.request("stats")
         return stats
 
-
-class AsyncRun:
-    """One run at the daemon. ``record`` is what was last heard of it."""
-
-    __slots__ = ("client", "key", "record")
-
-    def __init__(self, client: AsyncClient, key: str, record: Record) -> None:
-        self.client = client
-        self.key = key
-        self.record = record
-
-    async def status(self) -> Record:
-        """Ask for the record as it is now."""
-        self.record = await self.client.status(self.key)
-        return self.record
-
-    async def wait(self, timeout: float | None = None) -> Record:  # noqa: ASYNC109
-        """The record when the run has ended, however it ended. Raises TimedOut after ``timeout`` seconds."""
-        self.record = await self.client.wait(self.key, timeout)
-        return self.record
-
-    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        """What the job returned. Raises JobFailed when it ended otherwise than well."""
-        record = await self.wait(timeout)
-        error = failure(record)
-        if error is not None:
-            raise error
-        return record.get("result")
-
-    def logs(self, *, follow: bool = False, offset: int = 0) -> AsyncIterator[str]:
-        """Its output from byte ``offset`` on, in pieces."""
-        return self.client.logs(self.key, follow=follow, offset=offset)
-
-    async def terminate(self, signal: int | None = None) -> None:
-        """End it."""
-        await self.client.terminate(self.key, signal)
-
-    async def free(self) -> None:
-        """Let the daemon forget it."""
-        await self.client.free(self.key)
+    async def restart(self) -> int:
+        """Load everything anew and hand over; returns the generation that serves then. Raises NotNow with the reason."""
+        return int((await self.request("restart", wait=True))["generation"])
 
 
-async def _next_chunk(connection: _Connection, key: str) -> dict[str, Any] | None:
-    """The next piece of output; None at the end of the run or of the connection."""
-    while True:
-        notification = await connection.notifications.get()
-        if notification is None:
-            return None
-        if notification.method == "logs" and notification.params.get("key") == key:
-            return notification.params
-
-
-async def _pause(patience: Patience, error: Exception, connected_at: float | None) -> None:
-    seconds = patience.failure(time.monotonic(), connected_at)
-    if seconds is None:
-        raise NoDaemon(f"{error}; tried again for {patience.limit:g} s: see the daemon's log") from error
-    await asyncio.sleep(seconds)
-
-
-def _result(reply: Reply) -> Any:
-    if reply.error is not None:
-        raise reply.error
-    return reply.result
+def _late(timeout: float | None) -> TimedOut:
+    return TimedOut(f"not ended within {timeout} s: it goes on; wait for it again, or terminate it")

@@ -9,15 +9,16 @@ A repeat is safe because every order carries a key that the caller made: the dae
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from rocksyd.client.address import Place
 from rocksyd.client.link import Link, LinkLost
 from rocksyd.client.patience import Patience
 from rocksyd.client.protocol import ClientProtocol, Notification, Reply, is_done_already
-from rocksyd.errors import MessageError, NoDaemon
+from rocksyd.errors import MessageError, NoDaemon, TooBusy
 
 
 class Call(NamedTuple):
@@ -35,6 +36,8 @@ class Call(NamedTuple):
 
 
 FOLLOW, ENDED = 0, 1
+BUSY_FIRST, BUSY_MOST = 0.02, 1.0
+"""Seconds until a daemon that had too many runs waiting is asked again, at first and at most."""
 
 
 def follow_calls(key: str, offset: int) -> dict[int, Call]:
@@ -134,25 +137,31 @@ class Line:
         while self._idle:
             self._idle.pop().close()
 
-    def ask(self, calls: Sequence[Call], deadline: float | None = None) -> Iterator[Reply]:
-        """Ask all of ``calls`` at once; yield the answers as they come, ``id`` being the call's place in ``calls``.
+    def ask(self, calls: Iterable[Call], deadline: float | None = None, *, ahead: int = 0) -> Iterator[Reply]:
+        """Ask ``calls``; yield the answers as they come, ``id`` being the call's place in ``calls``.
+
+        All at once; or, with ``ahead``, never more than so many that are not answered, and one that the daemon is too busy for
+        is asked again later.
 
         Raises NoDaemon, TypeError; TimeoutError at the monotonic time ``deadline``.
         """
-        open_calls = dict(enumerate(calls))
+        queue = Queue(calls, ahead)
         patience = Patience(self.patience)
         attempt = 0
-        while open_calls:
+        while queue.fill(time.monotonic()) or queue.open or queue.put_off:
             conversation = self.connect(patience, first=attempt == 0)
             attempt += 1
             try:
-                conversation.ask(open_calls, self.timeout)
-                while open_calls:
-                    for event in conversation.events(deadline):
-                        if isinstance(event, Reply):
-                            call = open_calls.pop(event.id)
-                            patience.success()
-                            yield _settled(call, event, repeated=attempt > 1)
+                conversation.ask(queue.open, self.timeout)
+                while queue.open or queue.put_off:
+                    for reply in _replies(conversation, queue, deadline):
+                        call = queue.answered(reply, time.monotonic())
+                        patience.success()
+                        if call is not None:
+                            yield _settled(call, reply, repeated=attempt > 1)
+                    fresh = queue.fill(time.monotonic())
+                    if fresh:
+                        conversation.ask(fresh, self.timeout)
             except LinkLost as error:
                 conversation.close()
                 pause(patience, error, conversation.opened_at)
@@ -164,6 +173,31 @@ class Line:
                 raise
             else:
                 self.give_back(conversation)
+
+    def listen(self, calls: Callable[[], dict[int, Call]], until: float | None = None) -> Generator[Reply | Notification]:
+        """Ask ``calls()`` on a connection of its own, and again on each that replaces it; yield everything that is said.
+
+        Call number 0 is answered at once, and if not the daemon is stuck; afterwards it may be silent for as long as it likes.
+        Ends never by itself. Raises NoDaemon; TimeoutError at the monotonic time ``until``.
+        """
+        patience = Patience(self.patience)
+        attempt = 0
+        while True:
+            conversation = self.connect(patience, first=attempt == 0)
+            attempt += 1
+            try:
+                conversation.ask(calls(), self.timeout)
+                limit = time.monotonic() + self.timeout
+                while True:
+                    owed = 0 in conversation.unanswered.values()
+                    for event in conversation.events(_earliest(limit if owed else None, until)):
+                        patience.success()
+                        yield event
+            except LinkLost as error:
+                pause(patience, error, conversation.opened_at)
+            finally:
+                # Never used again: notifications may still be on their way.
+                conversation.close()
 
     def connect(self, patience: Patience, *, first: bool) -> Conversation:
         """A connection. A daemon that was never reached is reported at once; one that was is waited for."""
@@ -184,6 +218,66 @@ def pause(patience: Patience, error: Exception, connected_at: float | None) -> N
     if seconds:
         # Up to half as much again, so that a thousand clients of one crash do not come back in the same instant.
         time.sleep(seconds * (1 + os.urandom(1)[0] / 512))
+
+
+class Queue:
+    """Calls on their way, without I/O: which are to be asked now, which are not answered."""
+
+    __slots__ = ("_ahead", "_calls", "_done", "_pause", "again_at", "open", "put_off")
+
+    def __init__(self, calls: Iterable[Call], ahead: int) -> None:
+        self._calls = enumerate(calls)
+        self._ahead = ahead
+        self._done = False
+        self._pause = BUSY_FIRST
+        self.open: dict[int, Call] = {}
+        """Asked, and not answered."""
+        self.put_off: dict[int, Call] = {}
+        """The daemon was too busy; to be asked again at ``again_at``, or when another one is answered."""
+        self.again_at: float | None = None
+
+    def fill(self, now: float) -> dict[int, Call]:
+        """What is to be asked now; it counts as asked."""
+        if self.put_off:
+            if self.again_at is not None and now < self.again_at:
+                return {}
+            fresh, self.put_off, self.again_at = self.put_off, {}, None
+        else:
+            fresh = {}
+            while not self._done and len(self.open) + len(fresh) < (self._ahead or sys.maxsize):
+                index, call = next(self._calls, (-1, None))
+                if call is None:
+                    self._done = True
+                else:
+                    fresh[index] = call
+        self.open.update(fresh)
+        return fresh
+
+    def answered(self, reply: Reply, now: float) -> Call | None:
+        """The call that this is the answer to; None when it is to be asked again."""
+        call = self.open.pop(reply.id)
+        if self._ahead and isinstance(reply.error, TooBusy):
+            self.put_off[reply.id] = call
+            if self.again_at is None:
+                self.again_at = now + self._pause
+                self._pause = min(2 * self._pause, BUSY_MOST)
+            return None
+        self._pause, self.again_at = BUSY_FIRST, None
+        return call
+
+
+def _replies(conversation: Conversation, queue: Queue, deadline: float | None) -> list[Reply]:
+    """Those that have come; none when it is time to ask something again."""
+    try:
+        return [event for event in conversation.events(_earliest(deadline, queue.again_at)) if isinstance(event, Reply)]
+    except TimeoutError:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise
+        return []
+
+
+def _earliest(*moments: float | None) -> float | None:
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _settled(call: Call, reply: Reply, *, repeated: bool) -> Reply:

@@ -8,6 +8,7 @@ What this file must not know: what is said over it.
 
 import _socket
 import errno
+import select
 import time
 
 from rocksyd.client.address import Address
@@ -31,25 +32,48 @@ class LinkLost(RocksydError):
 class Link:
     """A connected socket. Not for several threads at once."""
 
-    __slots__ = ("address", "socket")
+    __slots__ = ("_early", "address", "socket")
 
     def __init__(self, address: Address, timeout: float = CONNECT_TIMEOUT) -> None:
         """Connect within ``timeout`` seconds. Raises NoDaemon."""
         self.address = address
         self.socket = _connect(address, timeout)
+        self._early = b""
+        """What arrived while something was being sent."""
 
     def send(self, data: bytes, timeout: "float | None" = None) -> None:
-        """Send all of ``data``. Raises LinkLost; NoDaemon when the daemon does not read for ``timeout`` seconds."""
-        self.socket.settimeout(timeout)
+        """Send all of ``data``. Raises LinkLost; NoDaemon when the daemon does not read for ``timeout`` seconds.
+
+        A daemon does not read from a client that does not read either, so answers are taken in while the rest has to wait.
+        """
+        self.socket.setblocking(False)
+        rest = memoryview(data)
         try:
-            self.socket.sendall(data)
-        except TimeoutError as error:
-            raise NoDaemon(f"the daemon at {self.address} does not read: it is stuck; see its log") from error
+            while rest:
+                try:
+                    rest = rest[self.socket.send(rest) :]
+                except BlockingIOError:
+                    self._take_in(timeout)
         except OSError as error:
             raise LinkLost(f"the connection to {self.address} was lost ({error.strerror})") from error
 
+    def _take_in(self, timeout: "float | None") -> None:
+        poll = select.poll()
+        poll.register(self.socket.fileno(), select.POLLIN | select.POLLOUT)
+        ready = poll.poll(None if timeout is None else timeout * 1000)
+        if not ready:
+            raise NoDaemon(f"the daemon at {self.address} does not read: it is stuck; see its log")
+        if ready[0][1] & select.POLLIN:
+            data = self.socket.recv(_CHUNK)
+            if not data:
+                raise LinkLost(f"the daemon at {self.address} closed the connection")
+            self._early += data
+
     def receive(self, timeout: "float | None" = None) -> bytes:
         """What has arrived, at least a byte. Raises LinkLost; TimeoutError after ``timeout`` seconds."""
+        if self._early:
+            data, self._early = self._early, b""
+            return data
         self.socket.settimeout(timeout)
         try:
             data = self.socket.recv(_CHUNK)

@@ -33,6 +33,21 @@ class Notification(NamedTuple):
     params: dict[str, Any]
 
 
+def result_of(reply: Reply) -> Any:
+    """The result, or the error raised."""
+    if reply.error is not None:
+        raise reply.error
+    return reply.result
+
+
+def chunk_of(event: Reply | Notification, key: str) -> dict[str, Any]:
+    """The piece of a run's output in what was said; ``{}`` when it is about something else."""
+    if isinstance(event, Reply):
+        chunk = result_of(event)
+        return chunk if isinstance(chunk, dict) else {}
+    return event.params if event.method == "logs" and event.params.get("key") == key else {}
+
+
 class ClientProtocol:
     """Numbers calls, cuts what comes back into lines, and reads them. One object a connection."""
 
@@ -56,7 +71,10 @@ class ClientProtocol:
         """
         try:
             text = json.dumps(
-                {"jsonrpc": "2.0", "id": number, "method": method, "params": params}, separators=(",", ":"), allow_nan=False
+                {"jsonrpc": "2.0", "id": number, "method": method, "params": params},
+                separators=(",", ":"),
+                allow_nan=False,
+                default=plain,
             )
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"the parameters of {method} cannot be written as JSON: {error}") from error
@@ -158,6 +176,8 @@ def order(target: object, args: tuple[Any, ...], kwargs: dict[str, Any], options
         TypeError: positional and keyword arguments are mixed (the daemon takes an array or an object), or one is not JSON.
     """
     params = options.pop("params", None)
+    if args and kwargs and callable(target):
+        args, kwargs = (), by_name(target, args, kwargs)
     if (args and kwargs) or (params is not None and (args or kwargs)):
         raise TypeError(
             "a run takes positional arguments, or keyword arguments, or params=, not several of them: name all arguments"
@@ -168,6 +188,42 @@ def order(target: object, args: tuple[Any, ...], kwargs: dict[str, Any], options
     if params is not None:
         given["params"] = params
     return {"target": target_name(target), "key": str(given.pop("key", None) or new_key()), **given}
+
+
+def by_name(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """All arguments by name, from the function's own signature: the daemon takes an array or an object.
+
+    Raises:
+        TypeError: they do not fit, or some can only be given by position.
+    """
+    import inspect  # noqa: PLC0415  (costs ten milliseconds, and only callers that mix need it)
+
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    given = [parameter for name, parameter in bound.signature.parameters.items() if name in bound.arguments]
+    if any(parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL) for parameter in given):
+        raise TypeError(f"{target_name(function)} takes arguments by position only, and they cannot be sent beside named ones")
+    return {**bound.kwargs, **dict(zip(bound.arguments, bound.args, strict=False))}
+
+
+def plain(value: Any) -> Any:
+    """JSON for what a job's annotated parameter is made of again: dates, times, decimals, UUIDs, paths, enumerations.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    import datetime  # noqa: PLC0415  (a command has only strings and numbers)
+    import decimal  # noqa: PLC0415
+    import enum  # noqa: PLC0415
+    import pathlib  # noqa: PLC0415
+    import uuid  # noqa: PLC0415
+
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | uuid.UUID | pathlib.PurePath):
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return value.value if isinstance(value.value, str) else value.name
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def is_done_already(method: str, error: RocksydError) -> bool:

@@ -9,29 +9,26 @@ A restart or a crash of the daemon in the middle of a call is not noticed, excep
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
 from rocksyd.client.address import Place, find
-from rocksyd.client.conversation import ENDED, FOLLOW, Call, Conversation, Line, follow_calls, pause
-from rocksyd.client.link import LinkLost
-from rocksyd.client.patience import Patience
-from rocksyd.client.protocol import Notification, Reply, order
-from rocksyd.client.records import failure, records_of, timed_out
-from rocksyd.client.service import wait_gone, watch
-from rocksyd.errors import NoDaemon, RequestError, TimedOut
-
-Record = dict[str, Any]
-"""What the daemon shows of a run: ``key``, ``state``, ``outcome``, ``retcode`` ..."""
+from rocksyd.client.control import Control
+from rocksyd.client.conversation import ENDED, Call, Line, follow_calls
+from rocksyd.client.news import News
+from rocksyd.client.protocol import Notification, Reply, chunk_of, order, result_of
+from rocksyd.client.records import records_of, timed_out
+from rocksyd.client.runs import Record, Run
+from rocksyd.client.subscription import Subscription
+from rocksyd.errors import NoDaemon, TimedOut
 
 _MARGIN = 1.0
 """Seconds that the answer "not ended in time" may take beyond the time waited for."""
 
 
-class Client:
+class Client(Control):
     """Calls to one daemon. Threads may share it (each call uses a connection of its own), and so may forks.
 
     Args:
@@ -81,7 +78,7 @@ class Client:
             (reply,) = self._line.ask([Call(method, params or {})], deadline)
         except TimeoutError:
             self._no_answer(method)
-        return _result(reply)
+        return result_of(reply)
 
     def _no_answer(self, method: str) -> NoReturn:
         raise NoDaemon(
@@ -94,7 +91,7 @@ class Client:
         results: list[Any] = [None] * len(calls)
         try:
             for reply in self._line.ask([Call(*call) for call in calls], time.monotonic() + self.timeout):
-                results[reply.id] = _result(reply)
+                results[reply.id] = result_of(reply)
         except TimeoutError:
             self._no_answer(calls[0][0])
         return results
@@ -153,6 +150,36 @@ class Client:
         result = self.request("call", ordered, wait=True)
         return result.get("result") if isinstance(result, dict) else result
 
+    def map(self, target: object, *iterables: Iterable[Any], ahead: int = 1000, **options: Any) -> Iterator[Any]:
+        """As the built-in ``map``, every call a run: what they return, in order.
+
+        Args:
+            target, iterables: what is called, and where its positional arguments come from.
+            ahead: at most so many runs are ordered and not ended.
+            options: ``app``, ``timeout`` ... of ``run``, the same for all.
+
+        Raises JobFailed at the first that ends otherwise than well (the others go on), and what ``run`` raises but TooBusy.
+        """
+        calls = (Call("call", order(target, args, {}, dict(options))) for args in zip(*iterables, strict=False))
+        early: dict[int, Reply] = {}
+        turn = 0
+        for reply in self._line.ask(calls, ahead=max(1, ahead)):
+            early[reply.id] = reply
+            while turn in early:
+                result = result_of(early.pop(turn))
+                turn += 1
+                yield result.get("result") if isinstance(result, dict) else result
+
+    def as_completed(self, runs: Iterable[Run], timeout: float | None = None) -> Iterator[Run]:
+        """The runs, each when it has ended, however it ended. Raises TimedOut after ``timeout`` seconds, NotFound."""
+        by_key: dict[str, list[Run]] = {}
+        for run in runs:
+            by_key.setdefault(run.key, []).append(run)
+        for record in self.wait(*by_key, timeout=timeout):
+            for run in by_key[record["key"]]:
+                run.record = record
+                yield run
+
     def get(self, key: object) -> Run:
         """The run with this key. Raises NotFound."""
         record = self.status(key)
@@ -179,7 +206,7 @@ class Client:
         calls = [Call("wait", {"key": str(key)}, until) for key in keys]
         try:
             for reply in self._line.ask(calls, None if until is None else until + _MARGIN):
-                record = _result(reply)
+                record = result_of(reply)
                 if timed_out(record):
                     raise late
                 yield record
@@ -217,172 +244,65 @@ class Client:
 
     def _follow(self, key: str, position: int) -> Iterator[tuple[str, int]]:
         """Pieces of output, each with the position behind it, until the run has ended."""
-        patience = Patience(self._line.patience)
-        attempt = 0
-        while True:
-            conversation = self._line.connect(patience, first=attempt == 0)
-            attempt += 1
-            try:
-                conversation.ask(follow_calls(key, position), self.timeout)
-                while True:
-                    # Until the reply is in, the daemon owes one; afterwards a job may be silent for as long as it likes.
-                    limit = time.monotonic() + self.timeout if FOLLOW in conversation.unanswered.values() else None
-                    for event in conversation.events(limit):
-                        patience.success()
-                        if isinstance(event, Reply) and event.id == ENDED:
-                            if event.error is None:
-                                return
-                            continue
-                        chunk = _chunk(event, key)
-                        if chunk.get("offset", 0) > position:
-                            position = chunk["offset"]
-                            yield chunk.get("text", ""), position
-                        if chunk.get("ended"):
-                            return
-            except LinkLost as error:
-                pause(patience, error, conversation.opened_at)
-            except TimeoutError:
-                self._no_answer("logs")
-            finally:
-                # Never used again: notifications may still be on their way.
-                conversation.close()
-
-    # --- the daemon ---------------------------------------------------------------------------------------------------
-    def stats(self) -> dict[str, Any]:
-        """Numbers about the daemon, and ``restarts``: the list of the last hand-overs."""
-        stats: dict[str, Any] = self.request("stats")
-        return stats
-
-    def pools(self) -> Any:
-        """Sizes and numbers of every pool."""
-        return self.request("pools")
-
-    def restart(self) -> int:
-        """Load the code and the configuration anew and hand over to it; returns the generation that serves then.
-
-        Raises NotNow, with the reason, when the new code cannot serve: then nothing has changed.
-        """
-        return _generation(self.request("restart", wait=True))
-
-    def reload(self) -> int:
-        """Read the configuration again and restart. Raises as ``restart``."""
-        return _generation(self.request("reload", wait=True))
-
-    def drain(self) -> int:
-        """Take no more runs; returns when the present ones have ended."""
-        return _generation(self.request("drain", wait=True))
-
-    def stop(self, *, wait: bool = True) -> None:
-        """Stop the daemon in order; ``wait`` until it is gone: its process if that is of this machine, else its connection."""
-        process = self._process() if wait else None
         try:
-            self._stop(wait=wait)
-            if process is not None:
-                fd, process = process, None
-                wait_gone(fd)
-        finally:
-            if process is not None:
-                os.close(process)
-
-    def _process(self) -> int | None:
-        try:
-            return watch(self.stats().get("pid")) if self.place.address.kind == "unix" else None
-        except RequestError:
-            return None
-
-    def _stop(self, *, wait: bool) -> None:
-        """Order it and, with ``wait``, stay until the connection has ended."""
-        conversation = self._line.take()
-        try:
-            while not self._ordered_to_stop(conversation):
-                conversation.close()
-                try:
-                    conversation = Conversation(self.place)
-                except NoDaemon:
+            for event in self._line.listen(lambda: follow_calls(key, position)):  # noqa: B023  (where it is then)
+                if isinstance(event, Reply) and event.id == ENDED:
+                    if event.error is None:
+                        return
+                    continue
+                chunk = chunk_of(event, key)
+                if chunk.get("offset", 0) > position:
+                    position = chunk["offset"]
+                    yield chunk.get("text", ""), position
+                if chunk.get("ended"):
                     return
-            while wait:
-                conversation.events(None)
-        except LinkLost:
-            pass  # the daemon ends the connections when it has stopped
-        finally:
-            conversation.close()
-
-    def _ordered_to_stop(self, conversation: Conversation) -> bool:
-        """Whether the daemon has taken the order; false when the connection was lost before it said so (it crashed or went)."""
-        try:
-            conversation.ask({0: Call("stop", {})}, self.timeout)
-            while conversation.unanswered:
-                for event in conversation.events(time.monotonic() + self.timeout):
-                    if isinstance(event, Reply):
-                        _result(event)
-        except LinkLost:
-            return False
         except TimeoutError:
-            self._no_answer("stop")
-        return True
+            self._no_answer("logs")
 
+    def watch(self, key: object, progress: Callable[[dict[str, Any]], object], timeout: float | None = None) -> Record:
+        """Wait for the end of a run; ``progress`` is called with ``done``, ``total``, ``note`` whenever the job tells them.
 
-class Run:
-    """One run at the daemon. ``record`` is what was last heard of it."""
+        Raises NotFound; TimedOut after ``timeout`` seconds.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        name = str(key)
+        calls = {
+            0: Call("subscribe", {"keys": [name], "events": ["run.progress"]}),
+            1: Call("wait", {"key": name}, until),
+            2: Call("status", {"key": name}),
+        }
+        last: Any = None
+        try:
+            for event in self._line.listen(lambda: calls, None if until is None else until + _MARGIN):
+                found = event.params if isinstance(event, Notification) else result_of(event)
+                if isinstance(event, Reply) and event.id == 1:
+                    if timed_out(found):
+                        break
+                    return dict(found)
+                told = found.get("progress")
+                if told and told != last:
+                    last = told
+                    progress(told)
+        except TimedOut:
+            raise
+        except TimeoutError:
+            if until is None or time.monotonic() < until:
+                self._no_answer("subscribe")
+        raise TimedOut(f"not ended within {timeout} s: it goes on; wait for it again, or terminate it")
 
-    __slots__ = ("client", "key", "record")
+    def subscribe(
+        self,
+        *,
+        app: str | None = None,
+        target: str | None = None,
+        keys: Sequence[str] | None = None,
+        labels: dict[str, str] | None = None,
+        events: Sequence[str] | None = None,
+        position: int | None = None,
+    ) -> Subscription:
+        """Hear what happens from now on (or from ``position`` of an earlier subscription on): an iterator of events.
 
-    def __init__(self, client: Client, key: str, record: Record) -> None:
-        self.client = client
-        self.key = key
-        self.record = record
-
-    def __repr__(self) -> str:
-        return f"Run({self.key!r}, {self.record.get('target')!r}, {self.record.get('state')!r})"
-
-    def status(self) -> Record:
-        """Ask for the record as it is now. Raises NotFound (it was freed)."""
-        self.record = self.client.status(self.key)
-        return self.record
-
-    def wait(self, timeout: float | None = None) -> Record:
-        """The record when the run has ended, however it ended. Raises TimedOut after ``timeout`` seconds, NotFound."""
-        for record in self.client.wait(self.key, timeout=timeout):
-            self.record = record
-        return self.record
-
-    def result(self, timeout: float | None = None) -> Any:
-        """What the job returned. Raises JobFailed when it ended otherwise than well, and what ``wait`` raises."""
-        record = self.wait(timeout)
-        error = failure(record)
-        if error is not None:
-            raise error
-        return record.get("result")
-
-    def logs(self, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
-        """Its output from byte ``offset`` on, in pieces; ``follow``: until it has ended."""
-        return self.client.logs(self.key, follow=follow, offset=offset)
-
-    def terminate(self, signal: int | None = None) -> None:
-        """End it: TERM to its process group, KILL after the grace. Raises NotNow (it has ended)."""
-        self.client.terminate(self.key, signal)
-
-    def free(self) -> None:
-        """Let the daemon forget it. Raises NotNow (it has not ended)."""
-        self.client.free(self.key)
-
-    def retry(self) -> Run:
-        """Run it again under its key, once it has ended."""
-        return self.client.retry(self.key)
-
-
-def _result(reply: Reply) -> Any:
-    if reply.error is not None:
-        raise reply.error
-    return reply.result
-
-
-def _chunk(event: Reply | Notification, key: str) -> dict[str, Any]:
-    if isinstance(event, Reply):
-        chunk = _result(event)
-        return chunk if isinstance(chunk, dict) else {}
-    return event.params if event.method == "logs" and event.params.get("key") == key else {}
-
-
-def _generation(result: Any) -> int:
-    return int(result.get("generation", 0)) if isinstance(result, dict) else 0
+        It goes on over restarts and crashes of the daemon and loses nothing but progress; close it, or use it as a context.
+        """
+        filters = {"app": app, "target": target, "keys": keys and list(keys), "labels": labels, "events": events and list(events)}
+        return Subscription(self._line, self._no_answer, News(filters, position))

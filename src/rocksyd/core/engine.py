@@ -20,7 +20,7 @@ from rocksyd.core.queue import Queue
 from rocksyd.core.reminders import Reminder, Reminders
 from rocksyd.core.submission import new_run, same_order
 from rocksyd.errors import RequestError
-from rocksyd.model import CANCELLED, ENDED, RUNNING, TIMEOUT, WAITING, Now, Run
+from rocksyd.model import CANCELLED, ENDED, RUNNING, SCRIPT, TIMEOUT, WAITING, Now, Run
 
 SIGKILL, SIGTERM = 9, 15
 ENDED_CACHE = 2000
@@ -157,7 +157,10 @@ class Engine:
                 classic="Too busy",
                 data="submit it again when the daemon has been started or restarted",
             )
-        target = targets.resolve(self.applications, event.app, event.target)
+        if event.kind == SCRIPT and event.app is not None:
+            target = targets.Target(event.app, SCRIPT, {})
+        else:
+            target = targets.resolve(self.applications, event.app, event.target)
         self._refuse_when_full(target.app)
         self.sequence += 1
         run = new_run(event, target, self.config, self.sequence, now)
@@ -248,6 +251,8 @@ class Engine:
             raise not_found(key)
         if run.state != ENDED:
             raise RequestError(targets.NOT_NOW, f"run {key!r} has not ended", data="only an ended run can be retried")
+        if run.kind == SCRIPT:
+            raise RequestError(targets.NOT_NOW, f"run {key!r} was a script for a caller who has its output", data="exec it again")
         if self.draining:
             raise RequestError(targets.NOT_NOW, "the daemon is draining and takes no new runs")
         if run.app not in self.applications:
@@ -550,7 +555,7 @@ class Engine:
             run.deadline = now.mono + run.timeout
             self._reminders.add(run.deadline, "timeout", run.key)
         self.queues[pool.name].begin(run)
-        worker.run, worker.last = run.key, pool.next_is_last(worker)
+        worker.run, worker.last = run.key, run.kind == SCRIPT or pool.next_is_last(worker)
         pool.move(worker, "job", now.mono)
         self._persist(run)
         self._effects += (ev.StartJob(worker.number, run, worker.last), ev.Started(run))
@@ -643,15 +648,15 @@ class Engine:
                 self.applications[name].load(offered)
             elif offered.get("generation"):
                 effects.append(ev.RetireZygote(name, offered["generation"]))
-        for name, numbers in snapshot.get("pools", {}).items():
-            if name in self.pools:
-                self.pools[name].load(numbers)
         progress = snapshot.get("progress", {})
         for run in runs:
             run.progress = progress.get(run.key, run.progress)
             self._take_over(run, now)
         for fields in snapshot.get("workers", ()):
             self._take_over_worker(Worker.load(fields), now)
+        for name, numbers in snapshot.get("pools", {}).items():
+            if name in self.pools:
+                self.pools[name].load(numbers)
         for pool in self.pools.values():
             self._touched[pool.name] = None
         self._balance_touched(now)

@@ -25,6 +25,8 @@ class Submit(NamedTuple):
     options: dict[str, Any] = {}
     typed: bool = False
     """Whether the parameters are held against the job's signature (JSON-RPC); if not, Python does it when the job is called."""
+    kind: str = ""
+    """``script`` for what ``rocksyd exec`` orders: ``target`` is then what is shown, and ``app`` has been chosen."""
 
 
 class Terminate(NamedTuple):
@@ -121,7 +123,7 @@ class WorkerResult(NamedTuple):
     ok: bool
     retcode: int
     value: Any = None
-    error: dict[str, str] | None = None
+    error: dict[str, Any] | None = None
     cpu: float = 0.0
     max_rss: int = 0
 

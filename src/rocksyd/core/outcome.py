@@ -25,7 +25,7 @@ class Ending(NamedTuple):
     retcode: int
     signal: int = 0
     result: Any = None
-    error: dict[str, str] | None = None
+    error: dict[str, Any] | None = None
     cpu: float = 0.0
     max_rss: int = 0
 

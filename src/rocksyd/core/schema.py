@@ -27,7 +27,9 @@ _WORDS = {
     "string": "a string", "integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null",
     "array": "an array", "object": "an object",
 }  # fmt: skip
-_LIST, _NAMES = (list, tuple), (str,)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,), "integer": (int,), "null": (type(None),), "array": (list, tuple), "object": (dict,),
+}  # fmt: skip
 
 
 def _moment(text: str) -> datetime.datetime:
@@ -59,7 +61,7 @@ def problem(value: Any, schema: Schema, name: str) -> str:
     if isinstance(value, int | float):
         fits = schema.get("minimum", value) <= value <= schema.get("maximum", value)
         return "" if fits else refusal(value, schema, name)
-    if isinstance(value, _LIST):
+    if isinstance(value, list | tuple):
         return _in_array(value, schema, name)
     return _in_object(value, schema, name) if isinstance(value, dict) else ""
 
@@ -92,7 +94,7 @@ def expected(schema: Schema) -> str:
 def _is_of_type(value: Any, kinds: Any) -> bool:
     if kinds is None:
         return True
-    return any(_is(value, kind) for kind in ((kinds,) if isinstance(kinds, _NAMES) else kinds))
+    return any(_is(value, kind) for kind in ((kinds,) if isinstance(kinds, str) else kinds))
 
 
 def _is(value: Any, kind: str) -> bool:
@@ -100,8 +102,7 @@ def _is(value: Any, kind: str) -> bool:
         return kind == "boolean"
     if kind == "number":
         return isinstance(value, int | float)
-    known = {"string": str, "integer": int, "null": type(None), "array": _LIST, "object": dict}.get(kind)
-    return known is not None and isinstance(value, known)
+    return isinstance(value, _TYPES.get(kind, ()))
 
 
 def _none_of(value: Any, schema: Schema, name: str) -> str:

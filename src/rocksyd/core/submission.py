@@ -11,10 +11,11 @@ from hashlib import sha256
 from typing import Any
 
 from rocksyd.config import AppConfig, Config
+from rocksyd.core import signature
 from rocksyd.core.events import Submit
 from rocksyd.core.targets import Target
 from rocksyd.errors import RequestError
-from rocksyd.model import Now, Run
+from rocksyd.model import SCRIPT, Now, Run
 from rocksyd.units import parse_duration
 
 INVALID_PARAMS = -32602
@@ -24,13 +25,20 @@ _NAME_MOST = 200
 
 def same_order(run: Run, event: Submit) -> bool:
     """Whether repeating this order means the run there is already: same target, same parameters."""
-    return run.name == event.target and run.params == event.params and event.app in (None, run.app)
+    same = run.name == event.target and run.params == event.params and event.app in (None, run.app)
+    return same and run.each == bool(event.options.get("each"))
 
 
 def new_run(event: Submit, target: Target, config: Config, sequence: int, now: Now) -> Run:
     """The waiting run. Options of the order win over ``jobs_settings``, those over ``@job``, those over the pool."""
     app = config.apps[target.app]
     settings = _settings(event, target, app)
+    each = bool(event.options.get("each"))
+    if each and not isinstance(event.params, list):
+        raise RequestError(INVALID_PARAMS, "params must be an array of parameters, because of each")
+    if event.typed and target.signature is not None:
+        for params in event.params if each else [event.params]:
+            _check(target, target.signature, params)
     delay = _duration(settings, "delay")
     start_within = _duration(settings, "start_within") or app.pool.queue_timeout
     return Run(
@@ -40,7 +48,9 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         name=event.target,
         target=target.target,
         params=event.params,
-        log=output_path(config.state_dir, event.key, now.wall),
+        each=each,
+        kind=event.kind,
+        log="" if event.kind == SCRIPT else output_path(config.state_dir, event.key, now.wall),
         submitted_at=now.wall,
         sequence=sequence,
         priority=_integer(settings, "priority"),
@@ -53,6 +63,14 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         not_before=now.mono + delay if delay else 0.0,
         start_by=now.mono + delay + start_within if start_within else 0.0,
     )
+
+
+def _check(target: Target, known: signature.Signature, params: Any) -> None:
+    """Raises RequestError, which names the parameter that does not fit the job's signature."""
+    name, trouble = signature.problem(known, params)
+    if trouble:
+        data = {"parameter": name or None, "target": target.target, "advice": signature.shown(known)}
+        raise RequestError(INVALID_PARAMS, f"{target.target}: {trouble}", classic="Invalid params", data=data)
 
 
 def output_path(state_dir: str, key: str, wall: float) -> str:

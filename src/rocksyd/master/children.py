@@ -44,6 +44,8 @@ class Zygote:
         self.failure = ""
         self.closed = False
         """Whether its channel has ended while it was LOADING, and the keeper has not said yet how."""
+        self.counting = False
+        """Whether its inventory is awaited: before it, nobody knows how many workers are wanted besides those it has."""
 
     @property
     def name(self) -> str:
@@ -120,6 +122,7 @@ class Children:
 
     def take_inventory(self, zygote: Zygote) -> None:
         """Ask a zygote for everything it holds."""
+        zygote.counting = True
         self._tell(zygote, m.Inventory())
 
     def retire(self, app: str, generation: int) -> None:
@@ -134,7 +137,8 @@ class Children:
         try:
             if events & select.EPOLLOUT and zygote.channel.flush():
                 self._loop.modify(zygote.channel.fileno(), select.EPOLLIN)
-            while (message := zygote.channel.receive()) is not None:
+            # What it says may be the reason to end it, and its channel.
+            while self.zygotes.get(zygote.name) is zygote and (message := zygote.channel.receive()) is not None:
                 self._heard(zygote, message)
         except ChannelClosed:
             if zygote.state == LOADING and not zygote.failure:
@@ -182,7 +186,7 @@ class Children:
         if zygote.state == LOADING:
             zygote.state = READY
         zygote.deadline = 0.0
-        if first:
+        if first and not zygote.counting:
             self.settled(zygote)
 
     def spawned(self, message: m.Spawned) -> None:
@@ -266,6 +270,9 @@ class Children:
             if zygote.state == LOADING and zygote.ready is None:
                 zygote.state = RETIRING  # it would have said READY first
             self._step(ev.InventoryDone(zygote.app, zygote.generation))
+            counting, zygote.counting = zygote.counting, False
+            if counting and zygote.ready is not None:
+                self.settled(zygote)
 
     def adopt_orphan(self, number: int, fd: int, run: Run) -> None:
         """After a crash: a worker whose zygote died before. Its channel is on the shelf, the journal knows the rest."""

@@ -270,7 +270,7 @@ class Clients:
             client.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             client.socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)  # a peer that has vanished is noticed
         else:
-            client.trusted = _is_own(client.socket)
+            client.trusted = is_own(client.socket)
         self.by_number[client.number] = client
         self._loop.register(client.fd, client, client.mask)
 
@@ -499,6 +499,8 @@ class Listener:
         self.socket = socket
         self.fd = socket.fileno()
         self.address = address
+        self.for_callers = socket.type == _socket.SOCK_SEQPACKET
+        """Whether callers of ``rocksyd exec`` come here."""
         self._accept = accept
 
     def handle(self, events: int) -> None:
@@ -506,7 +508,7 @@ class Listener:
         self._accept(self)
 
 
-def _is_own(socket: _socket.socket) -> bool:
+def is_own(socket: _socket.socket) -> bool:
     """Whether the peer of a unix socket has the daemon's own user or is root (SO_PEERCRED, unix(7))."""
     try:
         _, uid, _ = struct.unpack("3i", socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))

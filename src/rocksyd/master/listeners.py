@@ -12,6 +12,7 @@ import os
 import stat
 
 from rocksyd.config import Address
+from rocksyd.config.address import MAX_UNIX_PATH
 from rocksyd.errors import AddressError
 
 BACKLOG = 4096
@@ -25,20 +26,31 @@ _FREEBIND_CURE = {
 }
 
 
-def bind(address: Address) -> _socket.socket:
+STREAM, PACKETS = _socket.SOCK_STREAM, _socket.SOCK_SEQPACKET
+
+
+def for_callers(address: Address) -> Address | None:
+    """Where callers of ``rocksyd exec`` come, beside this address: none for a tcp one, or where the kernel has no room for it."""
+    path = f"{address.path}.exec"
+    if address.kind != "unix" or len(os.fsencode(path)) > MAX_UNIX_PATH:
+        return None
+    return Address("unix", path=path, mode=0o600)
+
+
+def bind(address: Address, kind: int = STREAM) -> _socket.socket:
     """A new listening socket. Raises AddressError with the cause and the cure."""
     try:
-        return _bind_unix(address) if address.kind == "unix" else _bind_tcp(address)
+        return _bind_unix(address, kind) if address.kind == "unix" else _bind_tcp(address)
     except OSError as error:
         cure = _FREEBIND_CURE.get(error.errno or 0, "see `listen` in rocksyd.toml")
         raise AddressError(f"cannot listen on {address}: {error.strerror or error}; {cure}") from error
 
 
-def _bind_unix(address: Address) -> _socket.socket:
+def _bind_unix(address: Address, kind: int) -> _socket.socket:
     folder = os.path.dirname(address.path)
     os.makedirs(folder, exist_ok=True)
-    _remove_stale(address)
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    _remove_stale(address, kind)
+    socket = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC)
     before = os.umask(0o777 & ~address.mode)
     try:
         socket.bind(address.path)
@@ -52,14 +64,14 @@ def _bind_unix(address: Address) -> _socket.socket:
     return socket
 
 
-def _remove_stale(address: Address) -> None:
+def _remove_stale(address: Address, kind: int) -> None:
     """Remove the socket of a daemon that is gone; one that answers, or another kind of file, is in the way for good."""
     try:
         if not stat.S_ISSOCK(os.stat(address.path).st_mode):
             raise AddressError(f"cannot listen on {address}: a file that is no socket is there; move it away, or change `listen`")
     except FileNotFoundError:
         return
-    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    probe = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC)
     try:
         probe.setblocking(False)
         probe.connect(address.path)
@@ -103,6 +115,11 @@ def local_address(socket: _socket.socket) -> Address:
     if isinstance(name, str | bytes):
         return Address("unix", path=os.fsdecode(name))
     return Address("tcp", host=name[0], port=name[1])
+
+
+def known_as(socket: _socket.socket, address: Address) -> Address:
+    """What clients know a socket by that was made for ``address``: where its port was left to the system, the one it got."""
+    return local_address(socket) if address.kind == "tcp" and not address.port else address
 
 
 def matches(socket: _socket.socket, address: Address) -> bool:

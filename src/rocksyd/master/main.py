@@ -222,9 +222,10 @@ class Master:
     def _listen(self) -> None:
         """Have a socket for every address: from the shelf, from the service manager, or a new one."""
         self.addresses = {f"listen:{address}": address for address in self.config.listen}
+        self.for_callers = {f"listen:{a}": a for a in map(listeners.for_callers, self.config.listen) if a is not None}
         given = {name: fd for name, fd in self.shelf.items() if name.startswith("sd:") and name[3:].isdigit()}
         used = set()
-        for name, address in self.addresses.items():
+        for name, address in [*self.addresses.items(), *self.for_callers.items()]:
             if name in self.shelf:
                 continue
             passed = next((sd for sd, fd in given.items() if _is_for(fd, address)), "")
@@ -233,7 +234,8 @@ class Master:
                 self.shelf[name] = os.dup(given[passed])
             else:
                 try:
-                    self.shelf[name] = listeners.bind(address).detach()
+                    kind = listeners.PACKETS if name in self.for_callers else listeners.STREAM
+                    self.shelf[name] = listeners.bind(address, kind).detach()
                 except RocksydError as error:
                     raise CannotServe(str(error)) from error
                 self.bound.append(address)
@@ -311,13 +313,18 @@ class Master:
             server.take(server.engine.restore(runs, header.get("engine"), now))
         else:
             self._drop_busy_clients()
-            if self.prepare.cause == CRASH:
+            if self.after_crash:
                 server.recall()
             server.take(server.engine.restore(runs, None, now))
         status = f"serving, generation {max(self.generation, server.engine.generation)}"
         self.serving = True
         self.keeper.send(m.Adopted(self.generation, status))  # the point of no return
         server.adopted(self.adopt_facts(header, carried))
+
+    @property
+    def after_crash(self) -> bool:
+        """The last master left no word: it died, perhaps while this one prepared to take over from it."""
+        return self.prepare.cause == CRASH or (self.prepare.cause == RESTART and self.adopt is not None and not self.adopt.fds)
 
     def adopt_facts(self, header: dict[str, Any] | None, carried: int) -> dict[str, Any]:
         """For the audit record: how long clients waited, what was carried."""
@@ -358,12 +365,15 @@ class Master:
         self.loop.modify(self.keeper.fileno(), select.EPOLLIN | (select.EPOLLOUT if self.keeper.pending else 0))
         self.loop.rehandle(self.keeper.fileno(), _Handler(self._on_keeper))
         self._open_listeners()
+        server.execs.adopt(self.shelf)
         self._begin_generation()
         for message in self.early:
             self._heard(message)
         if self.prepare.cause != RESTART:
             self._welcome()
         server.loading.shelve_config(self.text)
+        if "config" in self.shelf:
+            os.close(self.shelf.pop("config"))
         server.begin(self.generation)
         server.watch(self.prepare.watchdog)
         if self.prepare.cause == RESTART:
@@ -384,26 +394,29 @@ class Master:
             fd = self.shelf.pop(name)
             socket = listeners.view(fd, own=True)
             if name in self.addresses:
-                clients.listen(name, Listener(socket, self.addresses[name], clients.accept))
+                clients.listen(name, Listener(socket, listeners.known_as(socket, self.addresses[name]), clients.accept))
+            elif name in self.for_callers:
+                clients.listen(name, Listener(socket, self.for_callers[name], self.server.execs.accept))
             else:
                 listeners.remove(listeners.local_address(socket))
                 socket.close()
                 self.children.tell_keeper(m.Unshelve((name,)))
 
     def _begin_generation(self) -> None:
-        server, cause = self.server, self.prepare.cause
+        server = self.server
         for zygote in self.pending.values():
             if zygote.ready is not None:
                 server.loading.serve_from(zygote)
-        if cause == CRASH:
+        if self.after_crash:
             self._recover()
-        elif cause == START:
+        elif self.prepare.cause == START:
             server.take(server.engine.lose("the service had ended while it ran", Now(time.monotonic(), time.time())))
 
     def _recover(self) -> None:
         """After a crash of the master: everybody says again what they hold."""
         server = self.server
-        log("master", f"taking over: {self.prepare.reason}")
+        reason = self.prepare.reason or "the last master died before it could hand over"
+        log("master", f"taking over: {reason}")
         for name in sorted(name for name in self.shelf if name.startswith("zygote:")):
             zygote = self.children.adopt_zygote(name, self.shelf.pop(name), LOADING, self.prepare.children.get(name, 0))
             zygote.deadline = time.monotonic() + self.config.restart.prepare_timeout
@@ -422,11 +435,12 @@ class Master:
                 server.loading.need(app)
         server.suspect(SUSPECT_TIMEOUT)
         now = time.time()
-        facts = {"ok": True, "reason": self.prepare.reason, "from": server.engine.generation, "to": server.engine.generation}
+        facts = {"ok": True, "reason": reason, "from": server.engine.generation, "to": server.engine.generation}
         server.record_restart(Order("crash", "the keeper", at=now), facts)
 
     def _welcome(self) -> None:
-        where = ", ".join(str(listener.address) for listener in self.server.clients.listeners.values())
+        listening = self.server.clients.listeners.values()
+        where = ", ".join(str(listener.address) for listener in listening if not listener.for_callers)
         log("master", f"rocksyd {__version__} serves {', '.join(self.config.apps)} at {where}")
         clients = self.server.clients
         if clients.limit < self.config.max_connections:

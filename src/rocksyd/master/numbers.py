@@ -125,7 +125,8 @@ class Numbers:
             "ok": not problems,
             "problems": problems,
             "generation": server.engine.generation,
-            "listen": [str(listener.address) for listener in server.clients.listeners.values()],
+            "listen": [str(listener.address) for listener in server.clients.listeners.values() if not listener.for_callers],
+            "exec": [str(listener.address) for listener in server.clients.listeners.values() if listener.for_callers],
             "zygotes": {
                 z.name: {
                     "state": z.state,

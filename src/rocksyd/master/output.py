@@ -189,7 +189,7 @@ class Outputs:
 
 
 def _mark(limit: int, cut: int) -> bytes:
-    return f"\n[rocksyd: output cut here, {cut} bytes more were not kept (limit {format_size(limit)})]\n".encode()
+    return f"\n[rocksyd: output cut here, at least {cut} bytes more were not kept (limit {format_size(limit)})]\n".encode()
 
 
 def _whole_characters(data: bytes) -> bytes:

@@ -25,13 +25,14 @@ from rocksyd.master import listeners
 from rocksyd.master.children import Children
 from rocksyd.master.clients import Client, Clients
 from rocksyd.master.commands import Commands
+from rocksyd.master.exec import Execs
 from rocksyd.master.numbers import Numbers
 from rocksyd.master.orders import RESTART, Order, Orders, Requester
 from rocksyd.master.output import Outputs
 from rocksyd.master.reloading import Loading
 from rocksyd.master.rpc import Rpc
 from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiters
-from rocksyd.model import ENDED, RUNNING, WAITING, Now, Run
+from rocksyd.model import ENDED, RUNNING, SCRIPT, WAITING, Now, Run
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.log import log, reopen
 from rocksyd.posix.loop import Loop
@@ -66,6 +67,7 @@ class Server:
         self.orders = Orders(self._begin_order, self._answer_order)
         self.loading = Loading(self)
         self.outputs = Outputs(loop, config.output.limit, self.follow_soon)
+        self.execs = Execs(self)
         self.numbers = Numbers(self)
         self.board: Scoreboard
         self.started_at = time.time()
@@ -233,6 +235,7 @@ class Server:
         for run in self.engine.runs.values():
             if run.state == RUNNING:
                 self.outputs.begin(run)
+        self.execs.begin()
         for key in list(self.waiters.followers):
             followed = self.lookup(key)
             if followed is not None:
@@ -344,14 +347,17 @@ class Server:
         self.outputs.begin(run)
         job = m.Job(
             run.key, run.target, run.params, run.attempt, run.deadline, run.log, "", run.env, effect.last,
-            f"{run.name} #{run.key}", run.grace,
+            f"{run.name} #{run.key}", run.grace, each=run.each, kind=run.kind, fds=self.execs.descriptors(run.key),
         )  # fmt: skip
         self.children.tell_worker(effect.worker, job)
+        self.execs.given(run.key)
 
     def _do_ended(self, effect: ev.Ended) -> None:
         run = effect.run
         for waiter in self.waiters.ended(run.key):
             self.rpc.ended(waiter, run)
+        if run.kind == SCRIPT:
+            self.execs.ended(run)
         self.outputs.end(run)
         if self.waiters.followers:
             self.follow_soon(run)

@@ -164,6 +164,8 @@ class Daemon:
 
     def spawn(self, *arguments: str) -> None:
         """Start the daemon's process without waiting for it to be ready."""
+        while select.select([self._notify], [], [], 0)[0]:
+            self._notify.recv(65536)  # of the process before
         words = [
             *self.prefix,
             sys.executable,
@@ -302,7 +304,8 @@ class Daemon:
         serving = {inode for inode in self.descriptors(self.master_pid).values() if inode.startswith("socket:")}
         zygotes = len(self.children("rocksyd: zygote"))
         with Conversation(self.connect()) as conversation:
-            listeners = len(conversation.rpc("health")["listen"])
+            health = conversation.rpc("health")
+            listeners = len(health["listen"]) + len(health["exec"])
         return len(held & serving) - zygotes - listeners
 
     def restart(self) -> dict[str, Any]:

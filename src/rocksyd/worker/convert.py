@@ -93,7 +93,7 @@ def conversion(target: str, function: Any) -> Conversion:
     skip = 1 if isinstance(inner, types.MethodType) else 0
     positional = code.co_varnames[skip : code.co_argcount]
     by_name = {}
-    for name, annotation in _annotations(inner).items():
+    for name, annotation in evaluated(inner).items():
         converter = _converter(annotation)
         if converter is not None and name != "return":
             by_name[name] = converter
@@ -101,27 +101,28 @@ def conversion(target: str, function: Any) -> Conversion:
     return Conversion(target, positional, rest, by_name)
 
 
-def _annotations(function: Any) -> dict[str, Any]:
+def evaluated(function: Any) -> dict[str, Any]:
+    """A function's annotations, evaluated; those that cannot be are left out."""
     try:
         given = dict(getattr(function, "__annotations__", None) or {})
     except Exception:  # noqa: BLE001  (Python 3.14 evaluates them here, and they are anybody's code)
         return {}
-    evaluated = {}
+    found = {}
     for name, annotation in given.items():
         if isinstance(annotation, str):
             try:
                 annotation = eval(annotation, getattr(function, "__globals__", {}))
             except Exception:  # noqa: BLE001  (anybody's code; what cannot be evaluated is no annotation)
                 continue
-        evaluated[name] = annotation
-    return evaluated
+        found[name] = annotation
+    return found
 
 
 def _converter(annotation: Any) -> tuple[Converter, str] | None:
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     members = typing.get_args(annotation)
-    if typing.get_origin(annotation) in _UNIONS:
+    if typing.get_origin(annotation) in UNIONS:
         # X | None is X for a string; X | str leaves the string alone; X | Y would be a guess.
         others = [member for member in members if member is not type(None)]
         return _converter(others[0]) if len(others) == 1 else None
@@ -135,7 +136,8 @@ def _converter(annotation: Any) -> tuple[Converter, str] | None:
         return None  # an annotation that cannot be hashed
 
 
-_UNIONS = (typing.Union, getattr(types, "UnionType", typing.Union))
+UNIONS = (typing.Union, getattr(types, "UnionType", typing.Union))
+"""What ``typing.get_origin`` gives for ``Union[X, Y]`` and ``X | Y``."""
 
 
 def _member(kind: type[enum.Enum], text: str) -> enum.Enum:

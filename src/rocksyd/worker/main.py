@@ -23,7 +23,7 @@ from rocksyd.jobs import Current, set_current
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.titles import set_title
-from rocksyd.worker import leaving, output, reset, values
+from rocksyd.worker import leaving, output, reset, script, values
 from rocksyd.worker.context import Context
 from rocksyd.worker.outcome import Outcome, observed
 from rocksyd.worker.seat import Seat
@@ -62,6 +62,8 @@ class Worker:
                 if job is None:
                     leaving.finish(_DRAIN_GRACE)
                     os._exit(0)
+                if job.kind == script.KIND:
+                    self._serve_script(job)
                 self._serve(job)
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's code below this frame)
             output.write("rocksyd: a worker failed, please report this:\n" + values.traceback_of(error))
@@ -117,6 +119,23 @@ class Worker:
                 return None
 
     # --- running ------------------------------------------------------------------------------------------------------
+    def _serve_script(self, job: messages.Job) -> NoReturn:
+        """A script for a caller: it has been told how it ended before the master is, and nothing is left to clean up for."""
+        before = _cpu()
+        set_title(self._context.job_title(job.title))
+        self._started = time.monotonic()
+        ending = script.run(job.fds, self._context.cwd, lambda: self._seat.at("running", job.key))
+        self._seat.done(job.key)
+        retcode = 128 + ending.signal if ending.signal else ending.status
+        max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        cpu, ended = max(0.0, _cpu() - before), time.monotonic()
+        self._deliver(
+            messages.Result(
+                key=job.key, ok=retcode == 0, retcode=retcode, cpu=cpu, max_rss=max_rss, started=self._started, ended=ended
+            )
+        )
+        os._exit(0)
+
     def _serve(self, job: messages.Job) -> None:
         self._seat.at("reading", job.key)
         before = _cpu()
@@ -171,7 +190,7 @@ class Worker:
         reset.allow_interrupt()
         self._seat.at("running", job.key)
         self._started = time.monotonic()
-        return plan.call(job.params)
+        return [plan.call(params) for params in job.params] if job.each else plan.call(job.params)
 
     def _end_stray_child(self, outcome: Outcome) -> None:
         """A job that forks and lets both come back: the child ends here, only the worker itself speaks for the run."""

@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
     retcode: int = 0
     value: Any = None
     """Plain data."""
-    error: dict[str, str] | None = None
+    error: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     """Lines for the job's output."""
 

@@ -29,7 +29,9 @@ def after_fork(context: Context) -> None:
     Raises:
         Exception: whatever an ``after_fork`` hook of the application raises.
     """
-    os.setsid()
+    # A group of its own in the zygote's session: in a session of its own a process cannot be stopped by a terminal's signals,
+    # because its group would be an orphaned one (credentials(7), setpgid(2)).
+    os.setpgid(0, 0)
     signals.reset()
     for number, limit in context.limits:
         resource.setrlimit(number, limit)

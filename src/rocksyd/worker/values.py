@@ -13,6 +13,7 @@ import enum
 import json
 import math
 import os
+import traceback
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 MAX_DEPTH = 200
 """Levels of nesting that a result may have; deeper is shown by ``repr``. Far below what JSON parsers take."""
 _REPR_LIMIT = 2000
+_ARGS_LIMIT = 10_000
+"""Bytes of JSON that the arguments of an exception may have."""
 
 
 class Plain:
@@ -150,8 +153,11 @@ def _bytes(value: bytes) -> str:
         return base64.b64encode(value).decode("ascii")
 
 
-def described(error: BaseException) -> dict[str, str]:
-    """``{"type", "message", "traceback"}`` of an exception, with rocksyd's own frames left out. Never raises."""
+def described(error: BaseException) -> dict[str, Any]:
+    """``{"type", "message", "traceback"}`` of an exception, with rocksyd's own frames left out. Never raises.
+
+    With ``args`` where it cannot be made again from its message (``OSError``, ``KeyError``), and they are numbers and strings.
+    """
     kind = type(error)
     name = (
         kind.__qualname__
@@ -162,13 +168,29 @@ def described(error: BaseException) -> dict[str, str]:
         message = text(str(error))
     except Exception:  # noqa: BLE001  (a __str__ is anybody's code)
         message = "(its message cannot be shown)"
-    return {"type": name, "message": message, "traceback": traceback_of(error)}
+    found: dict[str, Any] = {"type": name, "message": message, "traceback": traceback_of(error)}
+    args = _arguments(error, message)
+    if args is not None:
+        found["args"] = args
+    return found
+
+
+def _arguments(error: BaseException, message: str) -> list[Any] | None:
+    """What an exception can be made from again, where its message is not enough for that; None for nothing of use."""
+    try:
+        args = error.args
+        if isinstance(error, OSError) and isinstance(error.filename, str) and len(args) == 2:
+            args = (*args, error.filename)
+        if args == (message,) or not all(item is None or type(item) in (str, int, float, bool) for item in args):
+            return None
+        found: list[Any] | None = plain(list(args), _ARGS_LIMIT)[0]
+    except Exception:  # noqa: BLE001  (args can be anybody's property)
+        return None
+    return found
 
 
 def traceback_of(error: BaseException) -> str:
     """The traceback as Python prints it, with rocksyd's own frames at its head left out. Never raises."""
-    import traceback  # noqa: PLC0415  (loaded by the zygote; a worker that fails early may still need it)
-
     try:
         return text("".join(traceback.format_exception(type(error), error, _without_ours(error.__traceback__))))
     except Exception:  # noqa: BLE001  (formatting calls anybody's __repr__ and __str__, or memory is out)

@@ -11,7 +11,8 @@ from typing import Any
 
 from rocksyd.errors import JobError
 from rocksyd.jobs import settings_of
-from rocksyd.worker.target import Plan, import_module, is_offered, load
+from rocksyd.worker.target import FUNCTION, Plan, import_module, is_offered, load
+from rocksyd.zygote.signatures import signature
 
 _WILD = frozenset("*?[")
 
@@ -21,7 +22,7 @@ class Offer:
 
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
-        """Short name -> {"target", "kind", "settings"}, as READY has it."""
+        """Short name -> {"target", "kind", "settings", "signature"}, as READY has it."""
         self.allowed: list[str] = []
         self.open_patterns: list[str] = []
         self.plans: dict[str, Plan] = {}
@@ -53,6 +54,9 @@ class Offer:
                 f"two jobs are called {short!r}: {known['target']} and {target}; give one another name with @job(name=...)"
             )
         self.jobs[short] = {"target": target, "kind": plan.kind, "settings": settings}
+        known_as = signature(found) if plan.kind == FUNCTION else None
+        if known_as is not None:
+            self.jobs[short]["signature"] = known_as
 
     def add_pattern(self, pattern: str) -> None:
         """A pattern of ``allow``: its targets are found now, unless the module's name has a wildcard.

@@ -1,0 +1,168 @@
+"""What a job's parameters are, read from the function: names, which must be given, types as JSON Schema.
+
+What must live here: annotations to schemas. What becomes of a value that fits is ``worker.convert``'s: the two belong together.
+What this file must not know: what the signature is used for.
+
+Nothing that would have worked may be refused because of what stands here: an annotation that says nothing certain of the
+JSON behind it (a class of the application's, a type variable) is no schema at all.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import pathlib
+import types
+import typing
+import uuid
+from collections import abc
+from typing import Any
+
+from rocksyd.worker.convert import UNIONS, evaluated
+
+MOST_CHOICES = 100
+"""Members of an enumeration that a schema lists."""
+_VARARGS, _VARKEYWORDS = 0x04, 0x08  # CO_VARARGS, CO_VARKEYWORDS
+_STRING = {"type": "string"}
+_SIMPLE: dict[Any, dict[str, Any]] = {
+    str: _STRING,
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    None: {"type": "null"},
+    type(None): {"type": "null"},
+    list: {"type": "array"},
+    tuple: {"type": "array"},
+    dict: {"type": "object"},
+    datetime.date: {"type": "string", "format": "date"},
+    datetime.datetime: {"type": "string", "format": "date-time"},
+    datetime.time: {"type": "string", "format": "time"},
+    decimal.Decimal: {"anyOf": [{"type": "string", "format": "decimal"}, {"type": "number"}]},
+    uuid.UUID: {"type": "string", "format": "uuid"},
+    pathlib.Path: _STRING,
+    pathlib.PurePath: _STRING,
+    abc.Mapping: {"type": "object"},
+    abc.MutableMapping: {"type": "object"},
+    abc.MutableSequence: {"type": "array"},
+}
+_ARRAYS = (list, abc.MutableSequence, set, frozenset)
+_OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
+
+
+def signature(function: Any) -> dict[str, Any] | None:
+    """The signature of a function as plain data (its form: ``core.signature``); None for what has none that can be read.
+
+    Of a function behind decorators the innermost is read, and the signature is ``open``: they may have changed it.
+    """
+    inner = function
+    while hasattr(inner, "__wrapped__"):
+        inner = inner.__wrapped__
+    code = getattr(inner, "__code__", None)
+    if code is None or "__signature__" in getattr(function, "__dict__", ()):
+        return None
+    schemas = {name: schema_of(annotation) for name, annotation in evaluated(inner).items()}
+    parameters = _parameters(inner, code)
+    for parameter in parameters:
+        schema = schemas.get(parameter["name"])
+        if schema:
+            if parameter.pop("none", False):  # x: int = None
+                schema = {"anyOf": [schema, {"type": "null"}]}
+            parameter["schema"] = schema
+        parameter.pop("none", None)
+    found: dict[str, Any] = {"parameters": parameters}
+    if inner is not function and not isinstance(function, types.MethodType):
+        found["open"] = True
+    return found
+
+
+def _parameters(inner: Any, code: Any) -> list[dict[str, Any]]:
+    skip = 1 if isinstance(inner, types.MethodType) else 0
+    names = code.co_varnames
+    defaults = getattr(inner, "__defaults__", None) or ()
+    named = getattr(inner, "__kwdefaults__", None) or {}
+    found = []
+    for index in range(skip, code.co_argcount):
+        parameter: dict[str, Any] = {"name": names[index]}
+        if index < code.co_posonlyargcount:
+            parameter["kind"] = "positional"
+        default = index - (code.co_argcount - len(defaults))
+        _optional(parameter, default >= 0, defaults[default] if default >= 0 else None)
+        found.append(parameter)
+    at = code.co_argcount + code.co_kwonlyargcount
+    for name in names[code.co_argcount : at]:
+        parameter = {"name": name, "kind": "keyword"}
+        _optional(parameter, name in named, named.get(name))
+        found.append(parameter)
+    if code.co_flags & _VARARGS:
+        found.append({"name": names[at], "kind": "rest"})
+        at += 1
+    if code.co_flags & _VARKEYWORDS:
+        found.append({"name": names[at], "kind": "others"})
+    return found
+
+
+def _optional(parameter: dict[str, Any], has_default: bool, default: Any) -> None:
+    if not has_default:
+        parameter["required"] = True
+    elif default is None:
+        parameter["none"] = True
+
+
+def schema_of(annotation: Any) -> dict[str, Any]:
+    """What JSON fits an annotation; ``{}`` when nothing certain can be said."""
+    origin, members = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return schema_of(members[0])
+    if hasattr(annotation, "__supertype__"):  # NewType
+        return schema_of(annotation.__supertype__)
+    if origin in UNIONS:
+        return _any_of([schema_of(member) for member in members])
+    if origin is typing.Literal:
+        return _choices(members)
+    if origin is not None:
+        return _of_members(origin, members)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return _members(annotation)
+    try:
+        return _SIMPLE.get(annotation, {})
+    except TypeError:
+        return {}  # an annotation that cannot be hashed
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    if not all(schemas):
+        return {}
+    flat = [one for schema in schemas for one in (schema["anyOf"] if set(schema) == {"anyOf"} else [schema])]
+    return flat[0] if len(flat) == 1 else {"anyOf": flat}
+
+
+def _choices(values: Any) -> dict[str, Any]:
+    plain = all(value is None or type(value) in (str, int, bool) for value in values)
+    return {"enum": list(values)} if plain and len(values) <= MOST_CHOICES else {}
+
+
+def _members(kind: type[enum.Enum]) -> dict[str, Any]:
+    """By value or by name, as the conversion takes them."""
+    values = [member.value for member in kind]
+    names = [member.name for member in kind]
+    if issubclass(kind, enum.Flag) or not _choices(values):
+        return {}
+    return _choices(list(dict.fromkeys([*values, *names])))
+
+
+def _of_members(origin: Any, members: Any) -> dict[str, Any]:
+    """``list[int]``, ``dict[str, float]``, ``tuple[int, str]``."""
+    if origin in _ARRAYS:
+        items = schema_of(members[0]) if members else {}
+        return {"type": "array", **({"items": items} if items else {})}
+    if origin in _OBJECTS:
+        # Keys are strings in JSON, whatever the annotation says of them.
+        values = schema_of(members[1]) if len(members) > 1 else {}
+        return {"type": "object", **({"additionalProperties": values} if values else {})}
+    if origin is tuple and len(members) == 2 and members[1] is Ellipsis:
+        items = schema_of(members[0])
+        return {"type": "array", **({"items": items} if items else {})}
+    if origin is tuple and members:
+        return {"type": "array", "prefixItems": [schema_of(member) for member in members], "items": False}
+    return {}

@@ -1,0 +1,50 @@
+"""What README and manual say is there is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from rocksyd import config
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if "_build" not in page.parts]
+PROMISES = dict(re.findall(r"^\| \*\*P(\d+)\*\* \|(.+)$", (ROOT / "README.md").read_text(), re.MULTILINE))
+# Pages that somebody makes by measuring.
+_LATER = {"docs/performance.md"}
+
+
+@pytest.mark.parametrize("number", PROMISES)
+def test_each_promise_links_to_tests_that_carry_its_name(number: str) -> None:
+    for link in re.findall(r"\((tests/[^)]+)\)", PROMISES[number]):
+        linked = ROOT / link
+        assert linked.exists(), link
+        if linked.is_file():
+            assert re.search(rf"def test_(p\d+_)*p{number}_", linked.read_text()), link
+
+
+def test_there_are_twelve_promises() -> None:
+    assert list(PROMISES) == [str(number) for number in range(1, 13)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in link and link not in _LATER:
+            assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_configuration_that_is_shown_is_right(page: Path) -> None:
+    for text in re.findall(r"^ *```toml\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL):
+        lines = "\n".join(line.strip() for line in text.splitlines())
+        tomllib.loads(lines)
+        if "[apps." in lines:
+            name = lines[lines.index("[apps.") :].partition("]")[0] + "]"
+            if "\njobs =" not in lines and "\nallow =" not in lines:  # a part of one: the rest is not its subject
+                lines = lines.replace(name, f'{name}\njobs = ["shop.jobs"]', 1)
+            config.parse(lines, str(ROOT / "rocksyd.toml"))
