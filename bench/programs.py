@@ -70,9 +70,12 @@ class Rocksyd(Daemon):
     def call(self, talk: socket.socket, line: bytes) -> bytes:
         """One line there, one line back."""
         talk.sendall(line)
-        data = talk.recv(65536)
+        data = b""
         while not data.endswith(b"\n"):
-            data += talk.recv(65536)
+            more = talk.recv(65536)
+            if not more:
+                raise ConnectionError(f"the daemon closed the connection:\n{self.log()}")
+            data += more
         return data
 
     @property

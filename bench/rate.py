@@ -27,7 +27,10 @@ class Burst:
         self._send(0, min(OUTSTANDING, count))
         sent, done, rest = min(OUTSTANDING, count), 0, b""
         while done < count:
-            *lines, rest = (rest + self.talk.recv(1 << 20)).split(b"\n")
+            data = self.talk.recv(1 << 20)
+            if not data:
+                raise ConnectionError("the daemon closed the connection")
+            *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if b'"error"' in line and "error" in json.loads(line):
                     raise RuntimeError(line.decode())

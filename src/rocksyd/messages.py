@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     Json = Any  # a value that JSON can carry
 
+NOTHING_RUN = 83
+"""Exit status of an idle worker whose channel has ended: if the journal has given it a run, it never got that."""
+
 
 # --- master -> keeper -------------------------------------------------------------------------------------------------
 class Hello(Value):
@@ -439,7 +442,7 @@ def decode(data: bytes, fds: tuple[int, ...] = ()) -> Any:
         if cls is None:
             return None
         fields = {field: given[field] for field in cls._fields if field in given and field != "fds"}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise MessageError(f"not a message between rocksyd's processes: {data[:80]!r}") from error
     for field, value in fields.items():
         if isinstance(value, list) and isinstance(getattr(cls, field), tuple):

@@ -106,32 +106,3 @@ def test_a_zygote_that_is_killed_again_and_again_is_loaded_again_and_the_run_tha
             zygote = zygote_of(daemon)
         assert talk.ask('run {"hash":1,"class":"good","params":[]}') == {"error_text": "OK"}
         assert ended(daemon, "1")["result"] == "1"
-
-
-BROKEN_HOOK = JOBS + """
-from rocksyd.jobs import after_fork
-
-@after_fork
-def hook():
-    trace_hook()
-
-def trace_hook():
-    with open("forks", "a") as file:
-        file.write("fork ")
-    if os.path.exists("broken"):
-        raise RuntimeError("this hook is broken")
-"""
-
-
-def test_workers_that_die_before_their_first_job_are_not_forked_in_a_frenzy(tmp_path: Path) -> None:
-    with Daemon(tmp_path, BROKEN_HOOK, parts={"pool": 'pm = "static"\nmax_workers = 1'}) as daemon:
-        until(lambda: traced(daemon, "forks")["fork"] == 1, "the first worker")
-        (daemon.app / "broken").touch()
-        (spare,) = daemon.children("rocksyd: worker")
-        os.kill(spare, signal.SIGKILL)
-        until(lambda: traced(daemon, "forks")["fork"] >= 4, "three more tries")
-        assert traced(daemon, "forks")["fork"] < 20
-        (daemon.app / "broken").unlink()
-        talk = daemon.talk()
-        assert talk.ask('run {"hash":1,"class":"good","params":[]}') == {"error_text": "OK"}
-        assert ended(daemon, "1")["result"] == "1"

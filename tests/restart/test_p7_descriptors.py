@@ -53,6 +53,7 @@ def test_p7_a_job_sees_none_of_the_daemons_descriptors(tmp_path: Path, max_jobs:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_p7_three_hundred_restarts_and_the_jobs_of_all_of_them_leave_nothing_behind(tmp_path: Path) -> None:
     """As the original does it: 200 jobs over the first twenty, every one accounted for; nothing grows over the rest."""
     with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": IDLE_POOL}) as daemon:

@@ -14,6 +14,7 @@ from typing import Any
 from rocksyd.config import AppConfig, Config, JobSettings, PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core.engine import Engine
+from rocksyd.messages import NOTHING_RUN
 from rocksyd.model import ENDED, RUNNING, WAITING, Now, Run
 
 LIMITS = {"one": 1, "two": 2}
@@ -96,7 +97,6 @@ class World:
         """Key -> sequence of every run that a caller was promised, and that was not freed."""
         self.executions: Counter[tuple[str, int, int]] = Counter()
         self.endings: Counter[tuple[str, int, int]] = Counter()
-        self.most_processes: dict[str, int] = {}
         self.take(self.engine.restore((), None, self.now))
 
     # --- the master ---------------------------------------------------------------------------------------------------
@@ -116,12 +116,22 @@ class World:
                 case ev.Erase(run):
                     self.erased.add(run.key)
                     self.dirty.pop(run.key, None)
+                case ev.Ended(run):
+                    identity = run.key, run.sequence, run.attempt  # now: the run may be retried before the turn is over
+                    assert run.outcome != "ok" or self.executions[identity] == 1, f"{identity} is ok and never ran"
+                    self.effects.append(("ended", identity))
+                case ev.ForkWorker():
+                    pool = self.engine.pools[effect.pool]
+                    most = pool.policy.max_workers
+                    assert pool.live + max(0, pool.leaving - most) <= most, "a worker too many is asked for"
+                    self.effects.append(effect)
                 case _:
                     self.effects.append(effect)
 
     def commit(self) -> None:
         for key in self.erased:
             self.journal.pop(key, None)
+            self.accepted.pop(key, None)
         for key, run in self.dirty.items():
             self.journal[key] = json.dumps(run.dump())
         self.dirty, self.erased = {}, set()
@@ -143,8 +153,6 @@ class World:
                 self.answers[ticket] += 1
                 if error is None and run is not None and self.tickets[ticket] in ("Submit", "Retry") and run.key in self.journal:
                     self.accepted[run.key] = run.sequence
-                if error is None and run is not None and self.tickets[ticket] == "Free" and run.key not in self.journal:
-                    self.accepted.pop(run.key, None)
             case ev.ForkWorker():
                 zygote = self.zygote(effect.app, effect.generation)
                 if zygote is None:
@@ -157,10 +165,11 @@ class World:
                     zygote.inbox.append(effect)
             case ev.KillWorker():
                 self.signal(effect)
-            case ev.Ended(run):
-                self.endings[run.key, run.sequence, run.attempt] += 1
-                written = self.journal.get(run.key)  # None: freed in the same turn
-                assert written is None or json.loads(written)["state"] == ENDED, "the journal first, then whoever waits"
+            case ("ended", identity):
+                self.endings[identity] += 1
+                written = json.loads(self.journal.get(identity[0], "{}"))
+                same = (identity[0], written.get("sequence"), written.get("attempt", 1)) == identity
+                assert not same or written["state"] == ENDED, "the journal first, then whoever waits"
             case ev.StartJob() | ev.AckResult() | ev.AskWorker() | ev.DrainWorker():
                 if effect.worker in self.links:
                     self.processes[effect.worker].inbox.append(effect)
@@ -265,8 +274,6 @@ class World:
                 assert order.worker not in self.processes, "a worker's number is never given twice"
                 self.processes[order.worker] = process = Process(order.worker, zygote, order.slot)
                 zygote.outbox.append(ev.WorkerForked(order.worker, process.pid))
-                living = sum(p.alive for p in self.processes.values() if p.zygote.app == zygote.app)
-                self.most_processes[zygote.app] = max(self.most_processes.get(zygote.app, 0), living)
             case ev.RetireZygote():
                 zygote.retiring = True
             case "inventory":
@@ -283,8 +290,8 @@ class World:
         zygote.inbox.clear()
         zygote.outbox.append("gone")
         for process in self.of(zygote):
-            unread = any(isinstance(m, ev.WorkerForked) and m.worker == process.number for m in zygote.outbox)
-            process.cut_off = process.number not in self.links and not unread
+            carried = any(process.number in _carried(message) for message in zygote.outbox)
+            process.cut_off = process.number not in self.links and not carried
 
     # --- workers ------------------------------------------------------------------------------------------------------
     def can_act(self, process: Process) -> bool:
@@ -298,7 +305,7 @@ class World:
             return self.begin(process, process.waiting.popleft())
         if not process.inbox:
             if process.cut_off:
-                self.die(process, 0, process.result.retcode if process.result else 0)
+                self.die(process, 0, process.result.retcode if process.result else NOTHING_RUN)
             return None
         match process.inbox.popleft():
             case ev.StartJob() as order if process.result is not None:
@@ -365,7 +372,8 @@ class World:
         self.engine = Engine(settings)
         effects = self.engine.restore(self.live_runs(), snapshot, self.now)
         if same:
-            assert json.loads(json.dumps(self.engine.snapshot())) == snapshot, "what was handed over is what was taken over"
+            taken = json.loads(json.dumps(self.engine.snapshot()))
+            assert [(k, taken[k], snapshot[k]) for k in snapshot if taken[k] != snapshot[k]] == [], "handed over is what is taken over"
             assert not effects, "a hand-over decides nothing"
         self.take(effects)
 
@@ -442,6 +450,9 @@ class World:
             self.hear_orphans()
         for run in self.unknown():
             self.step(ev.WorkerExited(run.worker, None))
+        for worker in [worker for worker in self.engine.workers.values() if not worker.sure and not worker.run]:
+            if not self.processes[worker.number].alive:
+                self.step(ev.WorkerExited(worker.number, None))
         self.finish_turn()
         if not busy and self.engine.runs and not self.engine.stopping:
             due = self.engine.next_deadline()
@@ -450,6 +461,16 @@ class World:
             self.tick()
             busy = True
         return busy
+
+
+def _carried(message: Any) -> list[int]:
+    """Workers whose channels are on their way in this message."""
+    match message:
+        case ev.WorkerForked(worker):
+            return [worker]
+        case ("workers", found, *_):
+            return list(found)
+    return []
 
 
 def check(engine: Engine, now: Now) -> None:

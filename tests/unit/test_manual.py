@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from rocksyd import config
+from rocksyd.cli.commands import COMMANDS
+from rocksyd.master.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,6 +31,18 @@ def test_each_promise_links_to_tests_that_carry_its_name(number: str) -> None:
 
 def test_there_are_twelve_promises() -> None:
     assert list(PROMISES) == [str(number) for number in range(1, 13)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_protocols_page_has_every_method_and_parameter(name: str) -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    for word in (name, *(parameter.name for parameter in METHODS[name].parameters)):
+        assert f"`{word}`" in page, word
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_protocols_page_has_every_command(name: str) -> None:
+    assert re.search(rf"^\|.*`{name}[ `]", (ROOT / "docs" / "protocol.md").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -20,6 +20,7 @@ from rocksyd.core.queue import Queue
 from rocksyd.core.reminders import Reminder, Reminders
 from rocksyd.core.submission import new_run, same_order
 from rocksyd.errors import RequestError
+from rocksyd.messages import NOTHING_RUN
 from rocksyd.model import CANCELLED, ENDED, RUNNING, SCRIPT, TIMEOUT, WAITING, Now, Run
 
 SIGKILL, SIGTERM = 9, 15
@@ -405,7 +406,7 @@ class Engine:
             self._rest(worker, now)
 
     def _give_back(self, run: Run, now: Now) -> None:
-        """The worker never got the order (the master died between the journal and the datagram): nothing has run."""
+        """The worker never got the order (it or the master died between the journal and the datagram): nothing has run."""
         self._forget_running(run)
         run.state = lifecycle.step(lifecycle.RUN, run.state, "return")
         run.worker = run.pid = 0
@@ -455,6 +456,8 @@ class Engine:
                 # A hook that is broken would be forked in a frenzy.
                 self._fork_failed(self._pool_of(worker), f"worker {worker.number} ended before its first job", now)
             self._remove(worker, now)
+        else:  # nobody could bring back its channel; it left when it saw that
+            never_began = event.status == NOTHING_RUN << 8
         if run is not None and never_began:
             self._give_back(run, now)
         elif run is not None:
@@ -684,7 +687,7 @@ class Engine:
         self._enlist(worker)
         if worker.state == LEAVING:
             self._reminders.add(worker.since + LEAVE_TIMEOUT, "leave", worker.number)
-        elif worker.state == IDLE and worker.app not in self.applications:
+        elif worker.state == IDLE and worker.sure and worker.app not in self.applications:
             self._send_away(worker, now)
 
     def lose(self, reason: str, now: Now) -> Effects:

@@ -16,11 +16,12 @@ from rocksyd.core.events import Submit
 from rocksyd.core.targets import Target
 from rocksyd.errors import RequestError
 from rocksyd.model import SCRIPT, Now, Run
-from rocksyd.units import parse_duration
+from rocksyd.units import parse_duration, shown
 
 INVALID_PARAMS = -32602
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 _NAME_MOST = 200
+_MOST = 1 << 31
 
 
 def same_order(run: Run, event: Submit) -> bool:
@@ -40,7 +41,7 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         for params in event.params if each else [event.params]:
             _check(target, target.signature, params)
     delay = _duration(settings, "delay")
-    start_within = _duration(settings, "start_within") or app.pool.queue_timeout
+    start_within = _duration(settings, "start_within", app.pool.queue_timeout)
     return Run(
         key=event.key,
         app=target.app,
@@ -53,7 +54,7 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         log="" if event.kind == SCRIPT else output_path(config.state_dir, event.key, now.wall),
         submitted_at=now.wall,
         sequence=sequence,
-        priority=_integer(settings, "priority"),
+        priority=_integer(settings, "priority", -_MOST),
         timeout=_duration(settings, "timeout", app.pool.timeout),
         grace=_duration(settings, "grace", app.pool.grace),
         retries=_integer(settings, "retries"),
@@ -100,20 +101,16 @@ def _duration(settings: dict[str, Any], name: str, default: float = 0.0) -> floa
     if value is None:
         return default
     try:
-        if isinstance(value, bool):
-            raise ValueError('a duration is a number of seconds or a text such as "10s"')
         seconds = parse_duration(value)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise RequestError(INVALID_PARAMS, f"{name}: {error}", data='durations look like "250ms", "10s", "5m", "1h"') from error
-    if not 0 <= seconds < float("inf"):
-        raise RequestError(INVALID_PARAMS, f"{name} must not be negative, got {value!r}")
     return seconds
 
 
-def _integer(settings: dict[str, Any], name: str) -> int:
+def _integer(settings: dict[str, Any], name: str, least: int = 0) -> int:
     value = settings.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 1 << 31:
-        raise RequestError(INVALID_PARAMS, f"{name} must be a whole number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+        raise RequestError(INVALID_PARAMS, f"{name} must be a whole number from {least} to {_MOST}, got {shown(value)}")
     return value
 
 

@@ -54,6 +54,8 @@ class Journal:
     def __init__(self, path: str, *, sync: str = "full", readonly: bool = False) -> None:
         self.path = path
         self.readonly = readonly
+        self._sync = sync
+        self._lasting = True
         try:
             self._db = self._open(sync)
         except sqlite3.Error as error:
@@ -92,6 +94,7 @@ class Journal:
     def _trouble(self, error: sqlite3.Error) -> JournalError:
         cure = {
             "database or disk is full": "make room on that file system",
+            "disk I/O error": "look for the cause in the kernel's log, and at limits on the size of files (ulimit -f)",
             "unable to open database file": "see that the folder exists and belongs to the daemon's user",
             "attempt to write a readonly database": "give the daemon's user the right to write there",
             "file is not a database": "it is damaged: move it away to begin with an empty journal, and look into it with sqlite3",
@@ -100,10 +103,19 @@ class Journal:
         return JournalError(f"{self.path}: {error}; {cure}")
 
     # --- writing ------------------------------------------------------------------------------------------------------
-    def commit(self, runs: Iterable[Run], erased: Iterable[str], meta: dict[str, Any] | None = None) -> None:
-        """All of this or nothing, on the disk (as ``sync`` says) on return. Raises JournalError; may be tried again."""
+    def commit(
+        self, runs: Iterable[Run], erased: Iterable[str], meta: dict[str, Any] | None = None, *, lasting: bool = True
+    ) -> None:
+        """All of this or nothing, on the disk (as ``sync`` says) on return. Raises JournalError; may be tried again.
+
+        What need not outlast the machine's power, because nobody could go on with it, is not ``lasting``: it only survives
+        the end of any process, and costs no wait for the disk.
+        """
         db = self._db
         try:
+            if lasting is not self._lasting and self._sync == "full":
+                db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+                self._lasting = lasting
             db.execute("BEGIN IMMEDIATE")
             try:
                 db.executemany(_PUT, [_row(run) for run in runs])

@@ -163,7 +163,9 @@ static bool find_daemon(const char *given)
         given = getenv("ROCKSYD_ADDRESS");
     if (!given || !*given)
         return find_config();
-    return getcwd(folder, sizeof folder) && use_address(folder, given, strlen(given));
+    if (!getcwd(folder, sizeof folder))
+        strcpy(folder, "."); /* a folder that has been removed; most addresses are absolute */
+    return use_address(folder, given, strlen(given));
 }
 
 /* --- the order ----------------------------------------------------------------------------------------------------- */

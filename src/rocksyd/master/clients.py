@@ -494,11 +494,15 @@ def limit_of(config: Config) -> int:
 class Listener:
     """A listening socket."""
 
-    def __init__(self, socket: _socket.socket, address: Address, accept: Callable[[Listener], None]) -> None:
+    def __init__(
+        self, socket: _socket.socket, address: Address, accept: Callable[[Listener], None], *, ours: bool = True
+    ) -> None:
         socket.setblocking(False)
         self.socket = socket
         self.fd = socket.fileno()
         self.address = address
+        self.ours = ours
+        """False for one that a service manager passed: it goes on listening when we stop, and the file of a unix socket is its own."""
         self.for_callers = socket.type == _socket.SOCK_SEQPACKET
         """Whether callers of ``rocksyd exec`` come here."""
         self._accept = accept

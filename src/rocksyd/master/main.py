@@ -195,6 +195,8 @@ class Master:
         path = f"{folder}/lock"
         try:
             if "lock" in self.shelf:
+                if self.prepare.cause == CRASH:
+                    return  # with a full disk there is still much to serve, and nobody else to go on
                 if not _is_file(self.shelf["lock"], path):
                     raise CannotServe(f"state_dir is {folder} now, and a restart cannot move the journal: stop, move it, start")
                 probe = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -390,15 +392,18 @@ class Master:
 
     def _open_listeners(self) -> None:
         clients = self.server.clients
+        passed = {os.fstat(fd).st_ino for name, fd in self.shelf.items() if name.startswith("sd:")}
         for name in [name for name in self.shelf if name.startswith("listen:")]:
             fd = self.shelf.pop(name)
+            ours = os.fstat(fd).st_ino not in passed
             socket = listeners.view(fd, own=True)
             if name in self.addresses:
-                clients.listen(name, Listener(socket, listeners.known_as(socket, self.addresses[name]), clients.accept))
+                clients.listen(name, Listener(socket, listeners.known_as(socket, self.addresses[name]), clients.accept, ours=ours))
             elif name in self.for_callers:
                 clients.listen(name, Listener(socket, self.for_callers[name], self.server.execs.accept))
             else:
-                listeners.remove(listeners.local_address(socket))
+                if ours:
+                    listeners.remove(listeners.local_address(socket))
                 socket.close()
                 self.children.tell_keeper(m.Unshelve((name,)))
 

@@ -66,7 +66,11 @@ class Outputs:
         self.by_path[run.log] = run
 
     def _watch(self, folder: str) -> None:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError as error:  # the run will fail with a reason of its own; that is no reason for everybody's master to end
+            log("master", f"cannot make {folder}: {error.strerror}")
+            return
         watch = -1
         if self._fd >= 0:
             watch = self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _IN_MODIFY | _IN_ONLYDIR)

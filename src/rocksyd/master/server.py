@@ -204,7 +204,9 @@ class Server:
         if self._retry_at and self._now.mono < self._retry_at:
             return False
         try:
-            self.journal.commit(self._dirty.values(), self._erased)
+            # A script ends with its caller: there is none left to remember it after the machine has lost its power.
+            lasting = bool(self._erased) or any(run.kind != SCRIPT for run in self._dirty.values())
+            self.journal.commit(self._dirty.values(), self._erased, lasting=lasting)
         except JournalError as error:
             if not self.trouble:
                 log("master", f"the journal cannot be written, new runs are refused until it can: {error}")
@@ -294,6 +296,9 @@ class Server:
         for run in [run for run in self.engine.runs.values() if run.state == RUNNING and run.worker not in self.children.workers]:
             if not os.path.exists(f"/proc/{run.pid}"):
                 self.step(ev.WorkerExited(run.worker, None))
+        for worker in [worker for worker in self.engine.workers.values() if not worker.sure and not worker.run]:
+            if not os.path.exists(f"/proc/{worker.pid}"):
+                self.step(ev.WorkerExited(worker.number, None))
 
     # --- runs ---------------------------------------------------------------------------------------------------------
     def lookup(self, key: str) -> Run | None:
@@ -546,7 +551,10 @@ class Server:
         self.step(ev.Drain(stop=True))
         for name in list(self.clients.listeners):
             listener = self.clients.unlisten(name)
-            listeners.remove(listener.address)
+            if listener.ours:
+                listeners.remove(listener.address)
+            listener.socket.close()
+            self.children.tell_keeper(m.Unshelve((name,)))
 
     def on_signal(self, number: int) -> None:
         """A signal to the service's PID."""

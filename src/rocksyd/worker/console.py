@@ -25,4 +25,17 @@ def interact(names: dict[str, Any], *, banner: bool) -> None:
     if banner:
         more = 'Type "help", "copyright", "credits" or "license" for more information.'
         text = f"Python {sys.version} on {sys.platform}\n{more}"
-    code.InteractiveConsole(names).interact(text, exitmsg="")
+    console = code.InteractiveConsole(names)
+    if not sys.stdin.isatty():
+        console.raw_input = _unseen_input  # type: ignore[method-assign]
+    console.interact(text, exitmsg="")
+
+
+def _unseen_input(prompt: str = "") -> str:
+    """Without a terminal a prompt is no output."""
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")

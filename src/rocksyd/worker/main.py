@@ -49,6 +49,7 @@ class Worker:
         self._waiting: deque[messages.Job] = deque()
         """Jobs that came while a result was not acknowledged yet: none should, but one that does must not be lost."""
         self._draining = False
+        self._status = 0
         self._started = 0.0
         """When the code of the run going on was begun; 0 when it was not."""
 
@@ -61,7 +62,7 @@ class Worker:
                 job = self._waiting.popleft() if self._waiting else self._next_job()
                 if job is None:
                     leaving.finish(_DRAIN_GRACE)
-                    os._exit(0)
+                    os._exit(self._status)
                 if job.kind == script.KIND:
                     self._serve_script(job)
                 self._serve(job)
@@ -99,13 +100,15 @@ class Worker:
             message = self._receive()
             if isinstance(message, messages.Job):
                 return message
+            if message is None:
+                self._status = messages.NOTHING_RUN
             if message is None or isinstance(message, messages.Drain):
                 return None
             if isinstance(message, messages.Inventory):
                 try:
                     self._channel.send(messages.Idle(self._number, self._pid, message.epoch))
                 except ChannelClosed:
-                    return None
+                    continue  # and nothing more is received
         return None
 
     def _receive(self) -> Any:

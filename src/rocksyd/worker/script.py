@@ -19,6 +19,7 @@ import fcntl
 import gc
 import importlib.machinery
 import io
+import itertools
 import os
 import runpy
 import signal
@@ -69,7 +70,7 @@ class Order(NamedTuple):
     """What a command line asks Python to run."""
 
     kind: str
-    """``file``, ``module``, ``command`` or ``stdin``."""
+    """``file``, ``package`` (a folder or an archive with a ``__main__``), ``module``, ``command`` or ``stdin``."""
     what: str
     argv: list[str]
     unbuffered: bool = False
@@ -139,9 +140,9 @@ def run(fds: tuple[int, ...], path: str, began: Callable[[], None]) -> Ending:
         around = surroundings.decode(read_memfd(fds[SURROUNDINGS]))
         _enter(around, fds)
         order = parse(around.argv)
-        modules = _prepare(order, around, path)
+        _prepare(order, around, path)
         began()
-        ending = _finish(_execute(order), modules)
+        ending = _finish(_execute(order))
     except Unstarted as error:
         _complain(str(error))
         ending = Ending(_USAGE)
@@ -186,11 +187,7 @@ def _enter(around: Surroundings, fds: tuple[int, ...]) -> None:
     for fd in fds[:LINE]:
         os.close(fd)
     os.umask(int(around.umask))
-    os.environ.clear()
-    for word in around.env:
-        name, equals, value = word.partition(b"=")
-        if name and equals:
-            os.environb[name] = value
+    _change_environment(around.env)
     stdio.coerce_c_locale()
     time.tzset()
     ignored = {int(word) for word in around.ignored.split()}
@@ -198,6 +195,16 @@ def _enter(around: Surroundings, fds: tuple[int, ...]) -> None:
         signal.signal(number, signal.SIG_IGN)
     if signal.SIGINT not in ignored:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _change_environment(env: list[bytes]) -> None:
+    """Make the environment this one. Most of it is the daemon's already: what is not touched is no page to copy."""
+    wanted = {name: value for name, equals, value in (word.partition(b"=") for word in env) if name and equals}
+    for name in [name for name in os.environb if name not in wanted]:
+        del os.environb[name]
+    for name, value in wanted.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
 
 
 def parse(argv: list[bytes]) -> Order:
@@ -228,12 +235,13 @@ def parse(argv: list[bytes]) -> Order:
                     "it takes -c, -i, -m, -u and a script"
                 )
     if words and words[0] != "-":
-        return Order("file", words[0], words, unbuffered, interactive)
+        kind = "package" if _is_package(words[0]) else "file"
+        return Order(kind, words[0], words, unbuffered, interactive)
     return Order("stdin", "", words or [""], unbuffered, interactive)
 
 
-def _prepare(order: Order, around: Surroundings, path: str) -> frozenset[str]:
-    """What the interpreter itself shows of its start; returns the modules there were before the script."""
+def _prepare(order: Order, around: Surroundings, path: str) -> None:
+    """What the interpreter itself shows of its start."""
     stdio.open_streams(around.opened, unbuffered=order.unbuffered)
     sys.orig_argv = [sys.executable, *map(os.fsdecode, around.argv)]
     sys.argv[:] = order.argv
@@ -251,17 +259,16 @@ def _prepare(order: Order, around: Surroundings, path: str) -> frozenset[str]:
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:
         process.ORIGINAL_DIR = here or None
-    return frozenset(sys.modules)
 
 
 def _script_folder(order: Order) -> str | None:
     """``sys.path[0]``; None where there is none."""
-    if order.kind == "file":
+    if order.kind in ("file", "package"):
         try:
             real = os.path.realpath(order.what)
         except OSError:  # a relative name in a folder that has been removed
             return None
-        return real if os.path.isdir(real) or _is_archive(real) else os.path.dirname(real)
+        return real if order.kind == "package" else os.path.dirname(real)
     return _here() or None if order.kind == "module" else ""
 
 
@@ -273,11 +280,13 @@ def _here() -> str:
         return ""
 
 
-def _is_archive(path: str) -> bool:
-    """Whether Python would run it as a zip file."""
+def _is_package(path: str) -> bool:
+    """Whether Python would look for a ``__main__`` in it: a folder or a zip file."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             return file.read(4) == b"PK\x03\x04"
+    except IsADirectoryError:
+        return True
     except OSError:
         return False
 
@@ -285,11 +294,12 @@ def _is_archive(path: str) -> bool:
 def _forget_namesakes(folder: str) -> None:
     """Modules beside the script are the script's own: loaded ones of the same name, from elsewhere, make way for them."""
     try:
-        names = {entry.name.partition(".")[0] for entry in os.scandir(folder)}
+        found = {name.partition(".")[0] for name in os.listdir(folder)}
     except OSError:
         return
-    inside = os.path.realpath(folder)
-    for name in names & (sys.modules.keys() - sys.stdlib_module_names - {"rocksyd", "__main__"}):
+    names = [name for name in found if name in sys.modules and name not in sys.stdlib_module_names and name != "rocksyd"]
+    inside = os.path.realpath(folder) if names else ""
+    for name in names:
         spec = importlib.machinery.PathFinder.find_spec(name, [folder])
         file = getattr(sys.modules[name], "__file__", None)
         if spec is None or spec.origin is None or file is None or os.path.realpath(file).startswith(inside + "/"):
@@ -301,8 +311,9 @@ def _forget_namesakes(folder: str) -> None:
 # --- running --------------------------------------------------------------------------------------------------------------
 def _execute(order: Order) -> Ending:
     """Run what is ordered as ``__main__``; an uncaught exception is printed as Python prints it, without frames of ours."""
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
-    ending = _observed(lambda: _start(order, main.__dict__), raises_interrupt=order.kind != "module")
+    sys.modules.pop("__main__", None)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # the last one, so that the script's own stand behind it
+    ending = _observed(lambda: _start(order, main.__dict__))
     if order.interactive or (order.kind == "stdin" and sys.stdin is not None and sys.stdin.isatty()):
         again = _observed(lambda: console.interact(sys.modules["__main__"].__dict__, banner=order.kind == "stdin"))
         return again if order.kind == "stdin" or again.status else ending
@@ -317,23 +328,23 @@ def _start(order: Order, names: dict[str, Any]) -> None:
         loaded = sys.modules.get(order.what)
         if loaded is not None and not hasattr(loaded, "__path__"):
             del sys.modules[order.what]  # it is run anew, as __main__; runpy would warn of the one that is loaded
-        _bare(lambda: runpy._run_module_as_main(order.what))  # type: ignore[attr-defined]
+        _run_module(order.what, True)
     elif order.kind == "command":
         _run_code(compile(order.what + "\n", "<string>", "exec", dont_inherit=True), names)
     elif order.kind == "file":
         _run_file(order.what, names)
+    elif order.kind == "package":
+        _run_module("__main__", False)
     elif sys.stdin is not None and not sys.stdin.isatty():
+        names["__file__"], names["__cached__"] = "<stdin>", None
         _run_code(compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True), names)
 
 
 def _run_file(path: str, names: dict[str, Any]) -> None:
-    real = os.path.abspath(path) if _here() else path
-    if os.path.isdir(real) or _is_archive(real):
-        _bare(lambda: runpy._run_module_as_main("__main__", False))  # type: ignore[attr-defined]
-        return
-    shown = path if os.path.isabs(path) else f"{_here()}/{path.removeprefix('./')}"
+    here = _here()
+    shown = f"{here}/{path}" if here and not os.path.isabs(path) else path
     try:
-        with io.open_code(path) as file:
+        with open(path, "rb", buffering=0) as file:
             source = file.read()
     except OSError as error:
         raise Unstarted(f"{sys.executable}: can't open file {shown!r}: [Errno {error.errno}] {error.strerror}") from None
@@ -343,16 +354,16 @@ def _run_file(path: str, names: dict[str, Any]) -> None:
     _run_code(compile(source, shown, "exec", dont_inherit=True), names)
 
 
+# A debugger that the script has set traces its callers, too: on one line, nothing of ours is stepped into.
 def _run_code(code: types.CodeType, names: dict[str, Any]) -> None:
-    _bare(lambda: exec(code, names))
+    (exec(code, names), sys.settrace(None))  # type: ignore[func-returns-value]
 
 
-def _bare(call: Callable[[], Any]) -> None:
-    # A debugger that the script has set traces its callers, too: on one line, nothing of ours is stepped into.
-    (call(), sys.settrace(None))  # fmt: skip
+def _run_module(name: str, alter_argv: bool) -> None:
+    (runpy._run_module_as_main(name, alter_argv), sys.settrace(None))  # type: ignore[attr-defined,func-returns-value]
 
 
-def _observed(call: Callable[[], Any], *, raises_interrupt: bool = True) -> Ending:
+def _observed(call: Callable[[], Any]) -> Ending:
     try:
         call()
     except SystemExit as error:
@@ -360,7 +371,7 @@ def _observed(call: Callable[[], Any], *, raises_interrupt: bool = True) -> Endi
     except Unstarted:
         raise
     except BaseException as error:  # noqa: BLE001  (whatever a script raises, it ends the script)
-        return _uncaught(error, raises_interrupt=raises_interrupt)
+        return _uncaught(error)
     return Ending()
 
 
@@ -382,7 +393,7 @@ def _print_error(text: str) -> None:
         return
 
 
-def _uncaught(error: BaseException, *, raises_interrupt: bool) -> Ending:
+def _uncaught(error: BaseException) -> Ending:
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
         traceback = traceback.tb_next
@@ -394,15 +405,16 @@ def _uncaught(error: BaseException, *, raises_interrupt: bool) -> Ending:
         return Ending(_exit_status(end.code))
     except BaseException as second:  # noqa: BLE001  (anybody's hook)
         second.__context__ = None
+        second.__traceback__ = second.__traceback__ and second.__traceback__.tb_next
         _print_error("Error in sys.excepthook:\n")
-        sys.__excepthook__(type(second), second, second.__traceback__ and second.__traceback__.tb_next)
+        sys.__excepthook__(type(second), second, second.__traceback__)
         _print_error("\nOriginal exception was:\n")
         sys.__excepthook__(type(error), error, traceback)
-    return Ending(1, signal.SIGINT if type(error) is KeyboardInterrupt and raises_interrupt else 0)
+    return Ending(1, signal.SIGINT if type(error) is KeyboardInterrupt else 0)
 
 
 # --- the end --------------------------------------------------------------------------------------------------------------
-def _finish(ending: Ending, before: frozenset[str]) -> Ending:
+def _finish(ending: Ending) -> Ending:
     """What an interpreter does at its end, in its order, but for taking apart what the application had loaded."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]
@@ -411,7 +423,7 @@ def _finish(ending: Ending, before: frozenset[str]) -> Ending:
     atexit._run_exitfuncs()
     failed = _flush()
     try:
-        _dismantle(before)
+        _dismantle()
     except BaseException:  # noqa: BLE001, S110  (Ctrl-C while destructors run)
         pass
     failed = _flush(quiet=failed) or failed
@@ -443,14 +455,17 @@ def _flush(*, quiet: bool = False) -> bool:
     return failed
 
 
-def _dismantle(before: frozenset[str]) -> None:
+def _dismantle() -> None:
     """Let go of what the script made, so that its destructors run and its files are written."""
     sys.last_type = sys.last_value = sys.last_traceback = None
     if threading.active_count() > 1:
         _flush_files()  # threads that are daemons still run, in a fresh Python they are frozen here
         return
-    fresh = [name for name in sys.modules if name not in before and name.partition(".")[0] not in sys.stdlib_module_names]
-    kept = [weakref.ref(sys.modules.pop(name)) for name in ["__main__", *reversed(fresh)] if name in sys.modules]
+    fresh = list(itertools.takewhile(lambda name: name != "__main__", reversed(sys.modules)))
+    own = [name for name in fresh if name.partition(".")[0] not in sys.stdlib_module_names]
+    kept = [weakref.ref(module) for name in ["__main__", *own] if isinstance(module := sys.modules.pop(name, None), types.ModuleType)]
+    module = None
+    _flush_files()  # the collector may close what a file writes through before the file itself
     gc.collect()
     for reference in kept:
         module = reference()  # somebody of the application's refers to it

@@ -9,6 +9,7 @@ Sources: ``create_stdio`` and ``init_sys_streams`` in CPython's ``Python/pylifec
 from __future__ import annotations
 
 import _locale
+import codecs
 import io
 import os
 import sys
@@ -39,13 +40,11 @@ def _choice() -> tuple[str, str]:
     mode = os.environ.get("PYTHONUTF8", "")
     utf8 = mode == "1" or (legacy and mode != "0")
     encoding = "utf-8" if utf8 else _locale.nl_langinfo(_locale.CODESET) or "utf-8"
-    if encoding == "UTF-8":
-        encoding = "utf-8"
     errors = "surrogateescape" if utf8 or legacy or locale in ("C.UTF-8", "C.utf8", "UTF-8") else "strict"
     given, _, handler = os.environ.get("PYTHONIOENCODING", "").partition(":")
     if given and not handler:
         handler = "strict"
-    return given or encoding, handler or errors
+    return codecs.lookup(given or encoding).name, handler or errors
 
 
 def open_streams(opened: str, *, unbuffered: bool) -> None:

@@ -116,7 +116,8 @@ class Server:
     def _converse(self) -> None:
         try:
             self._channel.flush()
-            while (message := self._receive()) is not None:
+            # What is carried out may find out that nobody is there any more; then the channel is closed.
+            while self._kill_at is None and (message := self._receive()) is not None:
                 self._handle(message)
         except ChannelClosed:
             self._end_everything()

@@ -1,0 +1,1 @@
+HOME = "beside the script"

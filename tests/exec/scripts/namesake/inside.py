@@ -1,0 +1,1 @@
+HOME = "inside, beside the script"
