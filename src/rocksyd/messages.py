@@ -423,11 +423,20 @@ _TYPES: dict[str, type[Any]] = {
 }  # fmt: skip
 
 
+_fields_of = {cls: frozenset(cls._fields) - {"fds"} for cls in _TYPES.values()}
+_tuples_of = {cls: [name for name in _fields_of[cls] if isinstance(getattr(cls, name), tuple)] for cls in _TYPES.values()}
+_write = json.JSONEncoder(separators=(",", ":")).encode  # made once; json.dumps makes one each time it is given separators
+_read = json.JSONDecoder().raw_decode
+
+
 def encode(message: Any) -> tuple[bytes, tuple[int, ...]]:
-    """Return the datagram's bytes and the descriptors that go with it."""
-    fields = message._asdict()
-    fds = fields.pop("fds", ())
-    return json.dumps([type(message).__name__, fields], separators=(",", ":")).encode(), tuple(fds)
+    """Return the datagram's bytes and the descriptors that go with it. Fields left at their default are not in it."""
+    fields = message.__dict__
+    fds = ()
+    if "fds" in fields:
+        fields = {**fields}
+        fds = tuple(fields.pop("fds"))
+    return _write([type(message).__name__, fields]).encode(), fds
 
 
 def decode(data: bytes, fds: tuple[int, ...] = ()) -> Any:
@@ -437,16 +446,26 @@ def decode(data: bytes, fds: tuple[int, ...] = ()) -> Any:
         MessageError: the bytes are not a message at all.
     """
     try:
-        name, given = json.loads(data)
+        text = data.decode()
+        (name, fields), end = _read(text)
+        if end != len(text):
+            raise ValueError("more than one value")
         cls = _TYPES.get(name)
         if cls is None:
             return None
-        fields = {field: given[field] for field in cls._fields if field in given and field != "fds"}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        for unknown in fields.keys() - _fields_of[cls]:
+            del fields[unknown]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise MessageError(f"not a message between rocksyd's processes: {data[:80]!r}") from error
-    for field, value in fields.items():
-        if isinstance(value, list) and isinstance(getattr(cls, field), tuple):
+    for field in _tuples_of[cls]:
+        value = fields.get(field)
+        if isinstance(value, list):
             fields[field] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
     if "fds" in cls._fields:
         fields["fds"] = fds
     return cls(**fields)
+
+
+def known(cls: type[Any], given: dict[str, Json]) -> Any:
+    """A message that a snapshot holds as its fields: unknown ones are ignored, missing ones have their default."""
+    return decode(json.dumps([cls.__name__, given]).encode())

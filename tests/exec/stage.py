@@ -68,7 +68,9 @@ def _default_signals() -> None:
 
 def _same(text: str, folder: Path, interpreter: str) -> str:
     # bash names the command line of what a signal has killed, which is not the same by nature
-    text = re.sub(r"^bash: line \d+: +\d+ ([A-Z][a-z]+[A-Za-z0-9 ]*?)( \(core dumped\))? {2,}.*$", r"bash: \1", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^bash: line \d+: +\d+ ([A-Z][a-z]+[A-Za-z0-9 ]*?)( \(core dumped\))? {2,}.*$", r"bash: \1", text, flags=re.MULTILINE
+    )
     text = text.replace(str(folder), "<here>").replace(interpreter, "<python>")
     return _SECONDS.sub("<seconds>", _ADDRESS.sub("<address>", text))
 

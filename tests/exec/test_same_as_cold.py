@@ -36,13 +36,15 @@ COMMAND_LINES = {
     "what is left of standard input": "printf 'one\\ntwo\\n' > in; ($P -c 'import os; os.read(0, 4)'; cat) < in",
     "streams": "$P streams.py < /dev/null | cat; $P -u streams.py | cat; PYTHONUNBUFFERED=1 $P streams.py | cat; cat seen",
     "closed streams": "$P streams.py <&-; $P streams.py >&-; $P streams.py 2>&-; $P streams.py <&- >&- 2>&-; cat seen",
-    "streams in other locales": "for l in C C.UTF-8 POSIX; do LC_ALL=$l $P streams.py; done; PYTHONUTF8=0 LC_ALL=C $P streams.py; PYTHONUTF8=1 LANG=C $P streams.py; cat seen",
+    "streams in other locales": "for l in C C.UTF-8 POSIX; do LC_ALL=$l $P streams.py; done; "
+    "PYTHONUTF8=0 LC_ALL=C $P streams.py; "
+    "PYTHONUTF8=1 LANG=C $P streams.py; cat seen",
     "another encoding": "PYTHONIOENCODING=latin-1:replace $P lines.py 2; PYTHONIOENCODING=:ignore $P streams.py; cat seen",
     "a full disk": "$P -c 'print(1)' > /dev/full; echo $?",
     "the environment": "FOO='a b=ü' EMPTY= RAW=$'\\xff' TZ=Asia/Tokyo $P env.py",
     "hardly an environment": "env -i A=1 $P env.py 2>&1 | grep -v ROCKSYD",
     "the mask": "umask 027; $P -c 'open(\"made\", \"w\").close()'; stat -c %a made",
-    "a folder that is gone": "mkdir gone && cd gone && rmdir ../gone && $P -c 'import sys; print(sys.path[0] or 0)'; $P ../args.py",
+    "a folder that is gone": "mkdir gone; cd gone; rmdir ../gone; $P -c 'import sys; print(sys.path[0] or 0)'; $P ../args.py",
     "ignored signals": "trap '' HUP INT; $P signals.py",
     "signals": "$P signals.py",
     "tracebacks": "for how in chained odd group note eval last; do $P broken.py $how; echo $?; done",
@@ -66,7 +68,7 @@ COMMAND_LINES = {
     "pytest": "$P -m pytest -q -p no:cacheprovider -p no:randomly check_sums.py",
     "unittest": "$P -m unittest -v test_none 2>&1 | tail -3; $P -m compileall -q folder; echo $?",
     "a debugger": "printf 'n\\nw\\nc\\n' | $P -m pdb lines.py 2; printf 'c\\n' | $P -c 'breakpoint(); print(1)'",
-    "a debugger to the end": "printf 'x = 1\\nbreakpoint()\\nx = 2\\n' > d.py; printf 'p x\\nn\\nn\\nn\\nn\\n' | $P d.py; echo $?",
+    "a debugger to the end": "printf 'x = 1\\nbreakpoint()\\nx = 2\\n' > d.py; printf 'p x\\nn\\nn\\nn\\n' | $P d.py; echo $?",
     "inspection": "echo 'print(x)' | $P -i -c 'x = 5' 2>/dev/null",
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rocksyd.posix.processes import parent_of
 from rocksyd.testing import Conversation, Daemon, until
 from rocksyd.testing.daemon import command_line, copy_package
 
@@ -115,6 +116,11 @@ def lenient_package(folder: Path) -> Path:
     assert "YOUNG = 10.0" in text
     ladder.write_text(text.replace("YOUNG = 10.0", "YOUNG = 0.0"))
     return package
+
+
+def zygotes(daemon: Daemon) -> list[int]:
+    """PIDs of the zygotes. (A worker has the title of its zygote until it has given itself its own, but another parent.)"""
+    return [pid for pid in daemon.children("rocksyd: zygote") if parent_of(pid) == daemon.pid]
 
 
 def serving_master(daemon: Daemon) -> int:

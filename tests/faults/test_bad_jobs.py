@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from rocksyd.testing import Daemon, until
-from tests.faults.crowd import JOBS, ended, found, traced
+from tests.faults.crowd import JOBS, ended, found, traced, zygotes
 
-BAD = JOBS + """
+BAD = (
+    JOBS
+    + """
 import resource, subprocess
 
 @job
@@ -90,8 +92,8 @@ def looks_around():
     print("heard")
     return {
         "pid": os.getpid(), "cwd": os.getcwd(), "umask": umask, "mess": os.environ.get("MESS"), "home": "HOME" in os.environ,
-        "term": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
-        "timer": signal.getitimer(signal.ITIMER_REAL)[0],
+        "term": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "timer": signal.getitimer(signal.ITIMER_REAL)[0],
     }
 
 @job
@@ -110,6 +112,7 @@ def stops_itself():
     trace()
     os.kill(os.getpid(), signal.SIGSTOP)
 """
+)
 POOL = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\ngrace = "500ms"'
 
 
@@ -134,7 +137,7 @@ def test_a_job_that_leaves_a_daemon_behind_ends_all_the_same(tmp_path: Path, des
         assert found(run(daemon, "daemonises", descriptors), expected) == expected
         until((tmp_path / "app" / "left").exists, "the daemon of the job")
         assert daemon.restart() == {"error_text": "Restarted successfully"}
-        until(lambda: len(daemon.children("rocksyd: zygote")) == 1, "the old zygote to leave, whoever else is there")
+        until(lambda: len(zygotes(daemon)) == 1, "the old zygote to leave, whoever else is there")
         pid = int((tmp_path / "app" / "left").read_text())
         os.kill(pid, signal.SIGKILL)
 

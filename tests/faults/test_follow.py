@@ -11,7 +11,9 @@ import pytest
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import JOBS, POOL, ended, kill_master, open_gate, serving_master, traced
 
-TALKS = JOBS + """
+TALKS = (
+    JOBS
+    + """
 @job
 def talks(count):
     for number in range(count):
@@ -20,6 +22,7 @@ def talks(count):
             trace()
             hold()
 """
+)
 COUNT = 2000
 WHOLE = "".join(f"line {number}\n" for number in range(COUNT))
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import JOBS, ended, kill_master, traced
 
-BROKEN_HOOK = JOBS + """
+BROKEN_HOOK = (
+    JOBS
+    + """
 from rocksyd.jobs import after_fork
 
 @after_fork
@@ -22,6 +24,7 @@ def trace_hook():
     if os.path.exists("broken"):
         raise RuntimeError("this hook is broken")
 """
+)
 
 
 def test_workers_that_die_before_their_first_job_are_not_forked_in_a_frenzy(tmp_path: Path) -> None:
@@ -38,7 +41,9 @@ def test_workers_that_die_before_their_first_job_are_not_forked_in_a_frenzy(tmp_
         assert ended(daemon, "1")["result"] == "1"
 
 
-REFUSED = JOBS + """
+REFUSED = (
+    JOBS
+    + """
 really_fork = os.fork
 
 def fork():
@@ -51,6 +56,7 @@ def fork():
 
 os.fork = fork
 """
+)
 
 
 def test_while_no_worker_can_be_forked_runs_wait_and_the_cause_is_logged(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import descendants
 from tests.faults.crowd import JOBS, POOL, ended, traced
 
-NESTED = JOBS + """
+NESTED = (
+    JOBS
+    + """
 @job
 def family():
     if os.fork() == 0:
@@ -20,6 +22,7 @@ def family():
     trace()
     time.sleep(60)
 """
+)
 
 
 def alive(pid: int) -> bool:

@@ -11,14 +11,17 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import copy_package
-from tests.faults.crowd import JOBS, POOL, ended, kill_master, open_gate, serving_master, traced
+from tests.faults.crowd import JOBS, POOL, ended, kill_master, open_gate, serving_master, traced, zygotes
 
-SLOW = JOBS + """
+SLOW = (
+    JOBS
+    + """
 if os.path.exists("slow"):
     open("loading", "w").close()
     while os.path.exists("slow"):
         time.sleep(0.005)
 """
+)
 HOLD = """
         import os, time
         while os.path.exists(os.environ["HOLD"]):
@@ -39,7 +42,7 @@ class Restarting:
         self.half.socket.sendall(b'check {"ha')
         daemon.wait_shelved(2)
         self.old = serving_master(daemon)
-        (self.zygote,) = daemon.children("rocksyd: zygote")
+        (self.zygote,) = zygotes(daemon)
         self.requester = daemon.talk()
 
     def order(self) -> None:
@@ -47,7 +50,7 @@ class Restarting:
         self.requester.send("restart")
         until((self.daemon.app / "loading").exists, "the application to be loaded anew")
         self.candidate = next(pid for pid in self.daemon.children("rocksyd: master") if pid != self.old)
-        (self.new_zygote,) = (pid for pid in self.daemon.children("rocksyd: zygote") if pid != self.zygote)
+        (self.new_zygote,) = (pid for pid in zygotes(self.daemon) if pid != self.zygote)
 
     def release(self) -> None:
         (self.daemon.app / "slow").unlink()
@@ -64,7 +67,7 @@ class Restarting:
         if half:
             self.half.socket.sendall(b'sh":2}\n')
             assert self.half.line() == b'{"retcode":0}'
-        until(lambda: len(daemon.children("rocksyd: zygote")) == 1, "one zygote to be left")
+        until(lambda: len(zygotes(daemon)) == 1, "one zygote to be left")
         until(lambda: len(daemon.children("rocksyd: master")) == 1, "one master to be left")
         assert traced(daemon) == {"1": 1, "2": 1}
 
@@ -126,7 +129,9 @@ MOMENTS = {
     "frozen": "def _verdict(",
     "freezing": "def freeze(",
 }
-KILLED = [(moment, victim) for moment in MOMENTS for victim in ("old", "candidate") if (moment, victim) != ("frozen", "candidate")]
+KILLED = [
+    (moment, victim) for moment in MOMENTS for victim in ("old", "candidate") if (moment, victim) != ("frozen", "candidate")
+]
 """(While the old one is frozen the new one is on its way from adopting to serving, which are moments of their own.)"""
 
 
@@ -145,7 +150,10 @@ def test_p4_p11_a_master_killed_at_any_moment_of_the_take_over_leaves_a_service(
         failed = victim == "candidate" and moment != "serving"
         if failed:
             assert restarting.requester.line().startswith(b'{"error_text":"Restart failed: ')
-        until(lambda: serving_master(daemon) not in (0, restarting.candidate if victim == "candidate" else restarting.old), "a master")
+        until(
+            lambda: serving_master(daemon) not in (0, restarting.candidate if victim == "candidate" else restarting.old),
+            "a master",
+        )
         restarting.all_is_well(1 if failed else 2, half=False)
 
 

@@ -25,6 +25,7 @@ from tests.faults.crowd import (
     open_gate,
     serving_master,
     traced,
+    zygotes,
 )
 
 SEVERAL = POOL + "\nmax_jobs = 5"
@@ -81,7 +82,7 @@ def test_p11_jobs_run_on_and_new_ones_start_after_a_crash_right_after_a_restart(
         assert ended(daemon, "1")["result"] == "1"
         (pool,) = talk.rpc("pools")
         assert (pool["ready"], pool["generation"]) == (True, restarts + 1)
-        until(lambda: len(daemon.children("rocksyd: zygote")) == 1, "the old zygotes to leave")
+        until(lambda: len(zygotes(daemon)) == 1, "the old zygotes to leave")
         assert traced(daemon) == {"1": 1, "2": 1}
 
 
@@ -89,7 +90,7 @@ def test_p11_a_run_is_accepted_before_the_zygote_has_been_heard_again(tmp_path: 
     with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon:
         talk = daemon.talk()
         daemon.wait_shelved(1)
-        (zygote,) = daemon.children("rocksyd: zygote")
+        (zygote,) = zygotes(daemon)
         os.kill(zygote, signal.SIGSTOP)
         try:
             kill_master(daemon)

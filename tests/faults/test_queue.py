@@ -13,7 +13,9 @@ from rocksyd.errors import TooBusy
 from rocksyd.testing import Conversation, Daemon, until
 from tests.faults.crowd import JOBS, ended, found, kill_master, open_gate, traced
 
-QUEUE = JOBS + """
+QUEUE = (
+    JOBS
+    + """
 @job
 def note(text):
     with open("order", "a") as file:
@@ -36,6 +38,7 @@ def few():
     with open("few", "a") as file:
         file.write("- ")
 """
+)
 ONE = 'pm = "ondemand"\nmax_workers = 1\ngrace = "1s"'
 
 

@@ -11,7 +11,9 @@ import pytest
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import JOBS, POOL, ended, found, open_gate, traced
 
-FAMILY = JOBS + """
+FAMILY = (
+    JOBS
+    + """
 @job
 def family(deaf=False):
     "A process, its child and its grandchild."
@@ -42,6 +44,7 @@ def polite():
         time.sleep(0.01)
     return "stopped in order"
 """
+)
 ORDERS = ["terminate", "timeout"]
 REASONS = {"terminate": "cancelled", "timeout": "timeout"}
 """What a run is said to have ended for."""

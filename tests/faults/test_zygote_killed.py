@@ -9,23 +9,26 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import Daemon, until
-from tests.faults.crowd import EXPECTED, JOBS, POOL, ended, kill_master, matches, open_gate, serving_master, traced
+from rocksyd.testing.daemon import command_line
+from tests.faults.crowd import EXPECTED, JOBS, POOL, ended, kill_master, matches, open_gate, serving_master, traced, zygotes
 
 ONE = 'pm = "ondemand"\nmax_workers = 2'
 
 
 def zygote_of(daemon: Daemon) -> int:
-    (zygote,) = daemon.children("rocksyd: zygote")
+    (zygote,) = zygotes(daemon)
     return zygote
 
 
 def new_zygote(daemon: Daemon, old: int) -> None:
-    until(lambda: daemon.children("rocksyd: zygote app") not in ([], [old]), "another zygote")
+    until(lambda: [pid for pid in zygotes(daemon) if pid != old and "loading" not in command_line(pid)], "another zygote")
 
 
 @pytest.mark.parametrize("with_master", [False, True], ids=["alone", "with_the_master"])
 @pytest.mark.parametrize("how", sorted(EXPECTED))
-def test_p2_running_jobs_survive_their_zygote_and_waiting_ones_run_in_a_new_one(tmp_path: Path, how: str, with_master: bool) -> None:
+def test_p2_running_jobs_survive_their_zygote_and_waiting_ones_run_in_a_new_one(
+    tmp_path: Path, how: str, with_master: bool
+) -> None:
     with Daemon(tmp_path, JOBS, parts={"pool": ONE}) as daemon:
         talk = daemon.talk()
         for key in (1, 2):

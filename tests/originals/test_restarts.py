@@ -21,7 +21,10 @@ RUN = 'run {"hash":1,"class":"Exits","params":[7]}'
 
 # probe -> requests in one write, replies
 PIPELINED: dict[str, tuple[list[str], list[dict[str, Any]]]] = {
-    "check, check, restart, check, check": ([CHECK, CHECK, "restart", CHECK, CHECK], [NOT_FOUND] * 2 + [RESTARTED] + [NOT_FOUND] * 2),
+    "check, check, restart, check, check": (
+        [CHECK, CHECK, "restart", CHECK, CHECK],
+        [NOT_FOUND, NOT_FOUND, RESTARTED, NOT_FOUND, NOT_FOUND],
+    ),
     "restart and run": (["restart", RUN], [RESTARTED, OK]),
     "run and restart": ([RUN, "restart"], [OK, RESTARTED]),
     "restart and restart": (["restart", "restart", CHECK], [RESTARTED, RESTARTED, NOT_FOUND]),

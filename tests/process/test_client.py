@@ -222,7 +222,7 @@ def test_async_survives_a_crash(daemon: FakeDaemon) -> None:
 
     async def main() -> tuple[Any, str]:
         async with AsyncClient(daemon.address) as client:
-            run = await client.run("x", a=1, options={"key": "k"})
+            run = await client.run("x", a=1, key="k")
             result = await run.result()
             return result, "".join([text async for text in run.logs(follow=True)])
 

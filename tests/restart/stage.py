@@ -66,7 +66,8 @@ def descriptors():
             own[name] = os.readlink("/proc/self/fd/" + name)
         except FileNotFoundError:
             continue
-    return [own, subprocess.run([sys.executable, "-I", "-S", "-c", look], capture_output=True, close_fds=False).stdout.decode().split()]
+    process = subprocess.run([sys.executable, "-I", "-S", "-c", look], capture_output=True, close_fds=False)
+    return [own, process.stdout.decode().split()]
 
 class Original:
     def run(self, params):
@@ -98,11 +99,11 @@ class Gate:
 
         until(entered, f"somebody at the gate {self.path.name}")
 
-    def open(self, text: str = "go") -> None:
+    def open(self, text: str | bytes = "go") -> None:
         """Let through whoever waits (waits for them first)."""
         if self._fd < 0:
             self.wait_entered()
-        os.write(self._fd, text.encode())
+        os.write(self._fd, text.encode() if isinstance(text, str) else text)
         self.close()
 
     def close(self) -> None:
@@ -208,7 +209,16 @@ class Unharmed:
         status = self._quiet.rpc("status", key="old")
         zygotes = {name: zygote["pid"] for name, zygote in health["zygotes"].items()}
         masters = self.daemon.children("rocksyd: master")
-        return stats["master_pid"], masters, stats["generation"], health["ok"], health["listen"], zygotes, status["state"], status["pid"]
+        return (
+            stats["master_pid"],
+            masters,
+            stats["generation"],
+            health["ok"],
+            health["listen"],
+            zygotes,
+            status["state"],
+            status["pid"],
+        )
 
     def refused(self, expected: list[str], *, hangs: bool = False) -> str:
         """Order a restart; see that it is refused for a reason that names all of ``expected``, and that nothing has changed."""
@@ -255,17 +265,32 @@ def manifest(daemon: Daemon, talk: Conversation, *, connections: int, old_zygote
     health = talk.rpc("health")
     listeners = len(health["listen"]) + len(health.get("exec", ()))
     expected = {
-        # socket: to the keeper; the listeners; each connection; the channels of zygotes and workers. busy page: mmap keeps another
-        "rocksyd: master": {"anon_inode": 2, "socket": 1 + listeners + connections + zygotes + workers, **journal, "busy": 2, **shared},
+        # socket: to the keeper; the listeners; each connection; the channels of zygotes and workers. busy: mmap keeps another
+        "rocksyd: master": {
+            "anon_inode": 2,
+            "socket": 1 + listeners + connections + zygotes + workers,
+            **journal,
+            "busy": 2,
+            **shared,
+        },
         # socket: to the master; the listeners; each connection; the master's ends of channels. pipe: the signals that came
-        "rocksyd: keeper": {"pipe": 2, "socket": 1 + listeners + connections + zygotes + workers, "busy": 1, "config": 1, **shared},
+        "rocksyd: keeper": {
+            "pipe": 2,
+            "socket": 1 + listeners + connections + zygotes + workers,
+            "busy": 1,
+            "config": 1,
+            **shared,
+        },
     }
 
     def found() -> dict[str, dict[str, int]]:
         pids = {"rocksyd: master": talk.rpc("stats")["master_pid"], "rocksyd: keeper": daemon.pid}
         return {title: _counted(kinds(daemon, pid), log) for title, pid in pids.items()}
 
-    until(lambda: talk.rpc("stats")["workers"] == workers and len(talk.rpc("health")["zygotes"]) == zygotes, "those that have to leave")
+    until(
+        lambda: talk.rpc("stats")["workers"] == workers and len(talk.rpc("health")["zygotes"]) == zygotes,
+        "those that have to leave",
+    )
     try:
         until(lambda: found() == expected, "the descriptors of the manifest", 5.0)
     except AssertionError as error:
@@ -283,5 +308,7 @@ def _counted(found: Counter[str], log: str) -> dict[str, int]:
     counted: Counter[str] = Counter()
     for name, count in found.items():
         if name not in ("null", log):
-            counted["anon_inode" if name.startswith("anon_inode") else name.removeprefix("memfd:rocksyd-").removesuffix(" (deleted)")] += count
+            counted[
+                "anon_inode" if name.startswith("anon_inode") else name.removeprefix("memfd:rocksyd-").removesuffix(" (deleted)")
+            ] += count
     return dict(counted)

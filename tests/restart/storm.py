@@ -35,14 +35,30 @@ class Caller:
         self.by_id: dict[Any, Callable[[Any], object]] = {}
         self.deaf_until = 0
         self.leaving = False
+        self.shut = False
         self.reader: Callable[[bytes], bool] | None = None
         self.connection = self._connected()
 
     def _connected(self) -> socket.socket:
         connection = self.storm.connect()
         connection.setblocking(False)
-        self.storm.selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
+        self.storm.selector.register(connection, selectors.EVENT_READ, self)
+        self.shut = False
         return connection
+
+    def wait_for(self) -> None:
+        """Be told only of what this client is interested in now."""
+        mask = 0 if self.deaf_until > self.storm.restarts else selectors.EVENT_READ
+        if self.unsent or (self.leaving and not self.shut):
+            mask |= selectors.EVENT_WRITE
+        known = self.storm.selector.get_map()
+        if not mask:
+            if self.connection in known:
+                self.storm.selector.unregister(self.connection)
+        elif self.connection not in known:
+            self.storm.selector.register(self.connection, mask, self)
+        elif known[self.connection].events != mask:
+            self.storm.selector.modify(self.connection, mask, self)
 
     @property
     def owed(self) -> int:
@@ -55,6 +71,7 @@ class Caller:
             return
         lines = [self.chance.choice(_REQUESTS)(self) for _ in range(self.chance.randrange(1, 8))]
         self.unsent += b"".join(line.encode() + self.chance.choice((b"\n", b"\n", b"\r\n", b"\n\n")) for line in lines)
+        self.wait_for()
 
     def _key(self) -> int:
         self.count += 1
@@ -127,18 +144,17 @@ class Caller:
                 self.unsent = self.unsent[self.connection.send(self.unsent[:most]) :]
             except BlockingIOError:
                 return
-        elif self.leaving:
+        elif self.leaving and not self.shut:
+            self.shut = True
             self.connection.shutdown(socket.SHUT_WR)
-            self.storm.selector.modify(self.connection, selectors.EVENT_READ, self)
+        self.wait_for()
 
     def receive(self) -> None:
-        """Take replies, unless this client does not read for a while."""
-        if self.storm.restarts < self.deaf_until:
-            return
+        """Take replies."""
         try:
             data = self.connection.recv(self.chance.choice((100, 10_000)))
         except BlockingIOError:
-            return
+            return None
         if not data:
             return self._ended()
         self.received += data
@@ -183,6 +199,7 @@ class Caller:
             self.deaf_until = self.storm.restarts + self.chance.randrange(1, 4)
         elif whim < 0.2:
             self.leaving = True
+        self.wait_for()
 
     def describe(self) -> str:
         return f"{[asked for asked, _ in self.in_order]}, ids {list(self.by_id)}, unsent {self.unsent!r}"
@@ -201,6 +218,7 @@ class Storm:
         self.connect = connect
         self.seed = seed
         self.selector = selectors.DefaultSelector()
+        self.chance = random.Random(seed)
         self.restarts = 0
         self.expected: dict[str, int] = {}
         """Key of every run -> the exit status it must have."""
@@ -219,7 +237,7 @@ class Storm:
                         caller.whim()
                     if self.restarts < goal:
                         ordering.sendall(b"restart\n")
-                for caller in random.Random(self.restarts).sample(self.callers, 10):
+                for caller in self.chance.sample(self.callers, 10):
                     caller.ask()
             self.selector.unregister(ordering)
 
@@ -244,6 +262,7 @@ class Storm:
         """Ask nothing more; see that everyone gets all that is owed to them, and nothing else."""
         for caller in self.callers:
             caller.deaf_until = 0
+            caller.wait_for()
         end = time.monotonic() + PATIENCE
         while any(caller.owed or caller.leaving for caller in self.callers):
             assert time.monotonic() < end, "; ".join(f"{c.number}: {c.describe()}" for c in self.callers if c.owed)

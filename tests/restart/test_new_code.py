@@ -82,7 +82,9 @@ def test_applications_come_and_go_with_the_configuration(tmp_path: Path, kind: s
     with Daemon(tmp_path, JOBS) as daemon, gate(tmp_path) as held:
         talk = daemon.talk()
         text = daemon.config.read_text()
-        daemon.config.write_text(text + '\n[apps.second]\npath = "app"\njobs = ["jobs"]\n[apps.second.pool]\npm = "static"\nmax_workers = 1\n')
+        daemon.config.write_text(
+            text + '\n[apps.second]\npath = "app"\njobs = ["jobs"]\n[apps.second.pool]\npm = "static"\nmax_workers = 1\n'
+        )
         assert talk.ask(kind) == done
         assert talk.rpc("call", target="version", app="second")["result"] == 1
         talk.rpc("run", target="gate", app="second", key="runs", params=[str(held.path)])
@@ -124,7 +126,10 @@ def test_an_orderly_stop_ends_what_runs_and_keeps_what_waits_for_the_next_start(
 
 
 def test_a_second_sigterm_stops_now(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG.replace('"2s"', '"1h"')}) as daemon, gate(tmp_path) as held:
+    with (
+        Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG.replace('"2s"', '"1h"')}) as daemon,
+        gate(tmp_path) as held,
+    ):
         talk = daemon.talk()
         talk.rpc("run", target="deaf", key="deaf", params=[str(held.path)])
         held.wait_entered()
@@ -153,7 +158,10 @@ def test_sigquit_drains(tmp_path: Path) -> None:
         other = daemon.talk()
         assert other.ask('run {"hash":5,"class":"version"}') == {"error_text": "Too busy"}
         held.open()
-        assert {reply["id"]: reply["result"]["result"] for reply in (json.loads(talk.line()), json.loads(talk.line()))} == {1: [1, "go"], 2: 1}
+        assert {reply["id"]: reply["result"]["result"] for reply in (json.loads(talk.line()), json.loads(talk.line()))} == {
+            1: [1, "go"],
+            2: 1,
+        }
         daemon.wait(0)
 
 

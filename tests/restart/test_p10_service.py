@@ -1,4 +1,4 @@
-"""P10: Under systemd a restart is a reload: same main PID, RELOADING=1 with MONOTONIC_USEC, READY=1. And other ways to be started."""
+"""P10: Under systemd a restart is a reload: same main PID, RELOADING=1 with MONOTONIC_USEC, READY=1. And other ways to start."""
 
 from __future__ import annotations
 
@@ -78,7 +78,15 @@ class Activated(Daemon):
     sockets: tuple[socket.socket, ...] = ()
 
     def spawn(self, *arguments: str) -> None:
-        words = [sys.executable, "-I", "-S", str(self.package / "boot.py"), "keeper", "--config", str(self._link / "rocksyd.toml")]
+        words = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(self.package / "boot.py"),
+            "keeper",
+            "--config",
+            str(self._link / "rocksyd.toml"),
+        ]
         fds = [opened.fileno() for opened in self.sockets]
         launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(len(fds)), *map(str, fds), *words, *arguments]
         environment = {**os.environ, "NOTIFY_SOCKET": str(self._short / "n")}

@@ -24,9 +24,15 @@ BROKEN_JOBS = {
     "sys.exit": ("import sys\nsys.exit(3)\n", ["SystemExit", "3"]),
     "os._exit": ("import os\nos._exit(3)\n", ["app", "3"]),
     "its own death": ("import os\nos.kill(os.getpid(), 9)\n", ["app", "9"]),
-    "a thread": ("import threading\nthreading.Thread(target=threading.Event().wait, name='stray', daemon=True).start()\n", ["stray", "jobs.py"]),
+    "a thread": (
+        "import threading\nthreading.Thread(target=threading.Event().wait, name='stray', daemon=True).start()\n",
+        ["stray", "jobs.py"],
+    ),
     "a socket": ("import socket\nkept = socket.socketpair()\nkept[0].send(b'x')\n", ["socket", "jobs.py:2"]),
-    "a fork that comes back twice": ("import os\nif os.fork() == 0:\n    raise RuntimeError('child')\nraise RuntimeError('parent')\n", ["parent"]),
+    "a fork that comes back twice": (
+        "import os\nif os.fork() == 0:\n    raise RuntimeError('child')\nraise RuntimeError('parent')\n",
+        ["parent"],
+    ),
 }
 
 
@@ -65,13 +71,22 @@ BROKEN_CONFIG: dict[str, tuple[Edit, list[str]]] = {
     "a syntax error": (lambda text: text + "\nmax_jobs = \n", ["rocksyd.toml:", "not valid TOML"]),
     "a wrong type": (lambda text: text.replace("max_workers = 4", 'max_workers = "4"'), ["rocksyd.toml:", "max_workers", '"4"']),
     "an unknown key": (lambda text: text + "\nmax_worker = 3\n", ["rocksyd.toml:", "max_worker"]),
-    "an impossible combination": (lambda text: text.replace("min_spare = 1", "min_spare = 9"), ["rocksyd.toml:", "min_spare is 9"]),
-    "a folder that is not there": (lambda text: text.replace('path = "app"', 'path = "elsewhere"'), ["rocksyd.toml:", "path", "elsewhere"]),
+    "an impossible combination": (
+        lambda text: text.replace("min_spare = 1", "min_spare = 9"),
+        ["rocksyd.toml:", "min_spare is 9"],
+    ),
+    "a folder that is not there": (
+        lambda text: text.replace('path = "app"', 'path = "elsewhere"'),
+        ["rocksyd.toml:", "path", "elsewhere"],
+    ),
     "an interpreter that is not there": (
         lambda text: text.replace('path = "app"', 'path = "app"\npython = "venv/bin/python"'),
         ["rocksyd.toml:", "python", "no such file"],
     ),
-    "another state_dir": (lambda text: text.replace('state_dir = "var"', 'state_dir = "other"'), ["state_dir", "cannot move the journal"]),
+    "another state_dir": (
+        lambda text: text.replace('state_dir = "var"', 'state_dir = "other"'),
+        ["state_dir", "cannot move the journal"],
+    ),
     "an address nobody may have": (
         lambda text: text.replace('d.sock"]', 'd.sock", "tcp://192.0.2.1:80"]\nauth = "token"\ntoken_file = "token"'),
         ["192.0.2.1:80", "no such address"],
@@ -100,7 +115,10 @@ def test_p3_an_address_that_is_taken_is_named_and_what_was_bound_beside_it_is_gi
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon, Unharmed(daemon, tmp_path) as unharmed:
+        with (
+            Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon,
+            Unharmed(daemon, tmp_path) as unharmed,
+        ):
             text = daemon.config.read_text().replace('d.sock"]', f'd.sock", "unix://new.sock", "tcp://{address}"]\nauth = "none"')
             with edited(daemon.config, text):
                 unharmed.refused([address, "another program listens there"])

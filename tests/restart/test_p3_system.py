@@ -83,19 +83,19 @@ def test_p3_a_disk_that_fills_up_during_a_restart_loses_no_run_and_no_reply(tmp_
 
 
 def test_p3_as_many_connections_as_the_limit_of_open_files_allows_do_not_hinder_a_restart(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts=PARTS) as daemon:
-        with open_files(daemon.pid, 160):  # what is started from now on has this limit
-            restart(daemon)
-            talks = [daemon.talk() for _ in range(200)]
-            most = talks[0].rpc("stats")["max_connections"]
-            assert most < 160
-            until(lambda: talks[0].rpc("stats")["curr_connections"] == most, "as many connections as there may be")
-            for _ in range(3):
-                assert talks[0].ask("restart") == {"error_text": "Restarted successfully"}
-            assert talks[0].rpc("stats")["curr_connections"] == most
-            for talk in talks:  # those in the backlog have their turn when others have left
-                assert talk.rpc("health")["ok"]
-                talk.close()
+    # What the daemon starts from now on has this limit.
+    with Daemon(tmp_path, JOBS, parts=PARTS) as daemon, open_files(daemon.pid, 160):
+        restart(daemon)
+        talks = [daemon.talk() for _ in range(200)]
+        most = talks[0].rpc("stats")["max_connections"]
+        assert most < 160
+        until(lambda: talks[0].rpc("stats")["curr_connections"] == most, "as many connections as there may be")
+        for _ in range(3):
+            assert talks[0].ask("restart") == {"error_text": "Restarted successfully"}
+        assert talks[0].rpc("stats")["curr_connections"] == most
+        for talk in talks:  # those in the backlog have their turn when others have left
+            assert talk.rpc("health")["ok"]
+            talk.close()
 
 
 def test_p3_no_more_files_for_the_new_master_is_named_and_changes_nothing(tmp_path: Path) -> None:

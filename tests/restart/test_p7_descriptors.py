@@ -10,7 +10,7 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import command_line, descendants, until
-from tests.restart.stage import JOBS, IDLE_POOL, gate, kinds, manifest, records, restart
+from tests.restart.stage import IDLE_POOL, JOBS, gate, kinds, manifest, records, restart
 
 
 def test_p7_after_a_restart_every_process_has_open_what_the_manifest_says(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_p7_after_a_restart_every_process_has_open_what_the_manifest_says(tmp_pa
 
 @pytest.mark.parametrize("max_jobs", [1, 0])
 def test_p7_a_job_sees_none_of_the_daemons_descriptors(tmp_path: Path, max_jobs: int) -> None:
-    pool = f'{IDLE_POOL}\nmax_jobs = {max_jobs}'
+    pool = f"{IDLE_POOL}\nmax_jobs = {max_jobs}"
     with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": pool}) as daemon:
         talk = daemon.talk()
         for _ in range(3):
@@ -59,7 +59,10 @@ def test_p7_three_hundred_restarts_and_the_jobs_of_all_of_them_leave_nothing_beh
     with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": IDLE_POOL}) as daemon:
         talk = daemon.talk()
         for turn in range(20):
-            talk.send(*(f'run {{"hash":{10 * turn + n},"class":"Original","params":{json.dumps([0] * n)}}}' for n in range(10)), "restart")
+            talk.send(
+                *(f'run {{"hash":{10 * turn + n},"class":"Original","params":{json.dumps([0] * n)}}}' for n in range(10)),
+                "restart",
+            )
             assert [json.loads(talk.line())["error_text"] for _ in range(11)] == ["OK"] * 10 + ["Restarted successfully"]
         for key in range(200):
             ended = talk.rpc("wait", key=str(key))

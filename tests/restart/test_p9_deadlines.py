@@ -32,7 +32,12 @@ def test_p9_deadlines_set_before_restarts_are_kept_by_whoever_serves(tmp_path: P
         assert (first["id"], first["result"]["timed_out"], first["result"]["state"]) == (1, True, "waiting")
         assert (second["id"], second["result"]["timed_out"]) == (2, True)
         timeout, killed, delay, late = (talk.rpc("wait", key=key) for key in ("timeout", "killed", "delay", "late"))
-        assert (timeout["outcome"], killed["outcome"], delay["outcome"], late["outcome"]) == ("timeout", "timeout", "ok", "timeout")
+        assert (timeout["outcome"], killed["outcome"], delay["outcome"], late["outcome"]) == (
+            "timeout",
+            "timeout",
+            "ok",
+            "timeout",
+        )
         assert 0.6 <= timeout["ended_at"] - timeout["started_at"] < 0.6 + GENEROUS
         assert 0.3 + 2.0 <= killed["ended_at"] - killed["started_at"] < 0.3 + 2.0 + GENEROUS  # grace = "2s"
         assert killed["signal"] == 9
@@ -57,4 +62,3 @@ def test_p9_a_deadline_that_passes_while_nobody_serves_is_kept_at_once_afterward
         assert json.loads(talk.line())["result"]["timed_out"] is True
         assert talk.rpc("wait", key="slow")["outcome"] == "timeout"
         assert talk.rpc("wait", key="delay")["result"] == 1
-

@@ -7,85 +7,25 @@ dead master did not live to read is read by the next, as it is with real sockets
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import Counter
 from typing import Any
 
-from rocksyd.config import AppConfig, Config, JobSettings, PoolConfig
+from rocksyd.config import Config
 from rocksyd.core import events as ev
 from rocksyd.core.engine import Engine
-from rocksyd.messages import NOTHING_RUN
-from rocksyd.model import ENDED, RUNNING, WAITING, Now, Run
-
-LIMITS = {"one": 1, "two": 2}
-"""``max_running`` of targets."""
-JOBS = {
-    name: {"target": f"jobs:{name}", "settings": {"max_running": LIMITS.get(name, 0), "retries": int(name == "again")}}
-    for name in ("free", "one", "two", "again")
-}
+from rocksyd.model import ENDED, RUNNING, Now, Run
+from tests.unit.engine_actors import Actors, Process, Zygote
 
 
-def config(**pools: PoolConfig) -> Config:
-    """A configuration with these applications."""
-    apps = {name: AppConfig(name, f"/{name}", pool=pool, jobs_settings={"two": JobSettings(grace=3.0)}) for name, pool in pools.items()}
-    return Config("/rocksyd.toml", "/", (), "/var", apps=apps)
-
-
-@dataclass
-class Process:
-    """One worker's process."""
-
-    number: int
-    zygote: Zygote
-    slot: int
-    inbox: deque[Any] = field(default_factory=deque)
-    outbox: deque[Any] = field(default_factory=deque)
-    job: ev.StartJob | None = None
-    last: bool = False
-    identity: tuple[str, int, int] = ("", 0, 0)
-    """Key, sequence and attempt of the run it has, or had last."""
-    result: ev.WorkerResult | None = None
-    """Said, and not acknowledged yet."""
-    waiting: deque[ev.StartJob] = field(default_factory=deque)
-    draining: bool = False
-    cut_off: bool = False
-    """Nobody holds the other end of its channel any more."""
-    told_to_end: bool = False
-    alive: bool = True
-
-    @property
-    def pid(self) -> int:
-        return 10_000 + self.number
-
-
-@dataclass
-class Zygote:
-    """One application's process that forks."""
-
-    app: str
-    generation: int
-    inbox: deque[Any] = field(default_factory=deque)
-    outbox: deque[Any] = field(default_factory=deque)
-    exits: dict[int, ev.WorkerExited] = field(default_factory=dict)
-    """Not acknowledged yet."""
-    retiring: bool = False
-    alive: bool = True
-
-
-class World:
+class World(Actors):
     """Everything outside the engine, and the one engine that serves."""
 
     def __init__(self, settings: Config, start: float = 1000.0) -> None:
+        super().__init__()
         self.config = settings
         self.now = Now(start, 1.7e9)
         self.engine = Engine(settings)
         self.journal: dict[str, str] = {}
-        self.zygotes: list[Zygote] = []
-        self.processes: dict[int, Process] = {}
-        self.orphans: dict[int, ev.WorkerExited] = {}
-        """Exits that the keeper has reaped, not acknowledged yet."""
-        self.links: set[int] = set()
-        """Workers whose channels the master listens to."""
         self.shelved: set[int] = set()
         self.dirty: dict[str, Run] = {}
         self.erased: set[str] = set()
@@ -95,7 +35,6 @@ class World:
         self.answers: Counter[int] = Counter()
         self.accepted: dict[str, int] = {}
         """Key -> sequence of every run that a caller was promised, and that was not freed."""
-        self.executions: Counter[tuple[str, int, int]] = Counter()
         self.endings: Counter[tuple[str, int, int]] = Counter()
         self.take(self.engine.restore((), None, self.now))
 
@@ -252,111 +191,6 @@ class World:
         for message in list(self.orphans.values()):
             self.hear_exit(None, message)
 
-    # --- zygotes ------------------------------------------------------------------------------------------------------
-    def start_zygote(self, app: str) -> Zygote:
-        """A new generation that is ready."""
-        generation = max([self.engine.generation, *(z.generation for z in self.zygotes)]) + 1
-        zygote = Zygote(app, generation)
-        zygote.outbox.append(self.ready(zygote))
-        self.zygotes.append(zygote)
-        return zygote
-
-    @staticmethod
-    def ready(zygote: Zygote) -> ev.ZygoteReady:
-        return ev.ZygoteReady(zygote.app, zygote.generation, JOBS)
-
-    def zygote_reads(self, zygote: Zygote, refuses: bool = False) -> None:
-        """It carries out one order."""
-        match zygote.inbox.popleft():
-            case ev.ForkWorker() as order if refuses or zygote.retiring:
-                zygote.outbox.append(ev.WorkerRefused(order.worker, "no"))
-            case ev.ForkWorker() as order:
-                assert order.worker not in self.processes, "a worker's number is never given twice"
-                self.processes[order.worker] = process = Process(order.worker, zygote, order.slot)
-                zygote.outbox.append(ev.WorkerForked(order.worker, process.pid))
-            case ev.RetireZygote():
-                zygote.retiring = True
-            case "inventory":
-                found = [process.number for process in self.of(zygote)]
-                zygote.outbox.append(("workers", found, list(zygote.exits.values()), not zygote.retiring))
-
-    def of(self, zygote: Zygote) -> list[Process]:
-        """Its living workers."""
-        return [process for process in self.processes.values() if process.zygote is zygote and process.alive]
-
-    def zygote_dies(self, zygote: Zygote) -> None:
-        """Its workers live on; exits that it was the only one to know are lost with it."""
-        zygote.alive = False
-        zygote.inbox.clear()
-        zygote.outbox.append("gone")
-        for process in self.of(zygote):
-            carried = any(process.number in _carried(message) for message in zygote.outbox)
-            process.cut_off = process.number not in self.links and not carried
-
-    # --- workers ------------------------------------------------------------------------------------------------------
-    def can_act(self, process: Process) -> bool:
-        return process.alive and (bool(process.inbox) or bool(process.waiting) or process.cut_off or process.job is not None)
-
-    def worker_reads(self, process: Process) -> None:
-        """It takes one message, as ``worker/main.py`` does."""
-        if process.job is not None:
-            return  # busy with user code
-        if process.result is None and process.waiting:
-            return self.begin(process, process.waiting.popleft())
-        if not process.inbox:
-            if process.cut_off:
-                self.die(process, 0, process.result.retcode if process.result else NOTHING_RUN)
-            return None
-        match process.inbox.popleft():
-            case ev.StartJob() as order if process.result is not None:
-                process.waiting.append(order)
-            case ev.StartJob() as order:
-                self.begin(process, order)
-            case ev.AckResult(_, key) if process.result is not None and process.result.key == key:
-                process.result = None
-                if process.last:
-                    self.die(process, 0)
-                elif process.draining and not process.waiting:
-                    self.die(process, 0)
-            case ev.AskWorker(_, epoch):
-                process.outbox.append(ev.WorkerIdle(process.number, epoch) if process.result is None else process.result)
-            case ev.DrainWorker() if process.result is not None:
-                process.draining = True
-            case ev.DrainWorker():
-                self.die(process, 0)
-        return None
-
-    def begin(self, process: Process, order: ev.StartJob) -> None:
-        run = order.run
-        process.job, process.last = order, order.last
-        process.identity = run.key, run.sequence, run.attempt
-        self.executions[process.identity] += 1
-        assert self.executions[process.identity] == 1, f"{process.identity} is executed twice"
-        limit = LIMITS.get(run.name, 0)
-        same = [p for p in self.processes.values() if p.alive and p.job and (p.zygote.app, p.job.run.target) == (run.app, run.target)]
-        assert not limit or len(same) <= limit, f"{len(same)} of {run.name} run at once"
-
-    def finish(self, process: Process, retcode: int) -> None:
-        """User code has returned or raised."""
-        assert process.job is not None
-        key = process.identity[0]
-        process.job = None
-        if process.cut_off:
-            return self.die(process, 0, retcode)
-        process.result = ev.WorkerResult(process.number, key, retcode == 0, retcode)
-        process.outbox.append(process.result)
-        return None
-
-    def die(self, process: Process, number: int, retcode: int = 0) -> None:
-        """The process ends, by a signal or by itself."""
-        process.alive, process.job = False, None
-        exited = ev.WorkerExited(process.number, number or retcode << 8)
-        if process.zygote.alive:
-            process.zygote.exits[process.number] = exited
-            process.zygote.outbox.append(exited)
-        else:
-            self.orphans[process.number] = exited
-
     # --- another master -----------------------------------------------------------------------------------------------
     def live_runs(self) -> list[Run]:
         """As ``Journal.live``."""
@@ -373,7 +207,9 @@ class World:
         effects = self.engine.restore(self.live_runs(), snapshot, self.now)
         if same:
             taken = json.loads(json.dumps(self.engine.snapshot()))
-            assert [(k, taken[k], snapshot[k]) for k in snapshot if taken[k] != snapshot[k]] == [], "handed over is what is taken over"
+            assert [(k, taken[k], snapshot[k]) for k in snapshot if taken[k] != snapshot[k]] == [], (
+                "handed over is what is taken over"
+            )
             assert not effects, "a hand-over decides nothing"
         self.take(effects)
 
@@ -422,7 +258,7 @@ class World:
         for _ in range(300):
             if not self.go_on():
                 return
-        raise AssertionError(f"this never ends: {[run for run in self.engine.runs.values()][:3]}")
+        raise AssertionError(f"this never ends: {list(self.engine.runs.values())[:3]}")
 
     def go_on(self) -> bool:
         self.finish_turn()
@@ -456,69 +292,8 @@ class World:
         self.finish_turn()
         if not busy and self.engine.runs and not self.engine.stopping:
             due = self.engine.next_deadline()
-            assert due is not None, f"nothing will ever wake {[run for run in self.engine.runs.values()][:3]}"
+            assert due is not None, f"nothing will ever wake {list(self.engine.runs.values())[:3]}"
             self.pass_time(max(0.0, due - self.now.mono))
             self.tick()
             busy = True
         return busy
-
-
-def _carried(message: Any) -> list[int]:
-    """Workers whose channels are on their way in this message."""
-    match message:
-        case ev.WorkerForked(worker):
-            return [worker]
-        case ("workers", found, *_):
-            return list(found)
-    return []
-
-
-def check(engine: Engine, now: Now) -> None:
-    """What holds after every step of the engine."""
-    for name, pool in engine.pools.items():
-        workers = [worker for worker in engine.workers.values() if worker.pool == name]
-        states = Counter(worker.state if worker.sure or worker.state != "idle" else "unsure" for worker in workers)
-        assert (pool.starting, pool.busy, len(pool.idle), pool.unsure, pool.leaving) == tuple(
-            states[state] for state in ("starting", "busy", "idle", "unsure", "leaving")
-        )
-        assert list(pool.workers) == [worker.number for worker in workers] or set(pool.workers) == {w.number for w in workers}
-        app = engine.applications.get(name)
-        if app is None:
-            assert not pool.idle
-            assert pool.workers
-            continue
-        queue = engine.queues[name]
-        running = Counter(run.target for run in engine.runs.values() if run.pool == name and run.state == RUNNING)
-        assert queue.running == running
-        startable = sum(
-            not run.max_running or running[run.target] < run.max_running for run in engine.runs.values() if run.key in queue
-        )
-        assert bool(queue.startable) == bool(startable)
-        assert queue.startable <= startable
-        assert all(worker.generation == app.generation for worker in pool.idle.values()), "idle workers are of the code that serves"
-        if engine.stopping:
-            continue
-        assert not (pool.idle and queue.startable), "nobody waits while somebody is idle"
-        due = engine.next_deadline()
-        if queue.startable and app.ready and pool.live < pool.policy.max_workers and pool.leaving <= pool.policy.max_workers:
-            coming = pool.starting + pool.unsure
-            wakes = due is not None and due <= max(pool.fork_after, now.mono) < float("inf") and pool.fork_after > now.mono
-            assert coming or wakes, "somebody waits and nobody is coming"
-    held: dict[int, Any] = {}
-    for run in engine.runs.values():
-        due = engine.next_deadline()
-        if run.state == WAITING:
-            assert run.worker == 0
-            assert run.key in engine.queues[run.pool] or (run.not_before and due is not None and due <= run.not_before)
-            assert not run.start_by or (due is not None and due <= run.start_by)
-        else:
-            assert run.state == RUNNING
-            assert run.worker not in held, "a worker has one run"
-            held[run.worker] = run
-            assert not run.kill_at or (due is not None and due <= run.kill_at)
-            assert not run.deadline or run.kill_reason or (due is not None and due <= run.deadline)
-    for worker in engine.workers.values():
-        assert not worker.run or held[worker.run and engine.runs[worker.run].worker].key == worker.run
-        if worker.state == "leaving":
-            due = engine.next_deadline()
-            assert due is None or due <= worker.since + 30.0 or worker.since + 30.0 <= now.mono

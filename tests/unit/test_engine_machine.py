@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import settings
@@ -12,11 +13,13 @@ from rocksyd.config import Config, PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core.engine import Engine
 from rocksyd.model import ENDED, Run
-from tests.unit.engine_world import JOBS, World, check, config
+from tests.unit.engine_actors import JOBS, config
+from tests.unit.engine_check import check
+from tests.unit.engine_world import World
 
 POOLS = {
     "fresh": PoolConfig("ondemand", max_workers=2, max_jobs=1, timeout=20.0, grace=2.0, max_queue=4, idle_timeout=5.0),
-    "spare": PoolConfig("dynamic", max_workers=3, min_spare=1, max_spare=2, start_workers=2, max_jobs=3, max_jobs_jitter=2, max_queue=3),
+    "spare": PoolConfig("dynamic", 3, 2, min_spare=1, max_spare=2, max_jobs=3, max_jobs_jitter=2, max_queue=3),
     "fixed": PoolConfig("static", max_workers=2, max_jobs=0, queue_timeout=30.0),
     "kept": PoolConfig("ondemand", max_workers=3, max_jobs=2, idle_timeout=1.0, spawn_rate=1),
 }
@@ -90,8 +93,6 @@ class EngineMachine(RuleBasedStateMachine):
             world.engine.admit(run)
 
     def journal_runs(self) -> list[Run]:
-        import json
-
         return [Run.load(json.loads(text)) for text in self.world.journal.values()]
 
     # --- the master ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What Django imports only when it is first used, loaded once for every fork: ``rocksyd exec -- manage.py ...`` starts at once."""
+"""What Django imports only when it is first used, loaded once for all forks, so that ``rocksyd exec`` starts at once."""
 
 from __future__ import annotations
 

@@ -8,24 +8,24 @@ the launcher where the compiled one (``launcher/rocksyd-exec.c``) is not there: 
 that is imported is time that the script does not run, so it is as few as can be.
 """
 
+import _socket
 import os
 import sys
-
-import _signal
-import _socket
 
 from rocksyd.errors import AddressError, ConfigError, NoDaemon
 from rocksyd.surroundings import Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal  # noqa: F811
+    import signal as _signal
     from collections.abc import Callable
     from typing import NoReturn
+else:
+    import _signal
 
 UNAVAILABLE, USAGE, LOST = 69, 2, 255
 PATIENCE = 30.0
-"""Seconds in which a daemon that was there may come back."""
+"""Seconds in which a daemon that closes connections is tried again."""
 PAUSE = 0.05
 _FORWARDED = (
     _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGCONT,
@@ -34,7 +34,9 @@ _FORWARDED = (
 _HARMLESS = (_signal.SIGCONT, _signal.SIGWINCH)
 """Signals that end nobody who does not wait for them."""
 _RIGHTS = _socket.CMSG_SPACE(16)
-USAGE_TEXT = "usage: rocksyd exec [--app APP] [--priority N] [--address unix://PATH] [--] SCRIPT | -m MODULE | -c COMMAND [ARG...]"
+USAGE_TEXT = (
+    "usage: rocksyd exec [--app APP] [--priority N] [--address unix://PATH] [--] SCRIPT | -m MODULE | -c COMMAND [ARG...]"
+)
 
 
 class _UsageError(Exception):
@@ -89,7 +91,9 @@ def _find(address: "str | None") -> str:
 
     place = find(address)
     if place.address.kind != "unix":
-        raise AddressError(f"{place.address} is not on this machine for certain: exec passes descriptors, over a unix:// address only")
+        raise AddressError(
+            f"{place.address} is not on this machine for certain: exec passes descriptors, over a unix:// address only"
+        )
     return f"{place.address.path}.exec"
 
 
@@ -114,7 +118,7 @@ class Caller:
         self._catch_signals()
         self._line, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         fds = [self._surroundings(), os.open(".", os.O_PATH | os.O_CLOEXEC), theirs.fileno(), *self._opened]
-        reply = self._converse(lambda daemon: _send(daemon, b"exec 1", fds), b"accepted")
+        reply = self._converse(lambda daemon: _send(daemon, b"exec 1", fds))
         word, _, rest = reply.partition(" ")
         if word == "refused":
             status, _, sentence = rest.partition(" ")
@@ -144,29 +148,29 @@ class Caller:
         return fd
 
     # --- the daemon ---------------------------------------------------------------------------------------------------
-    def _converse(self, say: "Callable[[_socket.socket], None]", expected: bytes) -> str:
-        """Say something until it is answered, while the daemon goes and comes back. Raises NoDaemon.
+    def _converse(self, say: "Callable[[_socket.socket], None]") -> str:
+        """Say something until it is answered, whatever becomes of the master meanwhile. Raises NoDaemon.
 
-        A daemon that was not there at the first try is not waited for.
+        The socket outlives every restart and every crash of a master: where nobody can be reached, the service has ended.
         """
-        waited, reached = 0.0, expected != b"accepted"
-        while True:
+        waited = 0.0
+        while waited < PATIENCE:
+            daemon = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
             try:
-                daemon = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
                 daemon.connect(self._path)
-                reached = True
+            except OSError as error:
+                raise _no_daemon(self._path, error) from None
+            try:
                 say(daemon)
                 reply = daemon.recv(4096)
-                if reply:
-                    self._daemon = daemon
-                    return reply.decode("utf-8", "replace")
-            except OSError as error:
-                if not reached or waited >= PATIENCE:
-                    raise _no_daemon(self._path, error) from None
-            if waited >= PATIENCE:
-                raise NoDaemon(f"the daemon at {self._path} closes every connection; its log says why")
+            except OSError:
+                reply = b""
+            if reply:
+                self._daemon = daemon
+                return reply.decode("utf-8", "replace")
             waited += PAUSE
             self._pause()
+        raise NoDaemon(f"the daemon at {self._path} closes every connection; its log says why")
 
     def _pause(self) -> None:
         import select
@@ -224,7 +228,7 @@ class Caller:
         text = reply.decode("utf-8", "replace")
         while not text.startswith(("ended", "unknown")):
             try:
-                text = self._converse(lambda daemon: _send(daemon, f"ended {self._key}".encode(), []), b"ended")
+                text = self._converse(lambda daemon: _send(daemon, f"ended {self._key}".encode(), []))
             except NoDaemon as error:
                 _say(f"nobody knows how the script ended: {error}")
                 return LOST

@@ -17,8 +17,9 @@ from rocksyd.errors import NotFound
 from rocksyd.units import format_size
 
 _COLUMNS = (
-    Column("KEY"), Column("APP"), Column("TARGET", gives=True), Column("STATE"), Column("TIME", right=True),
-    Column("PID", right=True), Column("CPU", right=True), Column("MEMORY", right=True), Column("NOTE", gives=True),
+    Column("KEY"), Column("APP", rank=2), Column("TARGET", gives=True), Column("STATE"), Column("TIME", right=True),
+    Column("PID", right=True, rank=1), Column("CPU", right=True, rank=4), Column("MEMORY", right=True, rank=3),
+    Column("NOTE", gives=True),
 )  # fmt: skip
 _COLOURS = {"running": "cyan", "waiting": "yellow", "ok": "green"}
 _ORDER = {"running": 0, "waiting": 1, "ended": 2}
@@ -90,7 +91,8 @@ def _row(record: dict[str, Any], now: float) -> list[Cell]:
 
 def _note(record: dict[str, Any]) -> str:
     if record.get("state") == "ended":
-        return "" if record.get("outcome") == "ok" else failure_text(record)
+        text = "" if record.get("outcome") == "ok" else failure_text(record)
+        return "" if text == record.get("outcome") else text  # it stands under STATE already
     attempt = f"attempt {record['attempt']}" if (record.get("attempt") or 1) > 1 else ""
     progress = record.get("progress")
     return " ".join(text for text in (attempt, progress_text(progress) if isinstance(progress, dict) else "") if text)

@@ -20,6 +20,11 @@ from rocksyd.units import format_size
 _RESTARTS = ("at", "kind", "ok", "from", "to", "waited_ms", "connections", "jobs", "bytes", "reason")
 _TITLES = {"waited_ms": "WAITED", "ok": "RESULT"}
 _NUMBERS = ("from", "to", "waited_ms", "connections", "jobs", "bytes")
+_SELDOM = (
+    "connections", "jobs", "bytes", "from", "pm", "generation", "served", "peak_busy", "max_queue", "app", "starting", "leaving",
+    "max_workers_reached",
+)  # fmt: skip
+"""Columns that are left out where the terminal is too narrow for all, the last of these first."""
 _SINCE_1990 = 631152000
 """Unix time; a smaller number in ``..._at`` is no wall clock."""
 
@@ -54,7 +59,7 @@ def shown_stats(numbers: dict[str, Any], target: Screen) -> str:
         parts.append(f"{_heading(title, target)}\n{body}")
     restarts = numbers.get("restarts")
     if isinstance(restarts, list) and restarts:
-        columns = [Column(_TITLES.get(name, name.upper()), right=name in _NUMBERS, gives=name == "reason") for name in _RESTARTS]
+        columns = [Column(_TITLES.get(name, name.upper()), name in _NUMBERS, name == "reason", _rank(name)) for name in _RESTARTS]
         rows = [[_restart_cell(name, item) for name in _RESTARTS] for item in restarts if isinstance(item, dict)]
         parts.append(f"{_heading('restarts', target)}\n{render(columns, rows, target)}")
     return "\n".join(parts)
@@ -88,7 +93,7 @@ def human(name: str, value: Any) -> str:
     if word in ("seconds", "uptime") and value >= 0:
         return elapsed(value)
     if word == "ms":
-        return f"{value:g} ms"
+        return f"{value:.3g} ms" if value < 1000 else elapsed(value / 1000)
     if word in ("at", "time") and value > _SINCE_1990:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     return f"{value:,}" if isinstance(value, int) and word != "pid" else f"{value:g}" if isinstance(value, float) else str(value)
@@ -106,11 +111,17 @@ def _restart_cell(name: str, item: dict[str, Any]) -> Cell:
 
 
 def shown_pools(result: Any, target: Screen) -> str:
-    """The text of `rocksyd pools`: a table of whatever the daemon says of each pool."""
+    """The text of `rocksyd pools`: a table of whatever the daemon says of each pool, but for lists (those are for ``--json``)."""
     entries = _entries(result)
-    names = list(dict.fromkeys(name for entry in entries for name in entry))
-    columns = [Column(name.upper(), right=_is_number(name, entries), gives=not _is_number(name, entries)) for name in names]
+    names = dict.fromkeys(name for entry in entries for name, value in entry.items() if not isinstance(value, list | dict))
+    if all(entry.get("app") == entry.get("pool") for entry in entries):
+        names.pop("app", None)
+    columns = [Column(name.upper(), right=_is_number(name, entries), rank=_rank(name)) for name in names]
     return render(columns, [[Cell(human(name, entry.get(name, ""))) for name in names] for entry in entries], target)
+
+
+def _rank(name: str) -> int:
+    return _SELDOM.index(name) + 1 if name in _SELDOM else 0
 
 
 def _is_number(name: str, entries: list[dict[str, Any]]) -> bool:

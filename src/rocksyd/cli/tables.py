@@ -19,6 +19,8 @@ COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 GAP = "  "
 NARROWEST = 6
 """Columns of text that a cell is never cut below."""
+READABLE = 24
+"""Columns of text that a cell is not cut below as long as another column can be left out."""
 
 
 class Column(NamedTuple):
@@ -27,6 +29,8 @@ class Column(NamedTuple):
     title: str
     right: bool = False
     gives: bool = False
+    rank: int = 0
+    """When the line is too long, the columns with the highest rank are left out first; those with 0 never."""
 
 
 class Cell(NamedTuple):
@@ -52,26 +56,46 @@ def screen() -> Screen:
 
 
 def render(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], target: Screen) -> str:
-    """The table as text, a line a row, titles first; empty columns are left out."""
+    """The table as text, a line a row, titles first; empty columns are left out, and no line is wider than the target."""
+    return "".join(f"{line}\n" for line in lines_of(columns, rows, target))
+
+
+def lines_of(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], target: Screen) -> list[str]:
+    """The table's lines, the titles first."""
     rows = [[Cell(clean(cell.text), cell.colour) for cell in row] for row in rows]
-    used = [n for n in range(len(columns)) if not rows or any(row[n].text for row in rows)]
-    columns = [columns[n] for n in used]
-    head = [Cell(column.title, "bold") for column in columns]
-    lines = [head, *([row[n] for n in used] for row in rows)]
+    lines = [[Cell(column.title, "bold") for column in columns], *rows]
     widths = [max(columns_of(line[n].text) for line in lines) for n in range(len(columns))]
+    used = [n for n in range(len(columns)) if not rows or any(row[n].text for row in rows)]
     if target.width is not None:
-        widths = _fitted(widths, columns, target.width)
-    return "".join(_line(line, columns, widths, target) for line in lines)
+        used = _chosen(used, widths, columns, target.width)
+    columns, widths = [columns[n] for n in used], [widths[n] for n in used]
+    if target.width is not None:
+        widths = _fitted(widths, columns, max(target.width, 1))
+    shown = range(len(widths))
+    return [_line([line[used[n]] for n in shown], [columns[n] for n in shown], widths, target) for line in lines]
+
+
+def _chosen(used: list[int], widths: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
+    """The columns that fit with their text readable; of those that are not, the last of the highest rank goes first."""
+    used = list(used)
+    while True:
+        least = [min(widths[n], max(READABLE, len(columns[n].title))) if columns[n].gives else widths[n] for n in used]
+        seldom = max(used, key=lambda n: (columns[n].rank, n), default=None)
+        if sum(least) + len(GAP) * (len(used) - 1) <= width or seldom is None or not columns[seldom].rank:
+            return used
+        used.remove(seldom)
 
 
 def _fitted(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
-    """Widths that fit, as far as the columns that may give can give."""
+    """Widths that fit: those columns give that may; if that is not enough all do, and then the last ones are left out."""
     widths = list(widths)
-    while sum(widths) + len(GAP) * (len(widths) - 1) > width:
-        giving = [n for n, column in enumerate(columns) if column.gives and widths[n] > max(NARROWEST, len(column.title))]
-        if not giving:
-            break
-        widths[max(giving, key=lambda n: widths[n])] -= 1
+    while widths and sum(widths) + len(GAP) * (len(widths) - 1) > width:
+        giving = [n for n, size in enumerate(widths) if columns[n].gives and size > max(NARROWEST, len(columns[n].title))]
+        widest = max(giving or range(len(widths)), key=lambda n: widths[n])
+        if widths[widest] > 1:
+            widths[widest] -= 1
+        else:
+            widths.pop()
     return widths
 
 
@@ -83,7 +107,7 @@ def _line(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int
         if target.coloured and cell.colour and text:
             text = f"\x1b[{COLOURS[cell.colour]}m{text}\x1b[0m"
         parts.append(padding + text if column.right else text + padding)
-    return GAP.join(parts).rstrip() + "\n"
+    return GAP.join(parts).rstrip()
 
 
 def cut(text: str, width: int) -> str:

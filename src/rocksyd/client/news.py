@@ -79,7 +79,8 @@ class News:
 
     def _is_new(self, name: str, key: str, attempt: int) -> bool:
         what, run = (name, key, attempt), (key, attempt)
-        if what in self._heard or what in self._heard_before or (name == "run.started" and run in self._running):
+        known = self._heard | self._heard_before
+        if what in known or (name == "run.started" and (run in self._running or ("run.ended", key, attempt) in known)):
             return False
         self._heard.add(what)
         if name == "run.started":

@@ -273,7 +273,7 @@ class Engine:
         self.draining = True
         if event.stop and not self.stopping:
             self.stopping = True
-            for run in [run for run in self.runs.values() if run.state == RUNNING]:
+            for run in [run for run in self.runs.values() if run.state == RUNNING or run.kind == SCRIPT]:
                 self._end_early(run, CANCELLED, now)
 
     def _undrain(self, event: ev.Undrain, now: Now) -> None:
@@ -560,6 +560,7 @@ class Engine:
         self.queues[pool.name].begin(run)
         worker.run, worker.last = run.key, run.kind == SCRIPT or pool.next_is_last(worker)
         pool.move(worker, "job", now.mono)
+        pool.gave_job(now.mono)
         self._persist(run)
         self._effects += (ev.StartJob(worker.number, run, worker.last), ev.Started(run))
 

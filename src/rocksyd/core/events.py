@@ -136,7 +136,7 @@ class WorkerExited(NamedTuple):
     cpu: float = 0.0
     max_rss: int = 0
     unread: bool = False
-    """It has not read the last thing it was sent."""
+    """It had not begun the job it was given."""
 
 
 class Tick(NamedTuple):

@@ -20,6 +20,8 @@ STARTING, IDLE, BUSY, LEAVING, GONE = "starting", "idle", "busy", "leaving", "go
 
 SHRINK_INTERVAL = 1.0
 """Seconds between two idle workers sent away, as in php-fpm: sizes follow the load down slowly."""
+REFILL_DELAY = 0.005
+"""Seconds that the replacement of a spare waits for the end of the job which took it: most jobs that anybody waits for are short."""
 FORK_RETRY_FIRST, FORK_RETRY_MOST = 0.1, 10.0
 """Seconds to the next try after a fork that failed."""
 _SPREAD = 2654435761
@@ -83,6 +85,8 @@ class Pool:
         """The moment at which the engine looks at this pool again; 0 for none."""
         self.fork_after = 0.0
         """No fork before this moment: the last one failed."""
+        self.refill_at = 0.0
+        """The spare that was taken last is replaced at this moment, or when a job has ended; at once when no other is there."""
         self.failures = 0
         self.full = False
         """Whether more workers are wanted than ``max_workers`` allows."""
@@ -134,8 +138,16 @@ class Pool:
                 del self.idle[worker.number]
 
     def next_worker(self) -> Worker | None:
-        """Who gets the next job: who has been idle for the shortest time, so that those that are not needed stay idle."""
-        return next(reversed(self.idle.values()), None)
+        """Who gets the next job: who has been idle for the shortest time, so that those that are not needed stay idle.
+
+        Where a worker runs one job only, it is the oldest: the youngest may still be busy getting ready.
+        """
+        idle = self.idle.values()
+        return next(iter(idle) if self.policy.max_jobs == 1 else reversed(idle), None)
+
+    def gave_job(self, now: float) -> None:
+        """An idle worker has been given a job: forking another one would be in its way, and can wait while there are more."""
+        self.refill_at = now + REFILL_DELAY
 
     def next_is_last(self, worker: Worker) -> bool:
         """Whether the worker leaves after its next job. The jitter follows from its number: spread evenly, and no dice."""
@@ -159,7 +171,12 @@ class Pool:
         self.full = full
         if self.live >= self.warm:
             self.warm = 0
+        if self._may_wait(waiting, now):
+            return 0
         return max(0, min(wanted, room, self.policy.spawn_rate - self.starting))
+
+    def _may_wait(self, waiting: int, now: float) -> bool:
+        return not waiting and now < self.refill_at and len(self.idle) > 0
 
     def _wanted(self, waiting: int) -> int:
         coming = self.starting + len(self.idle) + self.unsure
@@ -198,6 +215,8 @@ class Pool:
                 moments.append(self.shrink_at)
         if now < self.fork_after and self._wanted(waiting) > 0:
             moments.append(self.fork_after)
+        elif self._may_wait(waiting, now) and self._wanted(waiting) > 0:
+            moments.append(self.refill_at)
         return min(moments, default=0.0)
 
     def begin(self) -> None:
@@ -209,6 +228,7 @@ class Pool:
         """A worker has brought a result: workers can be had, and are of use."""
         self.served += 1
         self.failures = 0
+        self.refill_at = 0.0
 
     def fork_failed(self, now: float) -> float:
         """Note a fork that failed, or a worker that did not live to its first job; returns the moment of the next try."""

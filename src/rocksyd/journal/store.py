@@ -23,7 +23,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY, rev INTEGER NOT NULL, ended INTEGER NOT NULL, app TEXT NOT NULL, target TEXT NOT NULL,
     outcome TEXT NOT NULL, sequence INTEGER NOT NULL, ended_at REAL NOT NULL, data TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS runs_live ON runs (rev) WHERE ended = 0;
+CREATE INDEX IF NOT EXISTS runs_changed ON runs (ended, rev);
 CREATE INDEX IF NOT EXISTS runs_sequence ON runs (sequence);
 CREATE INDEX IF NOT EXISTS runs_ended ON runs (ended_at) WHERE ended = 1;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -34,7 +34,8 @@ RESTARTS_KEPT = 1000
 OLDER_PASSED = 100
 """Ended runs in a row that have not changed since a revision, behind which no others are looked for."""
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+# ASCII only: a job may return half of a surrogate pair, which SQLite could not store as it is.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Filter(NamedTuple):
@@ -64,16 +65,17 @@ class Journal:
     def _open(self, sync: str) -> sqlite3.Connection:
         if self.readonly:
             db = sqlite3.connect(f"file:{_quoted(self.path)}?mode=ro", uri=True, isolation_level=None)
-            self._check_version(db)
-            return db
-        _make_private(self.path)
-        db = sqlite3.connect(self.path, isolation_level=None, cached_statements=64)
+        else:
+            _make_private(self.path)
+            db = sqlite3.connect(self.path, isolation_level=None, cached_statements=64)
         try:
+            self._check_version(db)
+            if self.readonly:
+                return db
             db.execute("PRAGMA journal_mode = WAL")
             db.execute(f"PRAGMA synchronous = {'FULL' if sync == 'full' else 'NORMAL'}")
             db.execute("PRAGMA busy_timeout = 5000")
             db.execute("PRAGMA cache_size = -4096")
-            self._check_version(db)
             db.executescript(_SCHEMA)
             if not db.execute("PRAGMA user_version").fetchone()[0]:
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -108,6 +110,8 @@ class Journal:
     ) -> None:
         """All of this or nothing, on the disk (as ``sync`` says) on return. Raises JournalError; may be tried again.
 
+        A key that is both erased and written is that of a new run.
+
         What need not outlast the machine's power, because nobody could go on with it, is not ``lasting``: it only survives
         the end of any process, and costs no wait for the disk.
         """
@@ -118,8 +122,8 @@ class Journal:
                 self._lasting = lasting
             db.execute("BEGIN IMMEDIATE")
             try:
-                db.executemany(_PUT, [_row(run) for run in runs])
                 db.executemany("DELETE FROM runs WHERE key = ?", [(key,) for key in erased])
+                db.executemany(_PUT, [_row(run) for run in runs])
                 for name, value in (meta or {}).items():
                     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _encode(value)))
                 db.execute("COMMIT")
@@ -179,37 +183,29 @@ class Journal:
         return sorted((run for run in runs if run is not None), key=lambda run: run.sequence)
 
     def changed_since(self, rev: int, most: int = 10_000) -> list[Run]:
-        """The runs that have changed after this revision, in that order; of those that have ended the ``most`` latest.
-
-        Revisions and times of ending grow together, so what has ended is looked through from its end; a clock that was set
-        back mixes them a little, and so a few old ones are passed over.
-        """
+        """The runs that have changed after this revision, in that order; of those that have ended the ``most`` latest."""
         found = self._all("SELECT rev, data FROM runs WHERE ended = 0 AND rev > ?", (rev,))
-        live, older = len(found), 0
-        try:
-            for row in self._db.execute("SELECT rev, data FROM runs WHERE ended = 1 ORDER BY ended_at DESC"):
-                older = 0 if row[0] > rev else older + 1
-                if older > OLDER_PASSED or len(found) - live >= most:
-                    break
-                if row[0] > rev:
-                    found.append(row)
-        except sqlite3.Error as error:
-            raise self._trouble(error) from error
+        found += self._all("SELECT rev, data FROM runs WHERE ended = 1 AND rev > ? ORDER BY rev DESC LIMIT ?", (rev, most))
         return [_run(data) for _, data in sorted(found)]
 
     def counters(self) -> tuple[int, int]:
-        """The highest revision and the highest sequence ever written that are still here."""
-        row = self._one("SELECT coalesce(max(rev), 0), coalesce(max(sequence), 0) FROM runs", ())
-        return (int(row[0]), int(row[1])) if row else (0, 0)
+        """The highest revision and the highest sequence that are here, each from the end of an index: clients wait meanwhile."""
+        ends = ("max(rev) FROM runs WHERE ended = 0", "max(rev) FROM runs WHERE ended = 1", "max(sequence) FROM runs")
+        live, ended, sequence = (int(self._one(f"SELECT coalesce({end.replace(' FROM', ', 0) FROM', 1)}", ())[0]) for end in ends)
+        return max(live, ended), sequence
 
     def ended(self, wanted: Filter) -> list[Run]:
         """Ended runs, latest arrival first."""
-        conditions, values = ["ended = 1"], []
-        for column in ("app", "target", "outcome"):
+        conditions: list[str] = ["ended = 1"]
+        values: list[Any] = []
+        for column in ("app", "outcome"):
             value = getattr(wanted, column)
             if value is not None:
                 conditions.append(f"{column} = ?")
                 values.append(value)
+        if wanted.target is not None:  # as the caller wrote it, or in full
+            conditions.append("(target = ? OR json_extract(data, '$.target') = ?)")
+            values += (wanted.target, wanted.target)
         if wanted.after:
             conditions.append("sequence < ?")
             values.append(wanted.after)

@@ -233,31 +233,31 @@ static bool send_with(int fd, const char *text, const int *fds, size_t count)
     return sendmsg(fd, &message, MSG_NOSIGNAL) >= 0;
 }
 
-/* Say something until it is answered, while the daemon goes and comes back; what to do about signals meanwhile is `pause_for`'s. */
 static void on_signals(void);
 
-static bool converse(const char *text, const int *fds, size_t count, bool known, char *reply, size_t size)
+/* Say something until it is answered, whatever becomes of the master meanwhile. False where nobody can be reached: the socket
+ * outlives every restart and every crash of a master. */
+static bool converse(const char *text, const int *fds, size_t count, char *reply, size_t size)
 {
     for (int waited = 0; waited <= PATIENCE_MS; waited += PAUSE_MS) {
         int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
         if (fd < 0)
             return false;
-        if (!connect(fd, (struct sockaddr *)&place, sizeof place)) {
-            known = true;
-            ssize_t got = -1;
-            if (send_with(fd, text, fds, count))
-                do
-                    got = recv(fd, reply, size - 1, 0);
-                while (got < 0 && errno == EINTR);
-            if (got > 0) {
-                reply[got] = 0;
-                daemon_fd = fd;
-                return true;
-            }
+        if (connect(fd, (struct sockaddr *)&place, sizeof place)) {
+            close(fd);
+            return false;
+        }
+        ssize_t got = -1;
+        if (send_with(fd, text, fds, count))
+            do
+                got = recv(fd, reply, size - 1, 0);
+            while (got < 0 && errno == EINTR);
+        if (got > 0) {
+            reply[got] = 0;
+            daemon_fd = fd;
+            return true;
         }
         close(fd);
-        if (!known)
-            return false;
         struct pollfd poll_signals = {signals, POLLIN, 0};
         if (poll(&poll_signals, 1, PAUSE_MS) > 0)
             on_signals();
@@ -289,7 +289,7 @@ static void ask(void)
     reply[got > 0 ? got : 0] = 0;
     snprintf(question, sizeof question, "ended %s", key);
     while (strncmp(reply, "ended", 5) && strncmp(reply, "unknown", 7)) {
-        if (!converse(question, NULL, 0, true, reply, sizeof reply)) {
+        if (!converse(question, NULL, 0, reply, sizeof reply)) {
             dprintf(2, "rocksyd: nobody knows how the script ended: no daemon answers at unix://%s\n", place.sun_path);
             _exit(LOST);
         }
@@ -461,7 +461,7 @@ int main(int argc, char **argv)
         twin();
     line = ends[0];
     fds[2] = ends[1];
-    if (!converse("exec 1", fds, count, false, reply, sizeof reply))
+    if (!converse("exec 1", fds, count, reply, sizeof reply))
         twin();
     int status, sentence = 0;
     if (sscanf(reply, "refused %d %n", &status, &sentence) == 1) {

@@ -307,16 +307,14 @@ class Children:
     def worker_exited(self, zygote: Zygote | None, number: int, pid: int, status: int, cpu: float, max_rss: int) -> None:
         """A worker has ended: hear its last words first, then count it out."""
         link = self.workers.pop(number, None)
-        unread = False
         if link is not None:
             self.on_worker(link)
-            unread = link.channel.unread
             self.by_pid.pop(link.pid, None)
             self._loop.unregister(link.channel.fileno())
             link.channel.close()
             if link.shelved:
                 self.tell_keeper(m.Unshelve((f"worker:{number}",)))
-        self._step(ev.WorkerExited(number, status, cpu, max_rss, unread))
+        self._step(ev.WorkerExited(number, status, cpu, max_rss))
         self.exits.append((zygote, pid))
 
     def acknowledge_exits(self) -> None:

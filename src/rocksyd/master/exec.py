@@ -108,7 +108,9 @@ class Execs:
             socket.setblocking(False)
             caller = Caller(self, socket)
             if not is_own(socket):
-                caller.say(f"refused {REFUSED} exec is for the daemon's own user and root: a script runs with the daemon's rights")
+                caller.say(
+                    f"refused {REFUSED} exec is for the daemon's own user and root: a script runs with the daemon's rights"
+                )
                 socket.close()
                 continue
             self._callers[caller.fd] = caller

@@ -110,7 +110,7 @@ def dump(server: Server, began: float) -> bytes:
         "clients": clients,
         "connections": {client.name: client.inode for client in server.clients.by_number.values()},
         "listeners": {name: os.fstat(listener.fd).st_ino for name, listener in server.clients.listeners.items()},
-        "zygotes": [[z.name, z.state, z.pid, list(z.ready) if z.ready else None] for z in server.children.zygotes.values()],
+        "zygotes": [[z.name, z.state, z.pid, z.ready._asdict() if z.ready else None] for z in server.children.zygotes.values()],
         "workers": [
             [w.number, w.pid, w.app, w.generation, os.fstat(w.channel.fileno()).st_ino] for w in server.children.workers.values()
         ],
@@ -165,7 +165,7 @@ def check_manifest(server: Server, header: dict[str, Any], loose: dict[str, int]
         missing, extra = sorted(expected.keys() - here.keys())[:5], sorted(here.keys() - expected.keys())[:5]
         other = sorted(name for name in expected.keys() & here.keys() if expected[name] != here[name])[:5]
         raise SnapshotError(f"connections do not match the manifest: missing {missing}, unexpected {extra}, another file {other}")
-    workers = {f"worker:{number}": inode for number, _, _, _, inode in header.get("workers", ())}
+    workers = {f"worker:{number}": inode for number, _, _, _, inode, *_ in header.get("workers", ())}
     for name, inode in {**workers, **header.get("listeners", {})}.items():
         fd = loose.get(name)
         if fd is None or os.fstat(fd).st_ino != inode:

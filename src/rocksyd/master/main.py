@@ -147,10 +147,10 @@ class Master:
 
     def _drop(self, name: str) -> None:
         self.expected.discard(name)
-        if name.startswith("conn:") and name not in self.shelf:
-            self.server.clients.discard(name)
-        elif name in self.shelf:
+        if name in self.shelf:
             os.close(self.shelf.pop(name))
+        elif name.startswith("conn:") and hasattr(self, "server"):
+            self.server.clients.discard(name)
 
     def _missing(self, names: set[str]) -> bool:
         return bool(self.expected & names)
@@ -332,21 +332,22 @@ class Master:
         """For the audit record: how long clients waited, what was carried."""
         if header is None:
             return {}
-        waited = (time.monotonic() - header["frozen_at"]) * 1000
-        return {"waited_ms": round(waited, 2), "bytes": carried, "from": header["engine"]["generation"]}
+        now = time.monotonic()
+        waited = (now - header.get("frozen_at", now)) * 1000
+        return {"waited_ms": round(waited, 2), "bytes": carried, "from": header.get("engine", {}).get("generation", 0)}
 
     def _load_header(self, header: dict[str, Any]) -> None:
         server = self.server
-        server.started_at, server.restarts = header["started_at"], header["restarts"]
-        server.crashes, server.commands.served = header["crashes"], header["served"]
+        server.started_at, server.restarts = header.get("started_at", server.started_at), header.get("restarts", 0)
+        server.crashes, server.commands.served = header.get("crashes", 0), header.get("served", 0)
         server.stop_signals, server.drain_then_stop = header.get("signals", 0), header.get("drain_then_stop", False)
-        server.waiters.load(header["waiters"])
-        server.orders.load(header["orders"])
-        for name, state, pid, ready in header["zygotes"]:
+        server.waiters.load(header.get("waiters", {}))
+        server.orders.load(header.get("orders", {}))
+        for name, state, pid, ready, *_ in header.get("zygotes", ()):
             if name in self.shelf:
                 zygote = self.children.adopt_zygote(name, self.shelf.pop(name), state, pid)
-                zygote.ready = m.Ready(*ready) if ready else None
-        for number, pid, app, generation, _ in header["workers"]:
+                zygote.ready = m.known(m.Ready, ready) if ready else None
+        for number, pid, app, generation, *_ in header.get("workers", ()):
             link = self.children.link(number, pid, app, generation, self.shelf.pop(f"worker:{number}"))
             link.shelved = True
 

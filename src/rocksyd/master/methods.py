@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rocksyd.core import schema
+from rocksyd.core import reasons, schema
 from rocksyd.core.schema import Schema
 from rocksyd.errors import RequestError
 
@@ -167,6 +167,25 @@ METHODS: dict[str, Method] = {
             Parameter("follow", _FLAG, "send what is written from now on, until the run has ended"),
         ),
         _CHUNK,
+        errors=(-32001,),
+    ),
+    "why": Method(
+        "Why the run waits, goes on, or ended as it did; the first reason is the one that decides.",
+        (_THE_KEY,),
+        _object(
+            {
+                "key": _KEY,
+                "target": _TEXT,
+                "state": {"enum": ["waiting", "running", "ended"]},
+                "outcome": {"type": ["string", "null"]},
+                "reasons": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": _object({"code": {"enum": list(reasons.CODES)}, "text": _TEXT, "advice": _TEXT}),
+                },
+                "ahead": {"type": ["integer", "null"]},
+            }
+        ),
         errors=(-32001,),
     ),
     "subscribe": Method(

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from rocksyd import __version__
 from rocksyd.core import events as ev
+from rocksyd.core import reasons
 from rocksyd.core.engine import not_found
 from rocksyd.errors import JournalError, RequestError
 from rocksyd.journal.store import Filter
@@ -24,7 +25,7 @@ from rocksyd.master.clients import Client
 from rocksyd.master.methods import EVENTS, INVALID_PARAMS
 from rocksyd.master.orders import Requester
 from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiter
-from rocksyd.model import ENDED, OK, Run
+from rocksyd.model import ENDED, OK, Now, Run
 from rocksyd.units import parse_duration
 from rocksyd.wire import encode, requests
 
@@ -53,6 +54,7 @@ class Rpc:
             "free": self._free,
             "retry": self._retry,
             "logs": self._logs,
+            "why": self._why,
             "subscribe": self._subscribe,
             "targets": self._targets,
             "stats": self._stats,
@@ -224,6 +226,9 @@ class Rpc:
         wanted = Filter(params.get("app"), params.get("target"), params.get("outcome"), params.get("limit", 100), before)
         return [run.record() for run in self._server.select(params.get("state"), wanted)]
 
+    def _why(self, caller: Caller, params: dict[str, Any]) -> Any:
+        return reasons.why(self._server.engine, self._known(params), Now(time.monotonic(), time.time()))
+
     # --- output -------------------------------------------------------------------------------------------------------
     def _logs(self, caller: Caller, params: dict[str, Any]) -> Any:
         run = self._known(params)
@@ -250,11 +255,12 @@ class Rpc:
     # --- news ---------------------------------------------------------------------------------------------------------
     def _subscribe(self, caller: Caller, params: dict[str, Any]) -> Any:
         server = self._server
-        missed = server.missed(params["position"]) if "position" in params else []
+        position = params.get("position", server.position)
+        missed = server.missed(position) if "position" in params else []
         wanted = {name: params.get(name) for name in ("app", "target", "keys", "events", "labels")}
-        server.waiters.subscribe(Subscriber(caller.client, caller.id, **wanted), missed)
+        server.waiters.subscribe(Subscriber(caller.client, caller.id, **wanted), position, missed)
         events = params.get("events") or list(EVENTS)
-        return {"subscribed": events, "position": server.position, "generation": server.engine.generation}
+        return {"subscribed": events, "position": position, "generation": server.engine.generation}
 
     # --- the daemon ---------------------------------------------------------------------------------------------------
     def _auth(self, caller: Caller, params: dict[str, Any]) -> Any:

@@ -43,6 +43,8 @@ JOURNAL_RETRY = 0.5
 """Seconds between two tries to write a journal that could not be written (a full disk)."""
 FORGET_INTERVAL = 600.0
 NOT_NOW = -32005
+_BEHIND = frozenset({ev.AckResult, ev.ForkWorker, ev.DrainWorker, ev.RetireZygote})
+"""Effects that no client waits for; their order among themselves is kept."""
 MOST_OUTPUT = 1 << 20
 """Bytes owed to a client beyond which it gets no more output of runs."""
 
@@ -85,6 +87,8 @@ class Server:
         self._dirty: dict[str, Run] = {}
         self._erased: dict[str, Run] = {}
         self._effects: list[Any] = []
+        self._behind_answers: list[Any] = []
+        """What is to be done that no client waits for."""
         self._tickets: dict[int, Callable[[ev.Answer], None]] = {}
         self._ticket = 0
         self._retry_at = 0.0
@@ -128,18 +132,31 @@ class Server:
     def finish_turn(self) -> None:
         """Write down what this turn decided, then do it; doing it may decide more (a worker whose zygote is gone)."""
         self._tell_missed()
-        while self._commit() and (self._effects or self.children.exits or self._dirty or self._erased):
-            written = self.engine.rev
+        self._act()
+        while self._behind_answers:
+            effects, self._behind_answers = self._behind_answers, []
+            self._carry_out(effects)
+            self._act()
+        if not self._dirty and not self._erased:
             self.children.acknowledge_exits()
+        self._shelve()
+        self._look_whether_done()
+
+    def _act(self) -> None:
+        """What clients wait for, up to sending it. Forks and acknowledgements are left for behind it: they cost others' time."""
+        while self._commit() and (self._effects or self._dirty or self._erased):
+            written = self.engine.rev
             effects, self._effects = self._effects, []
-            for effect in effects:
-                self._perform[type(effect)](effect)
+            self._behind_answers += [effect for effect in effects if type(effect) in _BEHIND]
+            self._carry_out([effect for effect in effects if type(effect) not in _BEHIND])
             self.position = written
         self._send_output()
         while self.clients.dirty:
             self.clients.flush(next(iter(self.clients.dirty)))
-        self._shelve()
-        self._look_whether_done()
+
+    def _carry_out(self, effects: list[Any]) -> None:
+        for effect in effects:
+            self._perform[type(effect)](effect)
 
     def _next_deadline(self) -> float | None:
         if self.clients.waiting or any(self._takes_output(follower) for follower in self._behind):
@@ -180,9 +197,21 @@ class Server:
         """Let the engine decide, and keep what is to be done until the journal holds it."""
         if isinstance(event, ev.WorkerResult | ev.WorkerExited):
             self._measure_output(event.worker)
-        if isinstance(event, ev.WorkerExited) and any(type(e) is ev.StartJob and e.worker == event.worker for e in self._effects):
-            event = event._replace(unread=True)  # it is to be given a job at the end of this turn: too late
+        if isinstance(event, ev.WorkerExited):
+            event = event._replace(unread=self._never_began(event.worker))
         self.take(self.engine.step(event, self._now))
+
+    def _never_began(self, number: int) -> bool:
+        """Whether a worker that has ended had not begun the job it was given: it says on the scoreboard when it does."""
+        worker = self.engine.workers.get(number)
+        if worker is None or not worker.run:
+            return False
+        if any(type(effect) is ev.StartJob and effect.worker == number for effect in self._effects):
+            return True  # it was to be told at the end of this turn
+        run, entry = self.engine.runs.get(worker.run), self.board.read(worker.slot)
+        if run is None or run.kind == SCRIPT or entry is None or entry.worker != number:
+            return False  # (a script's descriptors have gone with the worker, so it cannot be run by another one)
+        return entry.stage not in ("running", "finishing") or not run.key.startswith(entry.key)
 
     def take(self, effects: list[Any]) -> None:
         """Keep effects for the end of the turn."""
@@ -190,7 +219,6 @@ class Server:
             kind = type(effect)
             if kind is ev.Persist:
                 self._dirty[effect.run.key] = effect.run
-                self._erased.pop(effect.run.key, None)
             elif kind is ev.Erase:
                 self._erased[effect.run.key] = effect.run
                 self._dirty.pop(effect.run.key, None)
@@ -304,8 +332,8 @@ class Server:
     def lookup(self, key: str) -> Run | None:
         """The run under this key, from memory or the journal; afterwards the engine knows it as well."""
         run = self.engine.find(key)
-        if run is None and key not in self._erased:
-            run = self.journal.get(key)
+        if run is None and (key in self._dirty or key not in self._erased):
+            run = self._dirty.get(key) or self.journal.get(key)
             if run is not None:
                 self.engine.admit(run)
         return run
@@ -379,10 +407,11 @@ class Server:
     def _news(self, event: str, run: Run) -> None:
         for subscriber in self.waiters.subscribers:
             if subscriber.wants(event, run):
-                self._tell(subscriber, event, run)
+                self._tell(subscriber, event, run, self.position)
 
-    def _tell(self, subscriber: Subscriber, event: str, run: Run) -> None:
-        self.rpc.notify(subscriber.client, event, {**run.record(), "position": self.position})
+    def _tell(self, subscriber: Subscriber, event: str, run: Run, position: int) -> None:
+        """``position``: that up to which the subscriber has been told everything when it has heard this."""
+        self.rpc.notify(subscriber.client, event, {**run.record(), "position": position})
 
     def missed(self, position: int) -> list[Run]:
         """The runs that have changed since then, as the journal has them: who subscribes again is told of these first."""
@@ -390,11 +419,11 @@ class Server:
 
     def _tell_missed(self) -> None:
         missed, self.waiters.missed = self.waiters.missed, []
-        for subscriber, runs in missed:
+        for subscriber, position, runs in missed:
             for run in runs:
                 for event in _news_of(run):
                     if subscriber.wants(event, run):
-                        self._tell(subscriber, event, run)
+                        self._tell(subscriber, event, run, position)  # not further: the rest is yet to come
 
     def follow_soon(self, run: Run) -> None:
         """The run's output may have grown, or it has ended: its followers get their piece at the end of the turn."""

@@ -75,7 +75,7 @@ class Waiters:
         self.ends: dict[str, list[Waiter]] = {}
         self.followers: dict[str, list[Follower]] = {}
         self.subscribers: list[Subscriber] = []
-        self.missed: list[tuple[Subscriber, list[Run]]] = []
+        self.missed: list[tuple[Subscriber, int, list[Run]]] = []
         """Subscribers that go on where a lost connection ended, and the runs that have changed since: told at the turn's end."""
         self.drains: list[Caller] = []
         self.listening: dict[int, int] = {}
@@ -127,11 +127,11 @@ class Waiters:
             if not self.listening[follower.client]:
                 del self.listening[follower.client]
 
-    def subscribe(self, subscriber: Subscriber, missed: list[Run] | None = None) -> None:
-        """Tell it the news, and first what it has missed."""
+    def subscribe(self, subscriber: Subscriber, position: int = 0, missed: list[Run] | None = None) -> None:
+        """Tell it the news, and first what it has missed since ``position``."""
         self.subscribers.append(subscriber)
         if missed:
-            self.missed.append((subscriber, missed))
+            self.missed.append((subscriber, position, missed))
         self._listens(subscriber.client)
 
     def _listens(self, client: int) -> None:

@@ -44,13 +44,11 @@ class Channel:
     The descriptors of a message in the outbox are duplicated, so the caller may close its own at once.
     """
 
-    __slots__ = ("_outbox", "socket", "unread")
+    __slots__ = ("_outbox", "socket")
 
     def __init__(self, socket: _socket.socket) -> None:
         socket.setblocking(False)
         self.socket = socket
-        self.unread = False
-        """The other end is gone, and did not read everything that it was sent. Known once ``receive`` has said ChannelClosed."""
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
 
     @classmethod
@@ -95,7 +93,6 @@ class Channel:
         except OSError as error:
             if error.errno in _FULL:
                 return False
-            self.unread = True
             raise ChannelClosed(f"the other end of a channel is gone ({error.strerror})") from error
         finally:
             if body >= 0:
@@ -113,8 +110,7 @@ class Channel:
             except BlockingIOError:
                 return None
             except ConnectionResetError:
-                # Said once, and before what the other end had sent, when it went with something unread (unix(7)): read on.
-                self.unread = True
+                # Said once, and before what the other end has sent, when it went with something unread (unix(7)): read on.
                 continue
             except ConnectionError as error:
                 raise ChannelClosed(f"the other end of a channel is gone ({error.strerror})") from error

@@ -5,8 +5,8 @@ What must live here: ctypes. What this file must not know: why anybody calls the
 Every function is harmless where the C library lacks it or ctypes is not built in: it does nothing and says so by its result.
 Imported by the zygote before it forks, so that a worker finds it loaded.
 
-Sources: madvise(2) (MADV_HUGEPAGE 14, MADV_COLLAPSE 25 since Linux 6.1), mmap(2), setvbuf(3), fflush(3),
-prctl(2) (PR_SET_DUMPABLE 4).
+Sources: madvise(2) (MADV_HUGEPAGE 14, MADV_COLLAPSE 25 since Linux 6.1), mmap(2), setvbuf(3), fflush(3), mallopt(3),
+prctl(2) (PR_SET_DUMPABLE 4), https://docs.python.org/3/c-api/memory.html (PyObject_SetArenaAllocator).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -23,6 +24,8 @@ MADV_COLLAPSE = 25
 _PR_SET_DUMPABLE = 4
 _IOLBF = 1
 _PROT_READ, _PROT_WRITE, _MAP_SHARED = 1, 2, 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_PYMEM_DOMAIN_RAW = 0
 
 try:
     import ctypes
@@ -75,6 +78,53 @@ def madvise(start: int, length: int, advice: int) -> int:
     if _madvise is None:
         return -1
     return 0 if _madvise(start, length, advice) == 0 else ctypes.get_errno()
+
+
+def arenas_on_heap(largest: int) -> bool:
+    """Let Python take memory for its objects from malloc, and malloc all up to ``largest`` bytes from the heap. True when done.
+
+    Python's own way is a mapping of 1 MB for every arena, wherever there is room between the libraries. What it has got that way
+    must never be given back from now on: it would be given to ``free``.
+    """
+    mallopt, sbrk, python = getattr(_libc, "mallopt", None), getattr(_libc, "sbrk", None), _python()
+    if mallopt is None or sbrk is None or python is None:
+        return False
+    raw = (ctypes.c_void_p * 5)()
+    python.PyMem_GetAllocator(_PYMEM_DOMAIN_RAW, raw)  # context, malloc, calloc, realloc, free
+    # Context, alloc, free: the raw functions are of the same form, but for a third argument of free, which they do not look at.
+    arenas = (ctypes.c_void_p * 3)(raw[0], raw[1], raw[4])
+    if not mallopt(_M_MMAP_THRESHOLD, largest) or not mallopt(_M_TRIM_THRESHOLD, 2 * largest):
+        return False
+    sbrk.argtypes, sbrk.restype = (ctypes.c_ssize_t,), ctypes.c_void_p
+    heap = sbrk(0)
+    python.PyObject_SetArenaAllocator(arenas)
+    _fill_arenas(lambda address: heap <= address < sbrk(0))
+    return True
+
+
+def _python() -> Any:
+    """CPython's C API, if this is one with arenas."""
+    python = getattr(ctypes, "pythonapi", None)
+    return python if hasattr(python, "PyObject_SetArenaAllocator") and hasattr(python, "PyMem_GetAllocator") else None
+
+
+_kept: list[bytes] = []
+
+
+def _fill_arenas(on_heap: Callable[[int], bool]) -> None:
+    """Use up what is free in the arenas there are, and keep a little of each piece of it: so they are never empty."""
+    pieces = []
+    for _ in range(_MOST_PIECES):
+        pieces.append(bytes(_PIECE))
+        if on_heap(id(pieces[-1])):
+            break
+    _kept.extend({id(piece) // _POOL: piece for piece in pieces}.values())
+
+
+_PIECE = 440
+"""Bytes of content that make the largest object arenas are used for (512 bytes with its header) or nearly so."""
+_POOL = 16384
+_MOST_PIECES = 20_000
 
 
 def flush_streams() -> None:

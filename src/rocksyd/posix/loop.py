@@ -51,7 +51,7 @@ class Loop:
     def wait(self, until: float | None) -> Iterator[tuple[Handler, int]]:
         """Handlers with what is ready for them, at the latest at ``until`` (CLOCK_MONOTONIC s; None: no such moment).
 
-        A handler may unregister another one: that one is passed over, also when its descriptor's number is somebody else's by then.
+        A handler may unregister another: that one is passed over, also when its descriptor's number is somebody else's by then.
         """
         # epoll counts whole milliseconds: rounded up, else the last one before a deadline is spent spinning.
         timeout = -1.0 if until is None else max(0.0, until - time.monotonic())

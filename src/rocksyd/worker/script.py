@@ -4,8 +4,8 @@ What must live here: the order in which an interpreter that is started with a sc
 What this file must not know: the master, results, workers.
 
 The caller is told two things over its line: ``pid N`` with a pidfd, before the script begins, and at the end ``exit N`` or
-``signal N``. When the caller goes first, the kernel sends SIGHUP to the script's process group (fcntl(2), F_SETSIG): as a terminal
-does that is closed, without a thread or anybody who would have to watch.
+``signal N``. When the caller goes first, the kernel sends SIGHUP to the script's process group (fcntl(2), F_SETSIG), as for a
+terminal that is closed: without a thread, or anybody who would have to watch.
 
 Sources: ``pymain_run_python``, ``Py_RunMain`` and ``Py_FinalizeEx`` in CPython; runpy; fcntl(2).
 """
@@ -424,7 +424,7 @@ def _finish(ending: Ending) -> Ending:
     failed = _flush()
     try:
         _dismantle()
-    except BaseException:  # noqa: BLE001, S110  (Ctrl-C while destructors run)
+    except BaseException:  # noqa: BLE001  (Ctrl-C while destructors run)
         pass
     failed = _flush(quiet=failed) or failed
     libc.flush_streams()
@@ -434,7 +434,8 @@ def _finish(ending: Ending) -> Ending:
 def _unraisable(error: BaseException, what: object) -> None:
     error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
     try:
-        sys.unraisablehook(sys.UnraisableHookArgs((type(error), error, error.__traceback__, None, what)))  # type: ignore[arg-type]
+        arguments: Any = sys.UnraisableHookArgs
+        sys.unraisablehook(arguments((type(error), error, error.__traceback__, None, what)))
     except BaseException:  # noqa: BLE001  (anybody's hook)
         return
 
@@ -463,7 +464,9 @@ def _dismantle() -> None:
         return
     fresh = list(itertools.takewhile(lambda name: name != "__main__", reversed(sys.modules)))
     own = [name for name in fresh if name.partition(".")[0] not in sys.stdlib_module_names]
-    kept = [weakref.ref(module) for name in ["__main__", *own] if isinstance(module := sys.modules.pop(name, None), types.ModuleType)]
+    kept = [
+        weakref.ref(module) for name in ["__main__", *own] if isinstance(module := sys.modules.pop(name, None), types.ModuleType)
+    ]
     module = None
     _flush_files()  # the collector may close what a file writes through before the file itself
     gc.collect()

@@ -13,6 +13,9 @@ import codecs
 import io
 import os
 import sys
+from typing import Any
+
+_Error: type[Exception] = getattr(_locale, "Error")  # noqa: B009  (typeshed does not know it)
 
 _NAMES = ("stdin", "stdout", "stderr")
 
@@ -29,7 +32,7 @@ def coerce_c_locale() -> None:
 def _ctype() -> str:
     try:
         return _locale.setlocale(_locale.LC_CTYPE, "")
-    except _locale.Error:
+    except _Error:
         return "C"
 
 
@@ -58,18 +61,16 @@ def open_streams(opened: str, *, unbuffered: bool) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def _stream(number: int, encoding: str, errors: str, *, unbuffered: bool) -> io.TextIOWrapper | None:
+def _stream(number: int, encoding: str, errors: str, *, unbuffered: bool) -> Any:
     writes = number > 0
+    buffer: Any
     try:
-        buffer = open(number, "wb" if writes else "rb", buffering=0 if unbuffered and writes else -1, closefd=False)
+        buffer = open(number, "wb" if writes else "rb", buffering=0 if unbuffered and writes else -1, closefd=False)  # noqa: SIM115
     except OSError:
         return None
-    raw = buffer if isinstance(buffer, io.FileIO) else buffer.raw
+    raw = getattr(buffer, "raw", buffer)
     raw.name = f"<{_NAMES[number]}>"
     line_buffering = not unbuffered and (raw.isatty() or number == 2)
-    stream = io.TextIOWrapper(
-        buffer,  # type: ignore[arg-type]  (unbuffered it is a raw one, as the interpreter's own is)
-        encoding, errors, "\n", line_buffering=line_buffering, write_through=unbuffered,
-    )  # fmt: skip
-    stream.mode = "w" if writes else "r"  # type: ignore[misc]
+    stream: Any = io.TextIOWrapper(buffer, encoding, errors, "\n", line_buffering=line_buffering, write_through=unbuffered)
+    stream.mode = "w" if writes else "r"
     return stream

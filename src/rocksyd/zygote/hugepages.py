@@ -2,6 +2,9 @@
 
 What must live here: which memory, which advice. What this file must not know: what is in the memory.
 
+So that there is something to collapse, what the application allocates is gathered in one place: left to itself, Python puts its
+arenas, 1 MB each, between the shared libraries, and a huge page is 2 MB of nothing else.
+
 Only memory that is mostly in use is collapsed, so that this never makes the process noticeably larger. A kernel that cannot
 (older than 6.1, huge pages off, memory too fragmented) leaves things as they are; that is never an error.
 
@@ -19,6 +22,13 @@ HUGE = 2 * 1024 * 1024
 """Bytes of a huge page (a PMD entry on x86-64 and on AArch64 with 4 KiB pages; on others nothing collapses)."""
 _IN_USE = 0.75
 """Share of a mapping that must be resident for it to be worth collapsing."""
+_LARGEST_ON_HEAP = 4 * 1024 * 1024
+"""Bytes of the largest allocation that goes on the heap. Larger ones are mappings, so that they can be given back."""
+
+
+def gather() -> None:
+    """From now on allocate in one place. Call it before the application is loaded."""
+    libc.arenas_on_heap(_LARGEST_ON_HEAP)
 
 
 class Mapping(NamedTuple):

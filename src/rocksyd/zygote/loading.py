@@ -54,6 +54,8 @@ def load_application(order: messages.Load) -> Loaded:
     with _failing("the application's settings", pid):
         limits = privileges.limits(order.settings.get("rlimits") or {})
         _enter(order)
+        if order.settings.get("huge_pages", True):
+            hugepages.gather()
         # Collections during the imports would only write to objects that are here to stay.
         gc.disable()
         watch = safety.Watch()

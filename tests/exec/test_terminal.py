@@ -1,0 +1,265 @@
+"""At a terminal a warm script is what a cold one is: size, keys, job control, full-screen programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rocksyd.testing import Daemon, until
+from tests.exec.stage import CLIENT, POOL, launcher
+from tests.exec.terminal import Terminal
+
+INTERRUPT, QUIT, STOP, END = "\x03", "\x1c", "\x1a", "\x04"
+
+SCRIPTS = {
+    "size": """
+import os, signal, sys, time
+print([os.isatty(n) for n in (0, 1, 2)], os.get_terminal_size(), sys.stdout.line_buffering, os.ttyname(0) == os.ttyname(1))
+signal.signal(signal.SIGWINCH, lambda *_: None)
+print("ready")
+while os.get_terminal_size().columns == 80:
+    signal.pause()
+print(os.get_terminal_size())
+""",
+    "interrupt": """
+import time
+print("ready")
+time.sleep(60)
+""",
+    "caught": """
+import subprocess, sys, time
+CHILD = "import time\\ntry:\\n time.sleep(60)\\nexcept KeyboardInterrupt:\\n print('child interrupted')"
+child = subprocess.Popen([sys.executable, "-c", CHILD])
+try:
+    time.sleep(0.5)
+    print("ready")
+    child.wait()
+except KeyboardInterrupt:
+    child.wait()
+    print("caught")
+""",
+    "stop": """
+import signal
+signal.signal(signal.SIGUSR1, lambda *_: None)
+print("ready")
+while True:
+    line = input("> ")
+    print("read", line)
+    if line == "end":
+        break
+""",
+    "handles stop": """
+import os, signal
+def stop(*_):
+    print("stopping")
+    signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTSTP)
+    signal.signal(signal.SIGTSTP, stop)
+    print("going on")
+signal.signal(signal.SIGTSTP, stop)
+print("ready")
+print("read", input())
+""",
+    "ignores stop": """
+import signal
+signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+print("ready")
+print("read", input())
+""",
+    "lines": """
+import readline
+print("read", repr(input("one> ")), repr(input("two> ")))
+""",
+    "password": """
+import getpass
+print("ready")
+print(len(getpass.getpass("Secret: ")))
+""",
+    "debug": """
+def work(number):
+    breakpoint()
+    return number + 1
+print(work(1))
+""",
+    "screen": """
+import curses
+def main(screen):
+    curses.curs_set(0)
+    screen.addstr(2, 4, f"{curses.COLS}x{curses.LINES}")
+    screen.refresh()
+    while (key := screen.getch()) != ord("q"):
+        if key == curses.KEY_RESIZE:
+            screen.clear()
+            screen.addstr(1, 1, "resized %dx%d" % screen.getmaxyx())
+        else:
+            screen.addstr(4, 4, f"key {key}")
+        screen.refresh()
+curses.wrapper(main)
+print("left")
+""",
+    "prompt": """
+import code, sys
+sys.ps1 = "in> "
+code.interact("welcome", exitmsg="bye")
+""",
+}
+
+
+def size(terminal: Terminal) -> str:
+    terminal.wait("ready\r\n")
+    terminal.resize(40, 132)
+    return terminal.heard()
+
+
+def interrupt(terminal: Terminal) -> str:
+    terminal.wait("ready\r\n")
+    terminal.type(INTERRUPT)
+    return terminal.heard()
+
+
+def quits(terminal: Terminal) -> str:
+    terminal.wait("ready\r\n")
+    terminal.type(QUIT)
+    return terminal.heard()
+
+
+def stop(terminal: Terminal) -> str:
+    terminal.wait("> ")
+    said = ""
+    for word in ("one", "two"):
+        terminal.type(STOP)
+        said += terminal.heard()
+        terminal.go_on()
+        terminal.type(f"{word}\r")
+        terminal.wait(f"read {word}\r\n> ")
+    terminal.type("end\r")
+    return said + terminal.heard()
+
+
+def handles_stop(terminal: Terminal) -> str:
+    terminal.wait("ready\r\n")
+    terminal.type(STOP)
+    terminal.wait("stopping")
+    said = terminal.heard()
+    terminal.go_on()
+    terminal.wait("going on")
+    terminal.type("x\r")
+    return said + terminal.heard()
+
+
+def ignores_stop(terminal: Terminal) -> str:
+    terminal.wait("ready\r\n")
+    terminal.type(STOP + "x\r")
+    return terminal.heard()
+
+
+def lines(terminal: Terminal) -> str:
+    terminal.wait("one> ")
+    terminal.type("hello\x01X\x1b[C\x0bY\r")  # Home, a letter, right, kill the rest, another
+    terminal.wait("two> ")
+    terminal.type("\x1b[A\x7fZ\r")  # up: the line before; backspace
+    return terminal.heard()
+
+
+def password(terminal: Terminal) -> str:
+    terminal.wait("Secret: ")
+    terminal.type("geheim\r")
+    return terminal.heard()
+
+
+def debug(terminal: Terminal) -> str:
+    terminal.wait("(Pdb) ")
+    for keys in ("p number\r", "up\r", "down\r", "n\r"):
+        terminal.type(keys)
+        terminal.wait("(Pdb) ")
+    terminal.type("c\r")
+    return terminal.heard()
+
+
+def screen(terminal: Terminal) -> str:
+    terminal.wait("80x24")
+    terminal.type("k")
+    terminal.wait("107")
+    terminal.resize(30, 100)
+    terminal.wait("30x100")
+    terminal.type("q")
+    terminal.wait("left")
+    return terminal.heard()
+
+
+def prompt(terminal: Terminal) -> str:
+    terminal.wait("in> ")
+    for keys in ("x = 6 * 7\r", "x\r", "1/0\r"):
+        terminal.type(keys)
+        terminal.wait("in> ")
+    terminal.type(END)
+    return terminal.heard()
+
+
+PLAYS: dict[str, tuple[str, Callable[[Terminal], str], str]] = {
+    "its size, and a new one": ("size", size, "ended 0"),
+    "Ctrl-C": ("interrupt", interrupt, "ended -2"),
+    "Ctrl-C for the script and its child": ("caught", interrupt, "ended 0"),
+    "Ctrl-\\": ("interrupt", quits, "ended -3"),
+    "Ctrl-Z and fg, twice": ("stop", stop, "stopped 20stopped 20ended 0"),
+    "Ctrl-Z with a handler": ("handles stop", handles_stop, "stopped 20ended 0"),
+    "Ctrl-Z ignored": ("ignores stop", ignores_stop, "ended 0"),
+    "keys of a line editor": ("lines", lines, "ended 0"),
+    "a secret": ("password", password, "ended 0"),
+    "a debugger": ("debug", debug, "ended 0"),
+    "a full screen": ("screen", screen, "ended 0"),
+    "a prompt": ("prompt", prompt, "ended 0"),
+}
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_terminal_shows_the_same_cold_and_warm(part: int, tmp_path: Path) -> None:
+    with Daemon(tmp_path, parts={"pool": POOL}) as daemon:
+        warm = (part % 2 and launcher(tmp_path)) or CLIENT
+        for name in list(PLAYS)[part::4]:
+            script, play, end = PLAYS[name]
+            path = tmp_path / "script.py"
+            path.write_text(SCRIPTS[script])
+            shown = []
+            for python in (sys.executable, warm):
+                with Terminal(f"{python} script.py", tmp_path, daemon) as terminal:
+                    assert play(terminal) == end, (name, python, terminal.text)
+                    shown.append(terminal.transcript(tmp_path))
+            assert shown[1] == shown[0], name
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_terminal_that_is_closed_hangs_up_on_the_script(tmp_path: Path, compiled: bool) -> None:
+    (tmp_path / "script.py").write_text(SCRIPTS["interrupt"])
+    with Daemon(tmp_path, parts={"pool": POOL}) as daemon:
+        warm = (compiled and launcher(tmp_path)) or CLIENT
+        with Terminal(f"{warm} script.py", tmp_path, daemon) as terminal:
+            terminal.wait("ready\r\n")
+        (run,) = daemon.talk().rpc("list")
+        record = daemon.talk().rpc("wait", key=run["key"])
+        assert record["signal"] == signal.SIGHUP, record
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_stopped_script_goes_on_in_the_background(tmp_path: Path, compiled: bool) -> None:
+    (tmp_path / "script.py").write_text(
+        "import signal, sys\nsignal.signal(signal.SIGCONT, lambda *_: (print('going on'), sys.exit(3)))\nprint('ready')\n"
+        "while True:\n    signal.pause()\n"
+    )
+    with Daemon(tmp_path, parts={"pool": POOL}) as daemon:
+        warm = (compiled and launcher(tmp_path)) or CLIENT
+        with Terminal(f"{warm} script.py", tmp_path, daemon) as terminal:
+            terminal.wait("ready\r\n")
+            (run,) = daemon.talk().rpc("list")
+            terminal.type(STOP)
+            assert terminal.heard() == "stopped 20"
+            until(lambda: "T (stopped)" in Path(f"/proc/{run['pid']}/status").read_text(), "the script to be stopped")
+            assert os.getpgid(run["pid"]) == run["pid"]
+            terminal.go_on(foreground=False)
+            assert terminal.heard() == "ended 3"
+            terminal.wait("going on")

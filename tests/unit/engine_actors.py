@@ -1,0 +1,195 @@
+"""Zygotes and workers as the engine's world has them: they obey or refuse, live or die, and what they say waits to be heard."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from rocksyd.config import AppConfig, Config, JobSettings, PoolConfig
+from rocksyd.core import events as ev
+from rocksyd.messages import NOTHING_RUN
+
+LIMITS = {"one": 1, "two": 2}
+"""``max_running`` of targets."""
+JOBS = {
+    name: {"target": f"jobs:{name}", "settings": {"max_running": LIMITS.get(name, 0), "retries": int(name == "again")}}
+    for name in ("free", "one", "two", "again")
+}
+
+
+def config(**pools: PoolConfig) -> Config:
+    """A configuration with these applications."""
+    apps = {
+        name: AppConfig(name, f"/{name}", pool=pool, jobs_settings={"two": JobSettings(grace=3.0)})
+        for name, pool in pools.items()
+    }
+    return Config("/rocksyd.toml", "/", (), "/var", apps=apps)
+
+
+@dataclass
+class Process:
+    """One worker's process."""
+
+    number: int
+    zygote: Zygote
+    slot: int
+    inbox: deque[Any] = field(default_factory=deque)
+    outbox: deque[Any] = field(default_factory=deque)
+    job: ev.StartJob | None = None
+    last: bool = False
+    identity: tuple[str, int, int] = ("", 0, 0)
+    """Key, sequence and attempt of the run it has, or had last."""
+    result: ev.WorkerResult | None = None
+    """Said, and not acknowledged yet."""
+    waiting: deque[ev.StartJob] = field(default_factory=deque)
+    draining: bool = False
+    cut_off: bool = False
+    """Nobody holds the other end of its channel any more."""
+    told_to_end: bool = False
+    alive: bool = True
+
+    @property
+    def pid(self) -> int:
+        return 10_000 + self.number
+
+
+@dataclass
+class Zygote:
+    """One application's process that forks."""
+
+    app: str
+    generation: int
+    inbox: deque[Any] = field(default_factory=deque)
+    outbox: deque[Any] = field(default_factory=deque)
+    exits: dict[int, ev.WorkerExited] = field(default_factory=dict)
+    """Not acknowledged yet."""
+    retiring: bool = False
+    alive: bool = True
+
+
+class Actors:
+    """All of them, and a count of what really ran."""
+
+    def __init__(self) -> None:
+        self.zygotes: list[Zygote] = []
+        self.processes: dict[int, Process] = {}
+        self.orphans: dict[int, ev.WorkerExited] = {}
+        """Exits that the keeper has reaped, not acknowledged yet."""
+        self.links: set[int] = set()
+        """Workers whose channels the master listens to."""
+        self.executions: Counter[tuple[str, int, int]] = Counter()
+
+    # --- zygotes ------------------------------------------------------------------------------------------------------
+    def start_zygote(self, app: str) -> Zygote:
+        """A new generation that is ready."""
+        generation = max((zygote.generation for zygote in self.zygotes), default=0) + 1
+        zygote = Zygote(app, generation)
+        zygote.outbox.append(self.ready(zygote))
+        self.zygotes.append(zygote)
+        return zygote
+
+    @staticmethod
+    def ready(zygote: Zygote) -> ev.ZygoteReady:
+        return ev.ZygoteReady(zygote.app, zygote.generation, JOBS)
+
+    def zygote_reads(self, zygote: Zygote, refuses: bool = False) -> None:
+        """It carries out one order."""
+        match zygote.inbox.popleft():
+            case ev.ForkWorker() as order if refuses or zygote.retiring:
+                zygote.outbox.append(ev.WorkerRefused(order.worker, "no"))
+            case ev.ForkWorker() as order:
+                assert order.worker not in self.processes, "a worker's number is never given twice"
+                self.processes[order.worker] = process = Process(order.worker, zygote, order.slot)
+                zygote.outbox.append(ev.WorkerForked(order.worker, process.pid))
+            case ev.RetireZygote():
+                zygote.retiring = True
+            case "inventory":
+                found = [process.number for process in self.of(zygote)]
+                zygote.outbox.append(("workers", found, list(zygote.exits.values()), not zygote.retiring))
+
+    def of(self, zygote: Zygote) -> list[Process]:
+        """Its living workers."""
+        return [process for process in self.processes.values() if process.zygote is zygote and process.alive]
+
+    def zygote_dies(self, zygote: Zygote) -> None:
+        """Its workers live on; exits that it was the only one to know are lost with it."""
+        zygote.alive = False
+        zygote.inbox.clear()
+        zygote.outbox.append("gone")
+        for process in self.of(zygote):
+            carried = any(process.number in _carried(message) for message in zygote.outbox)
+            process.cut_off = process.number not in self.links and not carried
+
+    # --- workers ------------------------------------------------------------------------------------------------------
+    def can_act(self, process: Process) -> bool:
+        return process.alive and (bool(process.inbox) or bool(process.waiting) or process.cut_off or process.job is not None)
+
+    def worker_reads(self, process: Process) -> None:
+        """It takes one message, as ``worker/main.py`` does."""
+        if process.job is not None:
+            return  # busy with user code
+        if process.result is None and process.waiting:
+            self.begin(process, process.waiting.popleft())
+            return
+        if not process.inbox:
+            if process.cut_off:
+                self.die(process, 0, process.result.retcode if process.result else NOTHING_RUN)
+            return
+        match process.inbox.popleft():
+            case ev.StartJob() as order if process.result is not None:
+                process.waiting.append(order)
+            case ev.StartJob() as order:
+                self.begin(process, order)
+            case ev.AckResult(_, key) if process.result is not None and process.result.key == key:
+                process.result = None
+                if process.last or (process.draining and not process.waiting):
+                    self.die(process, 0)
+            case ev.AskWorker(_, epoch):
+                process.outbox.append(ev.WorkerIdle(process.number, epoch) if process.result is None else process.result)
+            case ev.DrainWorker() if process.result is not None:
+                process.draining = True
+            case ev.DrainWorker():
+                self.die(process, 0)
+
+    def begin(self, process: Process, order: ev.StartJob) -> None:
+        run = order.run
+        process.job, process.last = order, order.last
+        process.identity = run.key, run.sequence, run.attempt
+        self.executions[process.identity] += 1
+        assert self.executions[process.identity] == 1, f"{process.identity} is executed twice"
+        limit = LIMITS.get(run.name, 0)
+        going = [other.job.run for other in self.processes.values() if other.alive and other.job is not None]
+        same = sum((other.app, other.target) == (run.app, run.target) for other in going)
+        assert not limit or same <= limit, f"{same} of {run.name} run at once"
+
+    def finish(self, process: Process, retcode: int) -> None:
+        """User code has returned or raised."""
+        assert process.job is not None
+        key = process.identity[0]
+        process.job = None
+        if process.cut_off:
+            self.die(process, 0, retcode)
+        else:
+            process.result = ev.WorkerResult(process.number, key, retcode == 0, retcode)
+            process.outbox.append(process.result)
+
+    def die(self, process: Process, number: int, retcode: int = 0) -> None:
+        """The process ends, by a signal or by itself."""
+        process.alive, process.job = False, None
+        exited = ev.WorkerExited(process.number, number or retcode << 8)
+        if process.zygote.alive:
+            process.zygote.exits[process.number] = exited
+            process.zygote.outbox.append(exited)
+        else:
+            self.orphans[process.number] = exited
+
+
+def _carried(message: Any) -> list[int]:
+    """Workers whose channels are on their way in this message."""
+    match message:
+        case ev.WorkerForked(worker):
+            return [worker]
+        case ("workers", found, *_):
+            return list(found)
+    return []

@@ -1,0 +1,62 @@
+"""What holds of an engine after every step, counted anew."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rocksyd.core.engine import Engine
+from rocksyd.model import RUNNING, WAITING, Now
+
+
+def check(engine: Engine, now: Now) -> None:
+    """What holds after every step of the engine."""
+    for name, pool in engine.pools.items():
+        workers = [worker for worker in engine.workers.values() if worker.pool == name]
+        states = Counter(worker.state if worker.sure or worker.state != "idle" else "unsure" for worker in workers)
+        assert (pool.starting, pool.busy, len(pool.idle), pool.unsure, pool.leaving) == tuple(
+            states[state] for state in ("starting", "busy", "idle", "unsure", "leaving")
+        )
+        assert list(pool.workers) == [worker.number for worker in workers] or set(pool.workers) == {w.number for w in workers}
+        app = engine.applications.get(name)
+        if app is None:
+            assert not pool.idle
+            assert pool.workers
+            continue
+        queue = engine.queues[name]
+        running = Counter(run.target for run in engine.runs.values() if run.pool == name and run.state == RUNNING)
+        assert queue.running == running
+        startable = sum(
+            not run.max_running or running[run.target] < run.max_running for run in engine.runs.values() if run.key in queue
+        )
+        assert bool(queue.startable) == bool(startable)
+        assert queue.startable <= startable
+        assert all(worker.generation == app.generation for worker in pool.idle.values()), (
+            "idle workers are of the code that serves"
+        )
+        if engine.stopping:
+            continue
+        assert not (pool.idle and queue.startable), "nobody waits while somebody is idle"
+        due = engine.next_deadline()
+        if queue.startable and app.ready and pool.live < pool.policy.max_workers and pool.leaving <= pool.policy.max_workers:
+            coming = pool.starting + pool.unsure
+            wakes = due is not None and due <= max(pool.fork_after, now.mono) < float("inf") and pool.fork_after > now.mono
+            assert coming or wakes, "somebody waits and nobody is coming"
+    held: dict[int, Any] = {}
+    for run in engine.runs.values():
+        due = engine.next_deadline()
+        if run.state == WAITING:
+            assert run.worker == 0
+            assert run.key in engine.queues[run.pool] or (run.not_before and due is not None and due <= run.not_before)
+            assert not run.start_by or (due is not None and due <= run.start_by)
+        else:
+            assert run.state == RUNNING
+            assert run.worker not in held, "a worker has one run"
+            held[run.worker] = run
+            assert not run.kill_at or (due is not None and due <= run.kill_at)
+            assert not run.deadline or run.kill_reason or (due is not None and due <= run.deadline)
+    for worker in engine.workers.values():
+        assert not worker.run or held[worker.run and engine.runs[worker.run].worker].key == worker.run
+        if worker.state == "leaving":
+            due = engine.next_deadline()
+            assert due is None or due <= worker.since + 30.0 or worker.since + 30.0 <= now.mono

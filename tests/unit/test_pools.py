@@ -1,0 +1,230 @@
+"""Sizes of pools: the three policies, as properties of a pool that is given what it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rocksyd.config import PoolConfig
+from rocksyd.core.lifecycle import LifecycleError
+from rocksyd.core.pools import Pool, Worker
+
+policies = st.one_of(
+    st.builds(
+        lambda low, more, room, rate, start: PoolConfig(
+            "dynamic", max_workers=low + more + room, min_spare=low, max_spare=low + more, spawn_rate=rate, start_workers=start
+        ),
+        st.integers(1, 4), st.integers(0, 4), st.integers(0, 6), st.integers(1, 40), st.integers(0, 8),
+    ),
+    st.builds(lambda n, rate: PoolConfig("static", max_workers=n, spawn_rate=rate), st.integers(1, 10), st.integers(1, 40)),
+    st.builds(lambda n, idle: PoolConfig("ondemand", max_workers=n, idle_timeout=idle), st.integers(1, 10), st.floats(0.5, 20)),
+)  # fmt: skip
+
+
+class Driven:
+    """A pool with a queue of so many runs, and somebody who forks at once."""
+
+    def __init__(self, policy: PoolConfig) -> None:
+        self.pool = Pool("p", policy)
+        self.pool.begin()
+        self.now = 100.0
+        self.number = 0
+        self.waiting = 0
+        self.moves = 0
+        self.balance()
+
+    def balance(self) -> None:
+        while (worker := self.pool.next_worker()) is not None and self.waiting:
+            self.waiting -= 1
+            self.pool.move(worker, "job", self.now)
+        while asked := self.pool.missing(self.waiting, self.now):
+            assert asked <= self.pool.policy.spawn_rate
+            for _ in range(asked):
+                self.number += 1
+                self.pool.add(Worker(self.number, "p", "p", 1, 0, since=self.now))
+            self.moves += asked
+            assert self.pool.live <= self.pool.policy.max_workers
+            for worker in [worker for worker in self.pool.workers.values() if worker.state == "starting"]:
+                self.pool.move(worker, "forked", self.now)
+                if self.waiting:
+                    self.waiting -= 1
+                    self.pool.move(worker, "job", self.now)
+        while (worker := self.pool.surplus(self.waiting, self.now)) is not None:
+            self.moves += 1
+            self.pool.move(worker, "leave", self.now)
+            self.pool.move(worker, "exit", self.now)
+
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self.pool.workers.values() if worker.state == "busy"]
+
+    def serve(self, jobs: int) -> None:
+        """Jobs come, and end after a while."""
+        self.waiting += jobs
+        self.balance()
+        self.now += 0.1
+        for worker in self.busy():
+            self.pool.move(worker, "rest", self.now)
+        self.balance()
+
+    def quiet(self) -> None:
+        """Nothing comes until the pool does not want to be looked at any more."""
+        for _ in range(100):
+            when = self.pool.look_again(self.waiting, self.now)
+            if not when:
+                return
+            assert when > self.now
+            self.now = when
+            self.balance()
+        raise AssertionError("an idle pool wakes for ever")
+
+
+@given(policies, st.lists(st.integers(0, 15), max_size=15))
+def test_a_pool_keeps_its_limits_and_comes_to_rest(policy: PoolConfig, bursts: list[int]) -> None:
+    driven = Driven(policy)
+    for jobs in bursts:
+        driven.serve(jobs)
+        assert driven.pool.live <= policy.max_workers
+        assert len(driven.pool.idle) >= (
+            min(policy.min_spare, policy.max_workers - driven.pool.busy) if policy.pm == "dynamic" else 0
+        )
+        if driven.waiting:
+            assert driven.pool.busy == policy.max_workers
+    while driven.waiting or driven.busy():
+        driven.serve(0)
+    driven.quiet()
+    idle = len(driven.pool.idle)
+    match policy.pm:
+        case "static":
+            assert idle == policy.max_workers
+        case "dynamic":
+            assert policy.min_spare <= idle <= policy.max_spare
+        case "ondemand":
+            assert idle == 0
+
+
+@given(policies, st.integers(1, 8))
+def test_a_constant_load_does_not_make_the_size_go_up_and_down(policy: PoolConfig, jobs: int) -> None:
+    driven = Driven(replace(policy, max_jobs=0))
+    jobs = min(jobs, policy.max_workers)
+    for _ in range(60):
+        driven.serve(jobs)
+    before = driven.moves
+    for _ in range(60):
+        driven.serve(jobs)
+    if policy.pm == "dynamic" and jobs + policy.min_spare > policy.max_spare:
+        # Between two bursts more are idle than max_spare allows, in a burst fewer than min_spare wants: one a second.
+        assert driven.moves - before <= 2 * (60 * 0.1 + 1)
+    else:
+        assert driven.moves == before
+
+
+def test_a_light_load_lets_the_workers_go_that_are_not_needed() -> None:
+    driven = Driven(PoolConfig("ondemand", max_workers=8, max_jobs=0, idle_timeout=5.0))
+    driven.serve(8)
+    assert len(driven.pool.idle) == 8
+    for _ in range(60):
+        driven.serve(1)
+    assert len(driven.pool.idle) == 1
+
+
+def test_a_dynamic_pool_begins_with_start_workers_and_shrinks_one_a_second_to_max_spare() -> None:
+    driven = Driven(PoolConfig("dynamic", max_workers=8, min_spare=1, max_spare=2, start_workers=5))
+    sizes = [len(driven.pool.idle)]
+    while when := driven.pool.look_again(0, driven.now):
+        assert driven.now < when <= driven.now + 1.0
+        driven.now = when
+        driven.balance()
+        sizes.append(len(driven.pool.idle))
+    assert sizes == [4, 3, 2]  # one at once
+
+
+def test_a_pool_that_is_made_smaller_shrinks_by_itself() -> None:
+    driven = Driven(PoolConfig("static", max_workers=5))
+    driven.pool.policy = PoolConfig("static", max_workers=2)
+    driven.balance()
+    driven.quiet()
+    assert len(driven.pool.idle) == 2
+
+
+def test_workers_that_leave_are_left_out_of_the_count_up_to_max_workers() -> None:
+    pool = Pool("p", PoolConfig("ondemand", max_workers=2))
+    for number in range(5):
+        pool.add(Worker(number, "p", "p", 1, 0, "leaving"))
+    assert pool.missing(10, 0.0) == 0
+    for number in range(2):
+        pool.move(pool.workers[number], "exit", 0.0)
+    assert pool.missing(10, 0.0) == 1
+    pool.move(pool.workers[2], "exit", 0.0)
+    assert pool.missing(10, 0.0) == 2
+
+
+def test_workers_that_have_not_said_that_they_are_idle_count_and_get_nothing() -> None:
+    pool = Pool("p", PoolConfig("static", max_workers=1))
+    worker = Worker(1, "p", "p", 1, 0, "idle", sure=False)
+    pool.add(worker)
+    assert (pool.next_worker(), pool.missing(0, 0.0), pool.live) == (None, 0, 1)
+    pool.settle(worker)
+    assert (pool.next_worker(), pool.live, pool.unsure) == (worker, 1, 0)
+
+
+def test_forks_that_fail_are_tried_again_after_twice_the_time_up_to_ten_seconds() -> None:
+    pool = Pool("p", PoolConfig("static", max_workers=1))
+    delays = []
+    for _ in range(10):
+        again = pool.fork_failed(100.0)
+        delays.append(round(again - 100.0, 3))
+        assert pool.missing(0, again - 0.001) == 0
+        assert pool.look_again(0, 100.0) == again
+        assert pool.missing(0, again) == 1
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0]
+    pool.served_one()
+    assert pool.fork_failed(0.0) == 0.1
+
+
+def test_how_often_a_pool_was_full_is_counted_once_a_time() -> None:
+    pool = Pool("p", PoolConfig("ondemand", max_workers=1))
+    pool.add(Worker(1, "p", "p", 1, 0, "busy"))
+    for waiting in (1, 2, 3, 0, 1):
+        pool.missing(waiting, 0.0)
+    assert pool.max_reached == 2
+
+
+@pytest.mark.parametrize("jitter", [0, 1, 10, 100])
+def test_jitter_spreads_the_last_job_of_workers_evenly_from_max_jobs_on(jitter: int) -> None:
+    pool = Pool("p", PoolConfig("static", max_workers=1, max_jobs=50, max_jobs_jitter=jitter))
+    lasts = []
+    for number in range(1, 1001):
+        worker = Worker(number, "p", "p", 1, 0)
+        while not pool.next_is_last(worker):
+            worker.jobs += 1
+        lasts.append(worker.jobs + 1)
+    assert min(lasts) == 50
+    assert max(lasts) == 50 + jitter
+    assert all(lasts.count(50 + extra) > 500 / (jitter + 1) for extra in range(jitter + 1))
+
+
+def test_a_worker_that_is_never_recycled_has_no_last_job() -> None:
+    pool = Pool("p", PoolConfig("static", max_workers=1, max_jobs=0))
+    assert not pool.next_is_last(Worker(1, "p", "p", 1, 0, jobs=10**9))
+
+
+def test_a_step_that_the_table_does_not_have_is_an_error() -> None:
+    pool = Pool("p", PoolConfig())
+    pool.add(Worker(1, "p", "p", 1, 0))
+    with pytest.raises(LifecycleError, match="no step 'job' from state 'starting'"):
+        pool.move(pool.workers[1], "job", 0.0)
+
+
+def test_what_a_snapshot_says_of_a_pool_and_a_worker_is_read_whatever_else_it_says() -> None:
+    pool, other = (Pool("p", PoolConfig()) for _ in range(2))
+    pool.fork_failed(5.0)
+    pool.served_one()
+    pool.load({})
+    other.load({**pool.dump(), "added_later": 1})
+    assert other.dump() == pool.dump()
+    worker = Worker(1, "p", "p", 1, 0, "busy", 7, "k", 3, 1.5, last=True)
+    assert Worker.load({**worker.dump(), "added_later": 1}) == worker
+    assert Worker.load({"number": 1, "app": "p", "pool": "p", "generation": 1, "slot": 0}) == Worker(1, "p", "p", 1, 0)

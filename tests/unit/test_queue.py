@@ -1,0 +1,100 @@
+"""The queue against a list that is sorted every time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rocksyd.core.queue import Queue
+from rocksyd.model import Run
+
+LIMITS = [0, 0, 1, 2]
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.integers(-2, 2), st.sampled_from("abc"), st.sampled_from(LIMITS)),
+        st.tuples(st.just("pop")),
+        st.tuples(st.just("discard"), st.integers(0, 30)),
+        st.tuples(st.just("end"), st.integers(0, 30)),
+        st.tuples(st.just("back"), st.integers(0, 30)),
+    ),
+    max_size=80,
+)
+
+
+def startable(waiting: list[Run], running: Counter[str]) -> list[Run]:
+    return [run for run in waiting if not run.max_running or running[run.target] < run.max_running]
+
+
+@given(steps)
+def test_the_next_is_the_one_of_highest_priority_that_came_first_and_may_run(steps: list[tuple]) -> None:
+    queue, waiting, going, sequence = Queue(), [], [], 0
+    running: Counter[str] = Counter()
+    for step, *arguments in steps:
+        match step:
+            case "push":
+                sequence += 1
+                priority, target, limit = arguments
+                run = Run(f"k{sequence}", target=target, priority=priority, sequence=sequence, max_running=limit)
+                queue.push(run)
+                waiting.append(run)
+            case "pop":
+                expected = min(startable(waiting, running), key=lambda run: (-run.priority, run.sequence), default=None)
+                assert queue.pop() is expected
+                if expected is not None:
+                    waiting.remove(expected)
+                    queue.begin(expected)
+                    running[expected.target] += 1
+                    going.append(expected)
+            case "discard" if waiting:
+                run = waiting.pop(arguments[0] % len(waiting))
+                queue.discard(run)
+                queue.discard(run)
+            case "end" | "back" if going:
+                run = going.pop(arguments[0] % len(going))
+                queue.end(run)
+                running[run.target] -= 1
+                if step == "back":
+                    queue.push(run)
+                    waiting.append(run)
+        assert len(queue) == len(waiting)
+        assert {run.key for run in queue} == {run.key for run in waiting}
+        assert all(run.key in queue for run in waiting)
+        assert queue.running == +running
+        possible = startable(waiting, running)
+        assert bool(queue.startable) == bool(possible)
+        if len({run.max_running for run in waiting}) < 2:  # how many workers could be given something to do at once
+            target_room = Counter(run.target for run in possible)
+            room = {t: min(n, (possible[0].max_running or n + running[t]) - running[t]) for t, n in target_room.items()}
+            assert queue.startable == sum(room.values())
+
+
+def test_a_run_that_is_taken_out_does_not_keep_the_next_of_its_target_from_starting() -> None:
+    queue = Queue()
+    first, second, third = (Run(f"k{n}", target="t", sequence=n, max_running=1) for n in (1, 2, 3))
+    for run in (first, second, third):
+        queue.push(run)
+    assert queue.pop() is first
+    queue.begin(first)
+    assert queue.pop() is None
+    queue.end(first)
+    queue.discard(second)
+    assert queue.pop() is third
+
+
+def test_one_limit_asks_for_one_worker_however_many_wait() -> None:
+    queue = Queue()
+    for number in range(100):
+        queue.push(Run(f"k{number}", target="t", sequence=number, max_running=2))
+    assert queue.startable == 2
+
+
+def test_runs_that_come_and_go_while_nobody_is_free_leave_nothing_behind() -> None:
+    queue = Queue()
+    queue.push(Run("stays", target="t", sequence=0, priority=9))
+    for number in range(1, 5000):
+        run = Run(f"k{number}", target="t", sequence=number)
+        queue.push(run)
+        queue.discard(run)
+    assert len(queue._groups[""][0].entries) < 200
