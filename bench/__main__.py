@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import machine, plots
 from bench.figures import Report, as_json
 
-MEASUREMENTS = ("launch", "rate", "check", "restart", "idle", "command", "sizes")
+MEASUREMENTS = ("launch", "rate", "check", "restart", "idle", "command", "exec", "sizes")
 RESULTS = Path(__file__).resolve().parent / "results"
 DOCS = RESULTS.parent.parent / "docs"
 

@@ -22,7 +22,7 @@ from rocksyd.testing import Daemon
 
 BENCH = Path(__file__).resolve().parent
 SHOP = BENCH.parent / "examples" / "shop"
-PRELOAD = '["django:setup", "shop.urls", "shop.warehouse", "shop.reports", "shop.prices:load"]'
+PRELOAD = '["django:setup", "shop.urls", "shop.warehouse", "shop.reports", "shop.prices:load", "shop.warm:management"]'
 SPARE = 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 4'
 """As in the example's own configuration."""
 ON_DEMAND = 'pm = "ondemand"\nmax_workers = 8'

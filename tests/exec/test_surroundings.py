@@ -64,5 +64,7 @@ def test_both_clients_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert around.key.startswith("exec-")
             around.key = ""
             around.ignored = " ".join(around.ignored.split())
-            said.append([data, len(fds), *(getattr(around, name) for name in Surroundings.__slots__ if name != "env"), sorted(around.env)])
+            said.append(
+                [data, len(fds), *(getattr(around, name) for name in Surroundings.__slots__ if name != "env"), sorted(around.env)]
+            )
     assert said[0] == said[1]

@@ -10,7 +10,19 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import command_line
-from tests.faults.crowd import EXPECTED, JOBS, POOL, ended, kill_master, matches, open_gate, serving_master, traced, zygotes
+from tests.faults.crowd import (
+    EXPECTED,
+    JOBS,
+    POOL,
+    ended,
+    found,
+    kill_master,
+    matches,
+    open_gate,
+    serving_master,
+    traced,
+    zygotes,
+)
 
 ONE = 'pm = "ondemand"\nmax_workers = 2'
 
@@ -25,7 +37,7 @@ def new_zygote(daemon: Daemon, old: int) -> None:
 
 
 @pytest.mark.parametrize("with_master", [False, True], ids=["alone", "with_the_master"])
-@pytest.mark.parametrize("how", sorted(EXPECTED))
+@pytest.mark.parametrize("how", ["return", "raise", "_exit", "kill"])
 def test_p2_running_jobs_survive_their_zygote_and_waiting_ones_run_in_a_new_one(
     tmp_path: Path, how: str, with_master: bool
 ) -> None:
@@ -109,3 +121,33 @@ def test_a_zygote_that_is_killed_again_and_again_is_loaded_again_and_the_run_tha
             zygote = zygote_of(daemon)
         assert talk.ask('run {"hash":1,"class":"good","params":[]}') == {"error_text": "OK"}
         assert ended(daemon, "1")["result"] == "1"
+
+
+FORGETFUL = (
+    JOBS
+    + """
+really_wait = os.wait4
+
+def wait4(pid, options):
+    "Be killed with an exit in hand that nobody has been told of."
+    found = really_wait(pid, options)
+    if os.path.exists("forget"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+os.wait4 = wait4
+"""
+)
+
+
+def test_p2_an_exit_that_the_zygote_took_with_it_is_reported_as_lost(tmp_path: Path) -> None:
+    with Daemon(tmp_path, FORGETFUL, parts={"pool": ONE}) as daemon, daemon.client() as client:
+        client.run("end", "_exit", True, key="1")
+        until(lambda: traced(daemon)["1"], "the run to begin")
+        (daemon.app / "forget").touch()
+        open_gate(daemon)
+        assert found(ended(daemon, "1"), {"outcome": "", "retcode": 0}) == {"outcome": "lost", "retcode": 255}
+        (daemon.app / "forget").unlink()
+        client.run("good", key="2")
+        assert ended(daemon, "2")["result"] == "2"
+        assert client.pools()[0]["workers"] <= 2

@@ -153,3 +153,20 @@ def test_client_shuts_its_write_side_after_its_requests_and_gets_all_answers(tmp
         first, second = sorted(exchange(daemon.connect(), wait + CHECK).splitlines())
         assert first == UNKNOWN[:-1]
         assert json.loads(second)["result"]["result"] == [1]
+
+
+def test_p12_one_connection_cannot_wait_for_more_than_it_may_and_its_end_costs_little(tmp_path: Path) -> None:
+    with Daemon(tmp_path, JOBS) as daemon:
+        master, other, many = daemon.master_pid, daemon.talk(), daemon.talk()
+        assert other.ask('run {"hash":1,"class":"Sleeps"}') == OK
+        before = used(master)
+        wait = '{"jsonrpc":"2.0","id":%d,"method":"wait","params":{"key":"1"}}'
+        silent = '{"jsonrpc":"2.0","method":"wait","params":{"key":"1"}}'
+        many.send(*[silent] * 1000, *[wait % number for number in range(20_010)])
+        refused = [json.loads(many.line()) for _ in range(10)]
+        assert [reply["id"] for reply in refused] == list(range(20_000, 20_010))
+        assert {reply["error"]["code"] for reply in refused} == {-32004}
+        many.close()
+        assert other.ask('terminate {"hash":1}') == OK
+        assert other.rpc("wait", key="1")["outcome"] == "cancelled"
+        assert used(master).peak - before.peak < LITTLE

@@ -83,6 +83,7 @@ def test_every_method_answers_what_its_schema_says(tmp_path: Path) -> None:
         ask("free", key="a")
         ask("run", target="add", params=[1], key="later", delay="1h")
         assert ask("terminate", key="later")["outcome"] == "cancelled"
+        assert ask("why", key="later")
         ask("subscribe", keys=["none"], events=["run.ended"], labels={"a": "b"}, position=0)
         for method in ("targets", "stats", "pools", "health", "rpc.discover", "reload", "restart", "drain"):
             ask(method)

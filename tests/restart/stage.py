@@ -196,6 +196,7 @@ class Unharmed:
     def __enter__(self) -> Unharmed:
         self._quiet.rpc("run", target="gate", key="old", params=[str(self._job.path)])
         self._job.wait_entered()
+        until(lambda: self._quiet.rpc("logs", key="old")["text"] == "entered\n", "the job to have printed")
         self._half.socket.sendall(b'unknown {"n"')
         self._waiting.send(order("wait", 1, key="old"))
         self.before = self._state()

@@ -100,6 +100,17 @@ def test_a_table_fits_the_terminal_and_is_aligned(rows: list[tuple[str, str]], w
         assert len(lines) == len(rows) + 1
 
 
+def test_columns_of_the_highest_rank_are_left_out_before_text_becomes_unreadable() -> None:
+    columns = [Column("KEY"), Column("APP", rank=1), Column("CPU", right=True, rank=2), Column("NOTE", gives=True)]
+    row = [[Cell("a"), Cell("shop"), Cell("3 ms"), Cell("x" * 60)]]
+    titles = {width: render(columns, row, Screen(width)).split("\n")[0].split() for width in (60, 40, 34, 20)}
+    assert titles[60] == ["KEY", "APP", "CPU", "NOTE"]
+    assert titles[40] == ["KEY", "APP", "NOTE"]
+    assert titles[34] == titles[20] == ["KEY", "NOTE"]
+    assert render(columns, row, Screen(20)).split("\n")[1] == "a    " + "x" * 14 + "…"
+    assert render(columns, row, Screen()).split("\n")[1].endswith("x" * 60)
+
+
 def test_colours_only_where_wanted() -> None:
     row = [[Cell("x", "red")]]
     assert render([Column("A")], row, Screen(80, True)) == "\x1b[1mA\x1b[0m\n\x1b[31mx\x1b[0m\n"

@@ -132,6 +132,18 @@ def test_terminate_ends_what_waits_at_once_and_what_runs_by_term_then_kill() -> 
     assert desk.refusal(ev.Terminate(5, "x")).classic == "Hash not found"
 
 
+def test_another_signal_than_term_is_delivered_and_decides_nothing() -> None:
+    desk = Desk(PoolConfig("ondemand", max_workers=1))
+    running, waiting = desk.started("r"), desk.submit("w")
+    effects = desk.say(ev.Terminate(1, "r", 10))
+    assert effects == [ev.Answer(1, running), ev.KillWorker(running.worker, 10, 10.0)]
+    assert (running.state, running.kill_reason) == ("running", "")
+    assert "has not started" in str(desk.refusal(ev.Terminate(2, "w", 9)))
+    assert waiting.state == "waiting"
+    desk.exit(running, 10)
+    assert (running.outcome, running.signal) == ("killed", 10)
+
+
 def test_a_worker_that_does_not_leave_is_killed() -> None:
     desk = Desk(PoolConfig("ondemand", max_workers=1, max_jobs=1))
     run = desk.started()

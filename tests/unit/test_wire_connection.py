@@ -138,6 +138,15 @@ def test_one_connection_does_not_see_another_ones_bytes() -> None:
     assert second.next_request() == Call(None, "m", {}, notify=True)
 
 
+def test_after_the_end_nothing_more_is_read() -> None:
+    connection = Connection()
+    connection.receive_data(b"version\nversion\nver")
+    assert connection.next_request() == Version()
+    connection.end()
+    connection.receive_data(b"sion\nversion\n")
+    assert (connection.next_request(), connection.has_line, connection.buffered, connection.closed) == (None, False, b"", True)
+
+
 def test_the_wire_is_pure() -> None:
     forbidden = {"os", "socket", "select", "signal", "subprocess", "threading", "asyncio", "time", "random", "logging"}
     for path in Path(rocksyd.wire.__file__).parent.glob("*.py"):

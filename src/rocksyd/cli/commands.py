@@ -166,6 +166,21 @@ def _logs(parser: Parser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
 
 
+def _exec(parser: Parser) -> None:
+    parser.add_argument("--app", metavar="APP", help="the application, when there are several and this folder is in none")
+    parser.add_argument("--priority", metavar="N", help="higher goes first, where all workers are busy")
+    parser.add_argument("words", metavar="SCRIPT [ARG...]", nargs=argparse.REMAINDER, help="also -m MODULE, -c COMMAND, or -")
+
+
+def _exec_script(options: argparse.Namespace) -> int:
+    """Only what ``main`` does not take at once comes here: an address in one word (``--address=unix://d.sock exec ...``)."""
+    from rocksyd.cli.exec import exec_script
+
+    chosen = [f"--{name}={value}" for name in ("app", "priority") if (value := getattr(options, name)) is not None]
+    words = options.words if options.words[:1] == ["--"] else ["--", *options.words]
+    return exec_script([*chosen, *words], options.address)
+
+
 def _kill(parser: Parser) -> None:
     _key(parser)
     parser.add_argument("--signal", metavar="S", type=signal_number, help="name or number; default TERM (KILL after the grace)")
@@ -204,6 +219,11 @@ COMMANDS: dict[str, Command] = {
         examples="  rocksyd wait 4711\n  rocksyd wait nightly weekly --timeout 10m",
     ),
     "logs": Command("print the output of a run", _logs, runs.logs, examples="  rocksyd logs -f 4711"),
+    "exec": Command(
+        "run a script in a warm worker, as if it had been started here", _exec, _exec_script, prints_data=False,
+        examples="  rocksyd exec -- manage.py migrate\n  rocksyd exec -- -m pytest -q\n"
+        "  rocksyd exec --app shop -- -c 'import shop'",
+    ),
     "kill": Command("end a run: TERM to its processes, KILL after the grace", _kill, runs.kill, prints_data=False),
     "free": Command("let the daemon forget an ended run and its output", _key, runs.free, prints_data=False),
     "retry": Command("run an ended run again under its key", _key, runs.retry),

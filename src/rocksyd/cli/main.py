@@ -20,10 +20,11 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         status = fast_check(arguments[1:])
         if status is not None:
             return status
-    if arguments and arguments[0] == "exec" and arguments[1:2] not in (["--help"], ["-h"]):
+    at = 2 if arguments and arguments[0] == "--address" else 0
+    if arguments[at : at + 1] == ["exec"] and arguments[at + 1 : at + 2] not in (["--help"], ["-h"]):
         from rocksyd.cli.exec import exec_script
 
-        return exec_script(arguments[1:])
+        return exec_script(arguments[at + 1 :], arguments[1] if at else None)
     from rocksyd.cli.commands import run_command
 
     return run_command(arguments)

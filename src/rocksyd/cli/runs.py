@@ -13,6 +13,7 @@ from rocksyd.cli.arguments import client, pair
 from rocksyd.cli.check import not_found
 from rocksyd.cli.output import clean, say, write
 from rocksyd.cli.phrases import describe, exit_status
+from rocksyd.cli.progress import Progress
 from rocksyd.client import Run
 from rocksyd.client.records import failure_text
 from rocksyd.errors import NotFound
@@ -74,13 +75,19 @@ def _pairs(options: argparse.Namespace, name: str) -> dict[str, str] | None:
 
 
 def _follow(ordered: Run, *, as_json: bool) -> int:
+    shown = Progress()
     with _leaving(ordered.key):
-        for text in ordered.logs(follow=True):
-            write(text)
-        record = ordered.wait()
+        try:
+            for text in ordered.logs(follow=True, told=shown.told if shown.shown else None):
+                shown.output(text)
+            record = ordered.wait()
+        finally:
+            shown.close()
     if as_json:
         say(json.dumps(record))
         return exit_status(record)
+    if shown.shown and record.get("outcome") == "ok":
+        say(describe(record, time.time()))
     return _finished(record, as_json=False)
 
 

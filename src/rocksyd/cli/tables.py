@@ -123,6 +123,26 @@ def cut(text: str, width: int) -> str:
     return kept + "…"
 
 
+def wrapped(text: str, width: int | None) -> list[str]:
+    """``text`` in lines of at most ``width`` columns, broken between words where that is possible; none for no text."""
+    if width is None or columns_of(text) <= width:
+        return [text] if text else []
+    lines = []
+    while columns_of(text) > width:
+        fits, used = 0, 0
+        for character in text:
+            used += columns_of(character)
+            if used > width:
+                break
+            fits += 1
+        fits = max(fits, 1)  # a wide character on a screen of one column: there is no better place for it
+        space = fits if text[fits : fits + 1] == " " else text.rfind(" ", 0, fits)
+        at = space if space > 0 and text[:space].strip() else fits
+        lines.append(text[:at].rstrip() if at == space else text[:at])
+        text = text[at:].lstrip(" ") if at == space else text[at:]
+    return [*lines, text] if text else lines
+
+
 def columns_of(text: str) -> int:
     """Columns that a terminal takes for ``text``: two for East Asian wide characters, none for combining ones."""
     if text.isascii():

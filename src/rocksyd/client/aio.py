@@ -18,12 +18,13 @@ from typing import Any
 from rocksyd.client.address import Place, find
 from rocksyd.client.aio_link import Connection, listen, pause
 from rocksyd.client.aio_runs import AsyncRun, AsyncSubscription
-from rocksyd.client.conversation import BUSY_FIRST, BUSY_MOST, ENDED, Call, follow_calls
+from rocksyd.client.conversation import ENDED, Call, follow_calls
 from rocksyd.client.link import LinkLost
 from rocksyd.client.news import News
 from rocksyd.client.patience import Patience
 from rocksyd.client.protocol import Notification, Reply, chunk_of, is_done_already, order, result_of
 from rocksyd.client.records import records_of, timed_out
+from rocksyd.client.room import Room
 from rocksyd.errors import NoDaemon, TimedOut, TooBusy
 
 Record = dict[str, Any]
@@ -141,11 +142,12 @@ class AsyncClient:
     async def map(self, target: object, *iterables: Iterable[Any], ahead: int = 1000, **options: Any) -> AsyncIterator[Any]:
         """As the built-in ``map``, every call a run: what they return, in order. As ``Client.map``."""
         waiting: list[asyncio.Task[Any]] = []
+        room = Room()
         arguments = zip(*iterables, strict=False)
         try:
             while True:
                 for args in arguments:
-                    waiting.append(asyncio.create_task(self._call_when_free(order(target, args, {}, dict(options)))))
+                    waiting.append(asyncio.create_task(self.call_ordered(order(target, args, {}, dict(options)), room)))
                     if len(waiting) >= ahead:
                         break
                 if not waiting:
@@ -158,16 +160,20 @@ class AsyncClient:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _call_when_free(self, ordered: dict[str, Any]) -> Any:
-        """``call``, again and again while the daemon is too busy."""
-        seconds = BUSY_FIRST
+    async def call_ordered(self, ordered: dict[str, Any], room: Room) -> Any:
+        """``call`` with the parameters of the method as ``protocol.order`` makes them; waits while the daemon is too busy."""
+        tries = 0
         while True:
             try:
                 result = await self.request("call", ordered, wait=True)
             except TooBusy:
-                await asyncio.sleep(seconds)
-                seconds = min(2 * seconds, BUSY_MOST)
+                await room.wait(tries)
+                tries += 1
+            except BaseException:
+                room.free()
+                raise
             else:
+                room.free()
                 return result.get("result") if isinstance(result, dict) else result
 
     async def as_completed(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from rocksyd.client.address import Place
 from rocksyd.client.link import Link, LinkLost
 from rocksyd.client.patience import Patience
-from rocksyd.client.protocol import ClientProtocol, Notification, Reply, is_done_already
+from rocksyd.client.protocol import ClientProtocol, Notification, Reply, is_done_already, result_of
 from rocksyd.errors import MessageError, NoDaemon, TooBusy
 
 
@@ -35,7 +35,7 @@ class Call(NamedTuple):
         return {**self.params, "timeout": round(max(self.until - now, 0.001), 3)}
 
 
-FOLLOW, ENDED = 0, 1
+FOLLOW, ENDED, TOLD, NOW = 0, 1, 2, 3
 BUSY_FIRST, BUSY_MOST = 0.02, 1.0
 """Seconds until a daemon that had too many runs waiting is asked again, at first and at most."""
 
@@ -47,6 +47,20 @@ def follow_calls(key: str, offset: int) -> dict[int, Call]:
     that. A call that is not answered yet makes it close this one, so that the client notices and asks again.
     """
     return {FOLLOW: Call("logs", {"key": key, "offset": offset, "follow": True}), ENDED: Call("wait", {"key": key})}
+
+
+def told_calls(key: str) -> dict[int, Call]:
+    """What is asked beside ``follow_calls`` to hear how far the run is: the news of it, and how it is now."""
+    return {TOLD: Call("subscribe", {"keys": [key], "events": ["run.started", "run.progress"]}), NOW: Call("status", {"key": key})}
+
+
+def record_of(event: Reply | Notification) -> dict[str, Any] | None:
+    """The record in what ``told_calls`` brings; {} for what they bring beside; None when it is about something else."""
+    if isinstance(event, Notification):
+        return event.params if event.method.startswith("run.") else None
+    if event.id not in (TOLD, NOW):
+        return None
+    return result_of(event) if event.id == NOW else {}
 
 
 class Conversation:

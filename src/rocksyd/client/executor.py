@@ -27,10 +27,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from rocksyd.client.aio import AsyncClient
 from rocksyd.client.aio_runs import AsyncSubscription
-from rocksyd.client.conversation import BUSY_FIRST, BUSY_MOST
 from rocksyd.client.protocol import new_key, order
 from rocksyd.client.remote import raised
-from rocksyd.errors import JobFailed, RequestError, RocksydError, TooBusy
+from rocksyd.client.room import Room
+from rocksyd.errors import JobFailed, RocksydError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +50,8 @@ class Future(StandardFuture[T]):
         """What the job last told: ``done``, ``total``, ``note``."""
         self.told = False
         """Whether those who wait for it know that it is cancelled."""
+        self.task: asyncio.Task[None] | None = None
+        """What asks the daemon for it."""
 
 
 class _Each:
@@ -130,6 +132,7 @@ class _Desk:
     def __init__(self, client: AsyncClient, ahead: int) -> None:
         self.name = new_key()
         self._client = client
+        self._room = Room()
         self._ahead = ahead
         self._futures: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
@@ -137,6 +140,7 @@ class _Desk:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._empty: asyncio.Event
+        self._subscribed: asyncio.Event
         self._places: asyncio.Semaphore
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -148,7 +152,7 @@ class _Desk:
                 self._begin()
             self._futures[future.key] = future
         future.add_done_callback(self._done)
-        self._soon(self._serve(future, ordered))
+        self._soon(lambda: self._begin_serving(future, ordered))
 
     def _begin(self) -> None:
         started = threading.Event()
@@ -157,14 +161,14 @@ class _Desk:
         started.wait()
         atexit.register(self.close)
 
-    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+    def _soon(self, act: Callable[[], object]) -> None:
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._start, work)
+        self._loop.call_soon_threadsafe(act)
 
     def _done(self, future: StandardFuture[Any]) -> None:
         """Called by whoever cancels a future, or by the thread that has settled it."""
         if future.cancelled() and isinstance(future, Future):
-            self._soon(self._cancelled(future))
+            self._soon(lambda: self._start(self._cancelled(future)))
 
     def cancel_all(self) -> None:
         """Cancel what has not begun."""
@@ -189,7 +193,7 @@ class _Desk:
     def _run(self, started: threading.Event) -> None:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
-            self._empty = asyncio.Event()
+            self._empty, self._subscribed = asyncio.Event(), asyncio.Event()
             self._places = asyncio.Semaphore(self._ahead)
             started.set()
             news = asyncio.create_task(self._listen())
@@ -201,16 +205,21 @@ class _Desk:
         asyncio.run(main())
         atexit.unregister(self.close)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _begin_serving(self, future: Future[Any], ordered: dict[str, Any]) -> None:
+        future.task = self._start(self._serve(future, ordered))
 
     async def _listen(self) -> None:
         """Which runs have begun, and how far they are. Only what futures show of it is lost when nobody answers."""
         news: AsyncSubscription | None = None
         try:
             news = await self._client.subscribe(labels={"executor": self.name}, events=["run.started", "run.progress"])
+            self._subscribed.set()
             async for event in news:
                 future = self._futures.get(event.key)
                 if future is not None:
@@ -219,6 +228,7 @@ class _Desk:
         except RocksydError:
             return  # those who wait for results are told why nobody answers
         finally:
+            self._subscribed.set()
             if news is not None:
                 await news.close()
 
@@ -233,11 +243,11 @@ class _Desk:
 
     async def _serve(self, future: Future[Any], ordered: dict[str, Any]) -> None:
         try:
+            await self._subscribed.wait()
             async with self._places:
-                if not future.cancelled():
-                    result = await self._call(ordered, future)
-                    if self._is_running(future):
-                        future.set_result(_checked(result, ordered))
+                result = _checked(await self._client.call_ordered(ordered, self._room), ordered)
+            if self._is_running(future):
+                future.set_result(result)
         except JobFailed as error:
             self._failed(future, raised(error))
         except Exception as error:  # noqa: BLE001  (whatever it is, whoever waits for the future has to hear of it)
@@ -250,27 +260,16 @@ class _Desk:
         if self._is_running(future):
             future.set_exception(error)
 
-    async def _call(self, ordered: dict[str, Any], future: Future[Any]) -> Any:
-        seconds = BUSY_FIRST
-        while True:
-            try:
-                answer = await self._client.request("call", ordered, wait=True)
-            except TooBusy:
-                await asyncio.sleep(seconds)
-                seconds = min(2 * seconds, BUSY_MOST)
-                if future.cancelled():
-                    return None
-            else:
-                return answer["result"]
-
     async def _cancelled(self, future: Future[Any]) -> None:
         """Whoever waits for it is told; the run, if it was ordered already, is ended."""
         if not future.told:
             future.set_running_or_notify_cancel()
+        if future.task is not None:
+            future.task.cancel()
         try:
             await self._client.terminate(future.key)
-        except (RequestError, RocksydError):
-            pass
+        except RocksydError:
+            pass  # it was not ordered yet, or has ended
         self._settled(future)
 
     def _settled(self, future: Future[Any]) -> None:

@@ -56,9 +56,12 @@ class Run:
             raise error
         return record.get("result")
 
-    def logs(self, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
-        """Its output from byte ``offset`` on, in pieces; ``follow``: until it has ended."""
-        return self.client.logs(self.key, follow=follow, offset=offset)
+    def logs(self, *, follow: bool = False, offset: int = 0, told: Callable[[Record], object] | None = None) -> Iterator[str]:
+        """Its output from byte ``offset`` on, in pieces; ``follow``: until it has ended.
+
+        While it follows, ``told`` is called with the record whenever the run starts or says how far it is.
+        """
+        return self.client.logs(self.key, follow=follow, offset=offset, told=told)
 
     def terminate(self, signal: int | None = None) -> None:
         """End it: TERM to its process group, KILL after the grace. Raises NotNow (it has ended)."""

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from rocksyd.client.address import Place, find
 from rocksyd.client.control import Control
-from rocksyd.client.conversation import ENDED, Call, Line, follow_calls
+from rocksyd.client.conversation import ENDED, Call, Line, follow_calls, record_of, told_calls
 from rocksyd.client.news import News
 from rocksyd.client.protocol import Notification, Reply, chunk_of, order, result_of
 from rocksyd.client.records import records_of, timed_out
@@ -228,11 +228,16 @@ class Client(Control):
         record = self.request("retry", {"key": str(key)})
         return Run(self, str(key), record if isinstance(record, dict) else {})
 
-    def logs(self, key: object, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
-        """The output of a run from byte ``offset`` on, in pieces; ``follow``: until it has ended. Raises NotFound."""
+    def logs(
+        self, key: object, *, follow: bool = False, offset: int = 0, told: Callable[[Record], object] | None = None
+    ) -> Iterator[str]:
+        """The output of a run from byte ``offset`` on, in pieces; ``follow``: until it has ended. Raises NotFound.
+
+        While it follows, ``told`` is called with the record whenever the run starts or says how far it is.
+        """
         position = offset
         if follow:
-            for text, behind in self._follow(str(key), offset):
+            for text, behind in self._follow(str(key), offset, told):
                 position = behind
                 yield text
         while True:
@@ -242,10 +247,16 @@ class Client(Control):
             position = chunk["offset"]
             yield chunk["text"]
 
-    def _follow(self, key: str, position: int) -> Iterator[tuple[str, int]]:
+    def _follow(self, key: str, position: int, told: Callable[[Record], object] | None) -> Iterator[tuple[str, int]]:
         """Pieces of output, each with the position behind it, until the run has ended."""
+        more = told_calls(key) if told else {}
         try:
-            for event in self._line.listen(lambda: follow_calls(key, position)):  # noqa: B023  (where it is then)
+            for event in self._line.listen(lambda: {**follow_calls(key, position), **more}):  # noqa: B023  (where it is then)
+                record = record_of(event)
+                if record is not None:
+                    if told is not None and record:
+                        told(record)
+                    continue
                 if isinstance(event, Reply) and event.id == ENDED:
                     if event.error is None:
                         return

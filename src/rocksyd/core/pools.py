@@ -21,12 +21,12 @@ STARTING, IDLE, BUSY, LEAVING, GONE = "starting", "idle", "busy", "leaving", "go
 SHRINK_INTERVAL = 1.0
 """Seconds between two idle workers sent away, as in php-fpm: sizes follow the load down slowly."""
 REFILL_DELAY = 0.005
-"""Seconds that the replacement of a spare waits for the end of the job which took it: most jobs that anybody waits for are short."""
+"""Seconds that the replacement of a spare waits for the end of the job that took it: most that anybody waits for are short."""
 FORK_RETRY_FIRST, FORK_RETRY_MOST = 0.1, 10.0
 """Seconds to the next try after a fork that failed."""
 _SPREAD = 2654435761
 """Knuth's multiplicative hash: numbers that follow each other come out far from each other."""
-_CARRIED = ("served", "max_reached", "full", "peak_busy", "failures", "fork_after", "shrink_at")
+_CARRIED = ("served", "max_reached", "full", "peak_busy", "failures", "fork_after", "shrink_at", "refill_at")
 
 
 @dataclass(slots=True)

@@ -76,7 +76,9 @@ def _check(target: Target, known: signature.Signature, params: Any) -> None:
 
 def output_path(state_dir: str, key: str, wall: float) -> str:
     """Where the output of a run goes: a folder a day (UTC), the key as file name with what is special percent-encoded."""
-    name = "".join(c if c in _PLAIN else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "replace")) for c in key)
+    name = key
+    if not _PLAIN.issuperset(key):
+        name = "".join(c if c in _PLAIN else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "replace")) for c in key)
     if name.startswith("."):
         name = f"%2E{name[1:]}"
     if len(name) > _NAME_MOST:

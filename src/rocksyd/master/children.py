@@ -215,7 +215,8 @@ class Children:
             self.tell_keeper(m.Shelve(names, fds))
         self._step(ev.ZygoteGone(zygote.app, zygote.generation))
         if not zygote.failure:
-            zygote.failure = f"the zygote of {zygote.app} ended while it loaded the application ({how})"
+            when = "ended while it loaded the application" if zygote.ready is None else "ended"
+            zygote.failure = f"the zygote of {zygote.app} {when} ({how})"
         self.settled(zygote)
 
     def end_zygote(self, zygote: Zygote) -> None:
@@ -304,7 +305,13 @@ class Children:
         except MessageError as error:
             log("master", f"worker {link.number} ({link.app}): {error}")
 
-    def worker_exited(self, zygote: Zygote | None, number: int, pid: int, status: int, cpu: float, max_rss: int) -> None:
+    def orphans(self) -> list[Link]:
+        """Workers whose zygote is gone."""
+        return [link for link in self.workers.values() if f"zygote:{link.app}@{link.generation}" not in self.zygotes]
+
+    def worker_exited(
+        self, zygote: Zygote | None, number: int, pid: int, status: int | None, cpu: float = 0.0, max_rss: int = 0
+    ) -> None:
         """A worker has ended: hear its last words first, then count it out."""
         link = self.workers.pop(number, None)
         if link is not None:

@@ -486,9 +486,12 @@ def limit_of(config: Config) -> int:
     Keeper and master hold a descriptor for every connection. Without one to spare neither could restart nor even be told
     of a worker, so the limit is not found out by running into it.
     """
+    most = min(config.max_connections, SLOTS)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return most
     workers = sum(2 * app.pool.max_workers for app in config.apps.values())
-    return min(config.max_connections, max(FEWEST, files - OTHER_FILES - workers - 4 * len(config.apps)))
+    return min(most, max(FEWEST, files - OTHER_FILES - workers - 4 * len(config.apps)))
 
 
 class Listener:
@@ -502,7 +505,7 @@ class Listener:
         self.fd = socket.fileno()
         self.address = address
         self.ours = ours
-        """False for one that a service manager passed: it goes on listening when we stop, and the file of a unix socket is its own."""
+        """False for one that a service manager passed: it goes on listening when we stop, and a unix socket's file is its own."""
         self.for_callers = socket.type == _socket.SOCK_SEQPACKET
         """Whether callers of ``rocksyd exec`` come here."""
         self._accept = accept

@@ -12,7 +12,6 @@ import fcntl
 import gc
 import os
 import select
-import sys
 import time
 import traceback
 from typing import Any
@@ -38,8 +37,6 @@ from rocksyd.posix.titles import set_title
 
 START, RESTART, CRASH = "start", "restart", "crash"
 KEEPER_WAITS_LONGER = 2.0
-SUSPECT_TIMEOUT = 5.0
-"""Seconds after a crash in which the keeper may report the exits that nobody else can."""
 
 
 class CannotServe(RocksydError):
@@ -399,7 +396,8 @@ class Master:
             ours = os.fstat(fd).st_ino not in passed
             socket = listeners.view(fd, own=True)
             if name in self.addresses:
-                clients.listen(name, Listener(socket, listeners.known_as(socket, self.addresses[name]), clients.accept, ours=ours))
+                address = listeners.known_as(socket, self.addresses[name])
+                clients.listen(name, Listener(socket, address, clients.accept, ours=ours))
             elif name in self.for_callers:
                 clients.listen(name, Listener(socket, self.for_callers[name], self.server.execs.accept))
             else:
@@ -439,7 +437,7 @@ class Master:
         for app in self.config.apps:
             if app not in alive:
                 server.loading.need(app)
-        server.suspect(SUSPECT_TIMEOUT)
+        server.suspect()
         now = time.time()
         facts = {"ok": True, "reason": reason, "from": server.engine.generation, "to": server.engine.generation}
         server.record_restart(Order("crash", "the keeper", at=now), facts)
@@ -525,7 +523,7 @@ def main(argv: list[str]) -> int:
     except (CannotServe, SnapshotError, ConfigError) as error:
         master.give_up(str(error))
     except Exception as error:  # noqa: BLE001  (whatever it is, whoever ordered this has to hear of it)
-        traceback.print_exc(file=sys.stderr)
+        log("master", traceback.format_exc().rstrip())
         master.give_up(f"{type(error).__name__}: {error}")
     return 1
 

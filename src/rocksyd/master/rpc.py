@@ -27,7 +27,7 @@ from rocksyd.master.orders import Requester
 from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiter
 from rocksyd.model import ENDED, OK, Now, Run
 from rocksyd.units import parse_duration
-from rocksyd.wire import encode, requests
+from rocksyd.wire import encode, jsonrpc, requests
 
 if TYPE_CHECKING:
     from rocksyd.master.server import Server
@@ -36,6 +36,10 @@ JOB_FAILED = -32000
 LATER = object()
 _OPTIONS = ("priority", "timeout", "start_within", "delay", "retries", "env", "labels", "each")
 _LOCKED = "not authorised: call auth with the token first"
+MOST_WAITS = 20_000
+"""Replies that one connection may wait for: each costs memory until it is given."""
+MOST_REPLIED = 16 << 20
+"""Bytes of replies in one batch."""
 
 
 class Rpc:
@@ -81,6 +85,9 @@ class Rpc:
                 raise RequestError(encode.METHOD_NOT_FOUND, "Method not found", data=f"{request.method!r}; there are: {known}")
             if method.trusted and not client.trusted:
                 raise RequestError(encode.NOT_ALLOWED, "only the daemon's own user or root may order that")
+            if self._waits(client) >= MOST_WAITS:
+                text = f"{MOST_WAITS} replies and news are still to come on this connection"
+                raise RequestError(encode.TOO_BUSY, text, data="wait for some of them, or use another connection")
             result = self._serve[request.method](caller, methods.arguments(request.method, method, request.params))
         except RequestError as error:
             return self.fail(caller, error)
@@ -90,6 +97,10 @@ class Rpc:
             client.waits += not request.notify and not batch
             return None
         return self.answer(caller, result, waited=False)
+
+    def _waits(self, client: Client) -> int:
+        """How much is still to come for a client, at most."""
+        return client.waits + jsonrpc.MAX_BATCH * len(client.batches) + self._server.waiters.listening.get(client.number, 0)
 
     def batch(self, client: Client, request: requests.Batch) -> None:
         """Several at once, answered as one array when the last is answered."""
@@ -101,6 +112,10 @@ class Rpc:
         for call in request.calls:
             if isinstance(call, requests.Answer):
                 self._into_batch(client, number, call.data)
+            elif sum(map(len, state[1])) > MOST_REPLIED:
+                text = f"the replies to this batch have {MOST_REPLIED} bytes already"
+                error = RequestError(encode.TOO_BUSY, text, data="send it in parts")
+                self.fail(Caller(client.number, call.id, number, call.notify), error)
             else:
                 self.call(client, call, number)
         if not expected:
@@ -152,15 +167,18 @@ class Rpc:
                 self._answered(caller, answer)
             elif answer.run.state == ENDED:
                 self.ended(Waiter(caller, event.key, call=True), answer.run)
-            else:
+            elif not caller.notify:
                 self._server.waiters.wait(Waiter(caller, event.key, call=True))
 
         self._server.order(event, accepted)
         return LATER
 
     def _submission(self, params: dict[str, Any]) -> ev.Submit:
-        key = params.get("key") or uuid4().hex
-        self._server.lookup(key)
+        key = params.get("key")
+        if key:
+            self._server.lookup(key)
+        else:
+            key = uuid4().hex
         options = {name: params[name] for name in _OPTIONS if name in params}
         return ev.Submit(0, key, params["target"], params.get("params", []), params.get("app"), options, typed=True)
 
@@ -183,7 +201,7 @@ class Rpc:
 
     def _wait(self, caller: Caller, params: dict[str, Any]) -> Any:
         run = self._known(params)
-        if run.state == ENDED:
+        if run.state == ENDED or caller.notify:
             return run.record()
         deadline = 0.0
         if "timeout" in params:

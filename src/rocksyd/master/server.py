@@ -39,6 +39,8 @@ from rocksyd.posix.loop import Loop
 from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.wire import encode
 
+SUSPECT_TIMEOUT = 5.0
+"""Seconds in which whoever can report an exit will have done so."""
 JOURNAL_RETRY = 0.5
 """Seconds between two tries to write a journal that could not be written (a full disk)."""
 FORGET_INTERVAL = 600.0
@@ -87,8 +89,6 @@ class Server:
         self._dirty: dict[str, Run] = {}
         self._erased: dict[str, Run] = {}
         self._effects: list[Any] = []
-        self._behind_answers: list[Any] = []
-        """What is to be done that no client waits for."""
         self._tickets: dict[int, Callable[[ev.Answer], None]] = {}
         self._ticket = 0
         self._retry_at = 0.0
@@ -132,27 +132,28 @@ class Server:
     def finish_turn(self) -> None:
         """Write down what this turn decided, then do it; doing it may decide more (a worker whose zygote is gone)."""
         self._tell_missed()
-        self._act()
-        while self._behind_answers:
-            effects, self._behind_answers = self._behind_answers, []
-            self._carry_out(effects)
-            self._act()
+        behind = self._act()
+        while behind:
+            self._carry_out(behind)
+            behind = self._act()
         if not self._dirty and not self._erased:
             self.children.acknowledge_exits()
         self._shelve()
         self._look_whether_done()
 
-    def _act(self) -> None:
-        """What clients wait for, up to sending it. Forks and acknowledgements are left for behind it: they cost others' time."""
+    def _act(self) -> list[Any]:
+        """Do what clients wait for, up to sending it; returns what is left for behind that, because it costs others' time."""
+        behind: list[Any] = []
         while self._commit() and (self._effects or self._dirty or self._erased):
             written = self.engine.rev
             effects, self._effects = self._effects, []
-            self._behind_answers += [effect for effect in effects if type(effect) in _BEHIND]
+            behind += [effect for effect in effects if type(effect) in _BEHIND]
             self._carry_out([effect for effect in effects if type(effect) not in _BEHIND])
             self.position = written
         self._send_output()
         while self.clients.dirty:
             self.clients.flush(next(iter(self.clients.dirty)))
+        return behind
 
     def _carry_out(self, effects: list[Any]) -> None:
         for effect in effects:
@@ -197,6 +198,8 @@ class Server:
         """Let the engine decide, and keep what is to be done until the journal holds it."""
         if isinstance(event, ev.WorkerResult | ev.WorkerExited):
             self._measure_output(event.worker)
+        if isinstance(event, ev.ZygoteGone) and self.children.orphans():
+            self.suspect()
         if isinstance(event, ev.WorkerExited):
             event = event._replace(unread=self._never_began(event.worker))
         self.take(self.engine.step(event, self._now))
@@ -305,9 +308,9 @@ class Server:
             return link.number
         return next((run.worker for run in self.engine.runs.values() if run.state == RUNNING and run.pid == pid), None)
 
-    def suspect(self, timeout: float) -> None:
-        """After a crash: runs whose worker nobody has named by then, and whose process is gone, are lost."""
-        self._suspect_at = self._now.mono + timeout
+    def suspect(self) -> None:
+        """A master or a zygote has died, perhaps with an exit that it was about to tell: look soon whose process is gone."""
+        self._suspect_at = self._now.mono + SUSPECT_TIMEOUT
 
     def watch(self, interval: float) -> None:
         """The service manager wants to hear every ``interval`` seconds that the loop turns (0: it does not)."""
@@ -327,6 +330,9 @@ class Server:
         for worker in [worker for worker in self.engine.workers.values() if not worker.sure and not worker.run]:
             if not os.path.exists(f"/proc/{worker.pid}"):
                 self.step(ev.WorkerExited(worker.number, None))
+        for link in self.children.orphans():
+            if not os.path.exists(f"/proc/{link.pid}"):
+                self.children.worker_exited(None, link.number, link.pid, None)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
     def lookup(self, key: str) -> Run | None:
@@ -494,6 +500,9 @@ class Server:
 
     def _begin_order(self, order: Order) -> None:
         if self.trouble:
+            self._retry_at = 0.0  # whoever orders it may have made room just now
+            self._commit()
+        if self.trouble:
             self.order_failed(f"the journal cannot be written: {self.trouble}")
         elif order.kind == RESTART:
             self.children.tell_keeper(m.Restart(order.reason, self.config.restart.hello_timeout))
@@ -510,7 +519,7 @@ class Server:
 
     @property
     def all_written(self) -> bool:
-        """Whether a hand-over may begin: what the journal does not hold yet would not be carried, nor the answers that wait for it."""
+        """Whether a hand-over may begin: what the journal does not hold is not carried, nor the answers that wait for it."""
         return not self._dirty and not self._erased
 
     def thawed(self, reason: str) -> None:

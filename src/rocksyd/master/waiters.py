@@ -23,7 +23,7 @@ class Caller:
     notify: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiter:
     """A caller that waits for the end of a run."""
 
@@ -140,9 +140,9 @@ class Waiters:
     def forget_client(self, client: int) -> None:
         """A client has gone."""
         for key, waiters in list(self.ends.items()):
-            for waiter in [w for w in waiters if w.caller.client == client]:
-                waiter.done = True
-                waiters.remove(waiter)
+            for waiter in waiters:
+                waiter.done = waiter.caller.client == client
+            waiters[:] = [waiter for waiter in waiters if not waiter.done]
             if not waiters:
                 del self.ends[key]
         for key, followers in list(self.followers.items()):

@@ -27,6 +27,7 @@ MAX_INLINE = 128 * 1024
 """Bytes of a message that go into the datagram itself; a larger one travels in a memfd."""
 
 _ANCILLARY = _socket.CMSG_SPACE(MAX_FDS * 4)
+_SEND_FLAGS = _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT
 _FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS)
 
 
@@ -54,7 +55,7 @@ class Channel:
     @classmethod
     def from_fd(cls, fd: int) -> Channel:
         """Take over ``fd`` (the channel closes it)."""
-        return cls(_socket.socket(fileno=fd))
+        return cls(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd))  # told, so that it need not be asked for
 
     def fileno(self) -> int:
         """The descriptor's number, for a selector."""
@@ -68,6 +69,8 @@ class Channel:
     def send(self, message: Any) -> None:
         """Send, or keep for ``flush``. Raises ChannelClosed when nobody is at the other end."""
         data, fds = messages.encode(message)
+        if len(fds) + (len(data) > MAX_INLINE) > MAX_FDS:
+            raise ValueError(f"{len(fds)} descriptors do not fit into one message: send them in batches")
         if self._outbox or not self._transmit(data, fds):
             self._outbox.append((data, tuple(os.dup(fd) for fd in fds)))
 
@@ -87,9 +90,12 @@ class Channel:
         if len(data) > MAX_INLINE:
             body = memfd("message", data)
             data, fds = b"M", (*fds, body)
-        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            self.socket.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
+            if fds:
+                rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))
+                self.socket.sendmsg([data], [rights], _SEND_FLAGS)
+            else:
+                self.socket.send(data, _SEND_FLAGS)
         except OSError as error:
             if error.errno in _FULL:
                 return False

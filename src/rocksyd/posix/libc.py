@@ -73,6 +73,11 @@ def map_shared(fd: int, size: int) -> memoryview:
     return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
 
 
+def memory_at(address: int, size: int) -> memoryview | None:
+    """This process's own memory from ``address`` on, to be written to; None without ctypes."""
+    return memoryview((ctypes.c_char * size).from_address(address)).cast("B") if _libc is not None and size > 0 else None
+
+
 def madvise(start: int, length: int, advice: int) -> int:
     """Advise the kernel on ``length`` bytes from address ``start``. The errno, 0 when it was taken, -1 without madvise."""
     if _madvise is None:

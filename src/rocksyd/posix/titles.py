@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _ARG_START = 48 - 3
 _COMM_LIMIT = 15
 
 
 _room: tuple[int, int] | None = None
 """Where the arguments stand: a fork keeps it, and reading it again is most of the time that setting a title takes."""
+_memory: memoryview | None = None
+"""That memory itself, where ``write_directly`` was called."""
 _comm = b""
 """The name this process and those forked from it have been given."""
 
@@ -34,11 +40,24 @@ def set_title(title: str) -> None:
         room = end - start
         if room > 1:
             # The last byte stays NUL: otherwise the kernel takes the environment for a continuation of the title.
-            _write_memory(start, text[: room - 1].ljust(room, b"\0"))
+            shown = text[: room - 1].ljust(room, b"\0")
+            if _memory is not None:
+                _memory[:] = shown
+            else:
+                _write("/proc/self/mem", shown, start)
         if text[:_COMM_LIMIT] != _comm:
-            with open("/proc/self/comm", "wb") as file:
-                file.write(text[:_COMM_LIMIT])
+            _write("/proc/self/comm", text[:_COMM_LIMIT])
             _comm = text[:_COMM_LIMIT]
+    except (OSError, ValueError, IndexError):
+        return
+
+
+def write_directly(memory_at: Callable[[int, int], memoryview | None]) -> None:
+    """Set titles without asking the kernel: for who sets many, and has something (``libc.memory_at``) to reach memory with."""
+    global _room, _memory
+    try:
+        _room = _room or _argument_memory()
+        _memory = memory_at(_room[0], _room[1] - _room[0])
     except (OSError, ValueError, IndexError):
         return
 
@@ -49,9 +68,9 @@ def _argument_memory() -> tuple[int, int]:
     return int(fields[_ARG_START]), int(fields[_ARG_START + 1])
 
 
-def _write_memory(address: int, data: bytes) -> None:
-    memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+def _write(path: str, data: bytes, at: int = 0) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.pwrite(memory, data, address)
+        os.pwrite(fd, data, at)
     finally:
-        os.close(memory)
+        os.close(fd)

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, MessageError
+from rocksyd.posix import libc, titles
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.posix.titles import set_title
@@ -61,6 +62,7 @@ def _first_order(channel: Channel) -> messages.Load | None:
 
 
 def _serve(channel: Channel, order: messages.Load) -> NoReturn:
+    titles.write_directly(libc.memory_at)
     set_title(f"rocksyd: zygote {order.app}@{order.generation} (loading)")
     board = _scoreboard(order)
     try:

@@ -8,6 +8,7 @@ One thread, no asyncio, no code of the application's: nothing here can be in an 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -126,7 +127,11 @@ class Server:
         while True:
             try:
                 return self._channel.receive()
-            except (MessageError, OSError) as error:
+            except MessageError as error:
+                output.note(f"zygote {self._app} ignores a message: {error}")
+            except OSError as error:
+                if error.errno != errno.EMFILE:  # that one message was consumed; anything else would come back for ever
+                    raise ChannelClosed(f"the channel to the master cannot be read: {error.strerror}") from error
                 output.note(f"zygote {self._app} ignores a message: {error}")
 
     def _handle(self, message: Any) -> None:
