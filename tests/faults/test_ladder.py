@@ -17,7 +17,7 @@ DIES = """
 """
 
 
-def doomed(folder: Path, *, quick: bool = True) -> Path:
+def doomed(folder: Path) -> Path:
     """A package whose masters abort as soon as they serve, while a file exists."""
     package = copy_package(folder / "doomed")
     main = package / "master" / "main.py"
@@ -64,7 +64,7 @@ def test_from_the_fourth_young_death_on_the_master_starts_without_the_connection
         os.kill(serving_master(daemon), signal.SIGKILL)
         assert talk.line() == b""
         (tmp_path / "dies").unlink()
-        assert "without the 1 connections" in daemon.log()
+        until(lambda: "without the 1 connections" in daemon.log(), "the keeper to say so")
         assert daemon.talk().ask('check {"hash":1}') == {"error_text": "Still running"}
         assert daemon.talk().ask('terminate {"hash":1}') == {"error_text": "OK"}
         assert ended(daemon, "1")["reason"] == "cancelled"

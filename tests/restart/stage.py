@@ -179,11 +179,6 @@ def kinds(daemon: Daemon, pid: int) -> Counter[str]:
     return found
 
 
-CONFIG = FAST + '\n[restart]\nhello_timeout = "3s"\n'
-IMPATIENT = 'prepare_timeout = "1s"\nadopt_timeout = "1s"\n'
-"""To be added to CONFIG when a restart is to hang."""
-
-
 class Unharmed:
     """Beside a restart that fails: a job that runs, connections in the middle of something, and that nothing happens to them."""
 
@@ -221,11 +216,14 @@ class Unharmed:
             status["pid"],
         )
 
-    def refused(self, expected: list[str], *, hangs: bool = False) -> str:
-        """Order a restart; see that it is refused for a reason that names all of ``expected``, and that nothing has changed."""
+    def refused(self, expected: list[str], *, impatient: str = "") -> str:
+        """Order a restart; see that it is refused for a reason that names all of ``expected``, and that nothing has changed.
+
+        ``impatient``: the setting of ``[restart]`` that is to be small, because the restart is going to hang.
+        """
         text = self.daemon.config.read_text()
-        with edited(self.daemon.config, text + IMPATIENT if hangs else text):
-            reply = self.daemon.restart()["error_text"]
+        with edited(self.daemon.config, f'{text}\n[restart]\n{impatient} = "2s"\n' if impatient else text):
+            reply: str = self._quiet.ask("restart")["error_text"]
         assert reply.startswith("Restart failed: "), reply
         missing = [word for word in expected if word not in reply]
         assert not missing, f"{missing} not in: {reply}"

@@ -11,7 +11,7 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import edited, until
-from tests.restart.stage import CONFIG, JOBS, Unharmed, gate, order, records
+from tests.restart.stage import FAST, JOBS, Unharmed, gate, order, records
 
 NEW = JOBS.replace("VERSION = 1", "VERSION = 2  # the new code")
 
@@ -42,7 +42,7 @@ def test_new_code_runs_afterwards_and_old_jobs_end_with_the_old_code(tmp_path: P
 
 
 def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon, Unharmed(daemon, tmp_path) as unharmed:
+    with Daemon(tmp_path, JOBS) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         talk = daemon.talk()
         for text, reason in (("def broken(:", "SyntaxError"), ("import os; os._exit(3)", "exited with status 3")):
             with edited(daemon.app / "jobs.py", text):
@@ -107,7 +107,7 @@ def test_applications_come_and_go_with_the_configuration(tmp_path: Path, kind: s
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_orderly_stop_ends_what_runs_and_keeps_what_waits_for_the_next_start(tmp_path: Path, number: int) -> None:
     pool = 'pm = "static"\nmax_workers = 1\ngrace = "5s"'
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": pool}) as daemon, gate(tmp_path) as held:
+    with Daemon(tmp_path, JOBS, parts={"pool": pool}) as daemon, gate(tmp_path) as held:
         talk = daemon.talk()
         talk.rpc("run", target="gate", key="runs", params=[str(held.path)])
         talk.rpc("run", target="version", key="waits")
@@ -127,7 +127,7 @@ def test_an_orderly_stop_ends_what_runs_and_keeps_what_waits_for_the_next_start(
 
 def test_a_second_sigterm_stops_now(tmp_path: Path) -> None:
     with (
-        Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG.replace('"2s"', '"1h"')}) as daemon,
+        Daemon(tmp_path, JOBS, parts={"pool": FAST.replace('"2s"', '"1h"')}) as daemon,
         gate(tmp_path) as held,
     ):
         talk = daemon.talk()
@@ -147,7 +147,7 @@ def test_a_second_sigterm_stops_now(tmp_path: Path) -> None:
 
 def test_sigquit_drains(tmp_path: Path) -> None:
     pool = 'pm = "static"\nmax_workers = 1\ngrace = "5s"'
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": pool}) as daemon, gate(tmp_path) as held:
+    with Daemon(tmp_path, JOBS, parts={"pool": pool}) as daemon, gate(tmp_path) as held:
         talk = daemon.talk()
         talk.rpc("run", target="gate", key="runs", params=[str(held.path)])
         talk.rpc("run", target="version", key="waits")

@@ -102,7 +102,7 @@ def test_p10_sockets_of_the_service_manager_are_served_and_stay_its_own(tmp_path
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()
         port = tcp.getsockname()[1]
-        daemon = Activated(tmp_path, JOBS, parts={"top": 'auth = "none"', "app": "", "pool": 'pm = "ondemand"'})
+        daemon = Activated(tmp_path, JOBS, parts={"top": 'auth = "none"', "pool": 'pm = "ondemand"'})
         daemon.config.write_text(daemon.config.read_text().replace('d.sock"]', f'd.sock", "tcp://127.0.0.1:{port}"]'))
         unix.bind(str(daemon._link / "d.sock"))
         unix.listen()

@@ -32,7 +32,7 @@ POOL = 'pm = "ondemand"\nmax_workers = 4\nidle_timeout = "50ms"\nmax_jobs = 20\n
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("restarts", "rounds"), [(12, 1), pytest.param(10, 10, marks=pytest.mark.slow)], ids=["12", "100"])
 def test_p1_p7_fifty_difficult_clients_over_many_restarts(tmp_path: Path, restarts: int, rounds: int) -> None:
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": POOL}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon:
         storm = Storm(daemon.connect, clients=50, seed=rounds)
         try:
             for _ in range(rounds):

@@ -13,7 +13,7 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import edited
-from tests.restart.stage import CONFIG, JOBS, Unharmed, gate, order
+from tests.restart.stage import JOBS, Unharmed, gate, order
 
 BROKEN_JOBS = {
     "a syntax error": ("def broken(:\n", ["jobs.py", "line 1", "SyntaxError"]),
@@ -39,9 +39,9 @@ BROKEN_JOBS = {
 @pytest.mark.parametrize("what", BROKEN_JOBS)
 def test_p3_broken_code_of_the_application_leaves_the_old_code_serving(tmp_path: Path, what: str) -> None:
     text, expected = BROKEN_JOBS[what]
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon, Unharmed(daemon, tmp_path) as unharmed:
+    with Daemon(tmp_path, JOBS) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         with edited(daemon.app / "jobs.py", text):
-            unharmed.refused(expected, hangs="prepare_timeout" in expected)
+            unharmed.refused(expected, impatient="prepare_timeout" if "prepare_timeout" in expected else "")
         unharmed.repaired()
 
 
@@ -59,10 +59,10 @@ def test_p3_a_smoke_check_that_fails_leaves_the_old_code_serving(tmp_path: Path,
     (tmp_path / "app").mkdir()
     checks = tmp_path / "app" / "checks.py"
     checks.write_text("def ready():\n    pass\n")
-    parts = {"top": "", "app": 'smoke = "checks:ready"', "pool": CONFIG}
+    parts = {"app": 'smoke = "checks:ready"'}
     with Daemon(tmp_path, JOBS, parts=parts) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         with edited(checks, f"def ready():\n    {line}\n"):
-            unharmed.refused(expected, hangs="prepare_timeout" in expected)
+            unharmed.refused(expected, impatient="prepare_timeout" if "prepare_timeout" in expected else "")
         unharmed.repaired()
 
 
@@ -102,7 +102,7 @@ def test_p3_a_broken_configuration_leaves_the_old_one_in_force(tmp_path: Path, w
     token = tmp_path / "token"
     token.write_text("secret\n")
     token.chmod(0o600)
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon, Unharmed(daemon, tmp_path) as unharmed:
+    with Daemon(tmp_path, JOBS) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         files = set(os.listdir(tmp_path))
         with edited(daemon.config, edit(daemon.config.read_text())):
             unharmed.refused(expected)
@@ -116,7 +116,7 @@ def test_p3_an_address_that_is_taken_is_named_and_what_was_bound_beside_it_is_gi
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with (
-            Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon,
+            Daemon(tmp_path, JOBS) as daemon,
             Unharmed(daemon, tmp_path) as unharmed,
         ):
             text = daemon.config.read_text().replace('d.sock"]', f'd.sock", "unix://new.sock", "tcp://{address}"]\nauth = "none"')
@@ -132,7 +132,7 @@ def test_p3_an_address_that_is_taken_is_named_and_what_was_bound_beside_it_is_gi
 
 
 def test_p3_a_deleted_folder_of_the_application_is_named_and_old_jobs_run_on(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon, Unharmed(daemon, tmp_path) as unharmed:
+    with Daemon(tmp_path, JOBS) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         daemon.app.rename(tmp_path / "moved")
         unharmed.refused(["rocksyd.toml", "path", "no such folder"])
         (tmp_path / "moved").rename(daemon.app)
@@ -143,7 +143,7 @@ def test_p3_an_interpreter_that_stops_working_is_named(tmp_path: Path) -> None:
     python = tmp_path / "python"
     real = os.path.realpath("/proc/self/exe")
     python.symlink_to(real)
-    parts = {"top": "", "app": 'python = "./python"', "pool": CONFIG}
+    parts = {"app": 'python = "./python"'}
     with Daemon(tmp_path, JOBS, parts=parts) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         python.unlink()
         unharmed.refused(["rocksyd.toml", "python", "no such file"])
@@ -158,7 +158,7 @@ def test_p3_an_interpreter_that_stops_working_is_named(tmp_path: Path) -> None:
 
 
 def test_p3_a_failed_restart_is_told_to_everyone_who_ordered_it(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": CONFIG}) as daemon, gate(tmp_path) as held:
+    with Daemon(tmp_path, JOBS) as daemon, gate(tmp_path) as held:
         classic, rpc, late = daemon.talk(), daemon.talk(), daemon.talk()
         with edited(daemon.app / "jobs.py", f"open({str(held.path)!r}).read()\nraise RuntimeError('never mind')\n"):
             classic.send("restart")

@@ -14,9 +14,8 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import copy_package, until
-from tests.restart.stage import CONFIG, JOBS, Unharmed, restart, window
+from tests.restart.stage import JOBS, Unharmed, restart, window
 
-PARTS = {"top": "", "app": "", "pool": CONFIG}
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 
 
@@ -45,7 +44,7 @@ def fill(disk: Path) -> Path:
 
 @root
 def test_p3_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "var"), Daemon(tmp_path, JOBS, parts=PARTS) as daemon, Unharmed(daemon, tmp_path) as unharmed:
+    with small_disk(tmp_path / "var"), Daemon(tmp_path, JOBS) as daemon, Unharmed(daemon, tmp_path) as unharmed:
         filler = fill(tmp_path / "var")
         reply = daemon.restart()["error_text"]
         # Found by the new master, or by the old one, if it happened to have something to write.
@@ -60,7 +59,7 @@ def test_p3_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
 def test_p3_a_disk_that_fills_up_during_a_restart_loses_no_run_and_no_reply(tmp_path: Path) -> None:
     """The hand-over waits until the journal holds what was accepted, because what it does not hold is not carried."""
     package = copy_package(tmp_path)
-    with small_disk(tmp_path / "var"), Daemon(tmp_path, JOBS, package=package, parts=PARTS) as daemon:
+    with small_disk(tmp_path / "var"), Daemon(tmp_path, JOBS, package=package) as daemon:
         talk, other = daemon.talk(), daemon.talk()
         talk.ask("hello")
         with window(package, tmp_path, "_load_applications") as held:
@@ -85,7 +84,7 @@ def test_p3_a_disk_that_fills_up_during_a_restart_loses_no_run_and_no_reply(tmp_
 
 def test_p3_as_many_connections_as_the_limit_of_open_files_allows_do_not_hinder_a_restart(tmp_path: Path) -> None:
     # What the daemon starts from now on has this limit.
-    with Daemon(tmp_path, JOBS, parts=PARTS) as daemon, open_files(daemon.pid, 160):
+    with Daemon(tmp_path, JOBS) as daemon, open_files(daemon.pid, 160):
         restart(daemon)
         talks = [daemon.talk() for _ in range(200)]
         most = talks[0].rpc("stats")["max_connections"]
@@ -100,7 +99,7 @@ def test_p3_as_many_connections_as_the_limit_of_open_files_allows_do_not_hinder_
 
 
 def test_p3_no_more_files_for_the_new_master_is_named_and_changes_nothing(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts=PARTS) as daemon:
+    with Daemon(tmp_path, JOBS) as daemon:
         talks = [daemon.talk() for _ in range(60)]
         for talk in talks:
             talk.ask("hello")

@@ -14,7 +14,7 @@ from tests.restart.stage import IDLE_POOL, JOBS, gate, kinds, manifest, records,
 
 
 def test_p7_after_a_restart_every_process_has_open_what_the_manifest_says(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": IDLE_POOL}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IDLE_POOL}) as daemon:
         talk = daemon.talk()
         others = [daemon.talk() for _ in range(7)]
         for other in others:
@@ -38,7 +38,7 @@ def test_p7_after_a_restart_every_process_has_open_what_the_manifest_says(tmp_pa
 @pytest.mark.parametrize("max_jobs", [1, 0])
 def test_p7_a_job_sees_none_of_the_daemons_descriptors(tmp_path: Path, max_jobs: int) -> None:
     pool = f"{IDLE_POOL}\nmax_jobs = {max_jobs}"
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": pool}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": pool}) as daemon:
         talk = daemon.talk()
         for _ in range(3):
             for _ in range(2):
@@ -56,7 +56,7 @@ def test_p7_a_job_sees_none_of_the_daemons_descriptors(tmp_path: Path, max_jobs:
 @pytest.mark.timeout(600)
 def test_p7_three_hundred_restarts_and_the_jobs_of_all_of_them_leave_nothing_behind(tmp_path: Path) -> None:
     """As the original does it: 200 jobs over the first twenty, every one accounted for; nothing grows over the rest."""
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": IDLE_POOL}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IDLE_POOL}) as daemon:
         talk = daemon.talk()
         for turn in range(20):
             talk.send(
@@ -93,7 +93,7 @@ def _memory(pid: int) -> int:
 
 
 def test_p7_what_a_failed_take_over_shelved_is_gone_again(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"top": "", "app": "", "pool": IDLE_POOL}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IDLE_POOL}) as daemon:
         talk = daemon.talk()
         talk.ask("hello")
         daemon.wait_shelved(1)

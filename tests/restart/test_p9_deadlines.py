@@ -17,7 +17,7 @@ GENEROUS = 15.0
 
 def test_p9_deadlines_set_before_restarts_are_kept_by_whoever_serves(tmp_path: Path) -> None:
     """All kinds at once, each shorter than the restarts take together, and each ended by its own deadline."""
-    parts = {"top": "", "app": "", "pool": FAST + "\n[apps.app.jobs_settings.sleep]\nmax_running = 1"}
+    parts = {"pool": FAST + "\n[apps.app.jobs_settings.sleep]\nmax_running = 1"}
     with Daemon(tmp_path, JOBS, parts=parts) as daemon, gate(tmp_path) as held, gate(tmp_path, "deaf") as deaf:
         talk = daemon.talk()
         talk.rpc("run", target="gate", key="timeout", params=[str(held.path)], timeout="600ms")

@@ -211,7 +211,7 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 TestEngine = EngineMachine.TestCase
-TestEngine.settings = settings(stateful_step_count=40)
+TestEngine.settings = settings(stateful_step_count=50, max_examples=4 * settings.default.max_examples)
 
 
 def test_an_engine_can_be_made_from_its_own_snapshot() -> None:

@@ -11,6 +11,7 @@ from rocksyd.core import events as ev
 from rocksyd.core import outcome
 from rocksyd.core.engine import Engine
 from rocksyd.errors import RequestError
+from rocksyd.messages import NOTHING_RUN
 from rocksyd.model import Run
 from tests.unit.engine_actors import config
 from tests.unit.engine_desk import ONDEMAND, Desk, kinds
@@ -359,3 +360,16 @@ def test_numbers_are_never_given_twice_across_crashes() -> None:
     engine.restore([], None, desk.now)
     desk.say(ev.ZygoteReady("app", 2, {}))
     assert min(engine.workers) > before
+
+
+@pytest.mark.parametrize(("status", "state"), [(NOTHING_RUN << 8, "waiting"), (0, "ended"), (1 << 8, "ended")])
+def test_p2_a_worker_that_nobody_could_bring_back_says_by_its_exit_status_that_it_never_got_its_run(
+    status: int, state: str
+) -> None:
+    desk = Desk()
+    run = desk.started()
+    engine = desk.engine = Engine(desk.engine.config)
+    engine.restore([Run.load(run.dump())], None, desk.now)
+    run = engine.runs["k"]
+    desk.exit(run, status)
+    assert run.state == state

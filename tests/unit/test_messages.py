@@ -26,7 +26,9 @@ def like(name: str, default: Any) -> st.SearchStrategy[Any]:
         case () if name == "fds":
             return st.lists(st.integers(0, 1000), max_size=3).map(tuple)
         case ():
-            return st.lists(st.text(max_size=5) | st.integers() | st.tuples(st.integers(), st.text(max_size=3)), max_size=3).map(tuple)
+            return st.lists(st.text(max_size=5) | st.integers() | st.tuples(st.integers(), st.text(max_size=3)), max_size=3).map(
+                tuple
+            )
         case bool():
             return st.booleans()
         case int():
@@ -71,7 +73,8 @@ def test_p6_a_message_of_a_newer_version_is_none() -> None:
 
 
 GARBAGE = [
-    b"", b"M", b"{", b"[]", b"5", b"null", b'"Hello"', b"[1,2,3]", b'["Hello"]', b'["Hello",5]', b'["Hello",null]', b'["Hello",["pid"]]',
+    b"", b"M", b"{", b"[]", b"5", b"null", b'"Hello"', b"[1,2,3]", b'["Hello"]', b'["Hello",5]', b'["Hello",null]',
+    b'["Hello",["pid"]]',
     b'["Hello","pid"]', b'[["Hello"],{}]', b'[{},{}]', b"\xff\xfe", b'["Hello",{}]x', b"[" * 100_000, b"\x00" * 10,
 ]  # fmt: skip
 

@@ -199,6 +199,32 @@ def _stop(parser: Parser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="return when the daemon has taken the order, not when it is gone")
 
 
+def _top(parser: Parser) -> None:
+    parser.add_argument("--interval", metavar="D", type=duration, default=1.0, help="how often it looks (default: 1s)")
+
+
+def _completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
+
+
+def _show_top(options: argparse.Namespace) -> int:
+    from rocksyd.cli.top import top
+
+    return top(options)
+
+
+def _say_why(options: argparse.Namespace) -> int:
+    from rocksyd.cli.why import why
+
+    return why(options)
+
+
+def _print_completion(options: argparse.Namespace) -> int:
+    from rocksyd.cli.completion import completion
+
+    return completion(options)
+
+
 COMMANDS: dict[str, Command] = {
     "serve": Command(
         "run the daemon, in the foreground unless told otherwise", _serve, daemon.serve, asks_daemon=False, prints_data=False,
@@ -231,6 +257,11 @@ COMMANDS: dict[str, Command] = {
         "list what runs and waits", _ps, listing.ps,
         examples="  rocksyd ps\n  rocksyd ps -a --app shop --limit 20\n  rocksyd ps -a --json | jq '.[].key'",
     ),
+    "why": Command("say why a run waits, goes on, or ended as it did", _key, _say_why, examples="  rocksyd why 4711"),
+    "top": Command(
+        "watch pools, workers, queue, rates and restarts live; piped, print them once", _top, _show_top,
+        examples="  rocksyd top\n  rocksyd top --interval 250ms\n  rocksyd top | head -20",
+    ),
     "stats": Command("print the daemon's numbers and its last restarts", _nothing, numbers.stats),
     "pools": Command("print the sizes of the pools", _nothing, numbers.pools),
     "restart": Command(
@@ -240,4 +271,11 @@ COMMANDS: dict[str, Command] = {
     "reload": Command("read the configuration again and restart, as `restart` does", _nothing, daemon.reload),
     "stop": Command("stop the daemon in order, and return when it is gone", _stop, daemon.stop),
     "drain": Command("let the daemon take no more runs, and return when it has none", _nothing, daemon.drain),
+    "completion": Command(
+        "print the script that completes commands, options, keys and targets in a shell", _completion, _print_completion,
+        asks_daemon=False, prints_data=False,
+        examples='  eval "$(rocksyd completion bash)"            # in ~/.bashrc\n'
+        "  source <(rocksyd completion zsh)             # in ~/.zshrc, behind compinit\n"
+        "  rocksyd completion fish | source             # in ~/.config/fish/config.fish",
+    ),
 }  # fmt: skip

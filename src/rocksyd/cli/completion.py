@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -69,12 +68,6 @@ end
 complete --command rocksyd --no-files --keep-order --arguments '(__rocksyd_complete)'
 """,
 }
-_HOW = {
-    "bash": "  eval \"$(rocksyd completion bash)\"        # in ~/.bashrc",
-    "zsh": "  source <(rocksyd completion zsh)          # in ~/.zshrc, behind compinit",
-    "fish": "  rocksyd completion fish | source          # in ~/.config/fish/config.fish",
-}
-EXAMPLES = "\n".join(_HOW.values())
 
 
 class Word(NamedTuple):
@@ -91,7 +84,7 @@ def completion(options: argparse.Namespace) -> int:
 
 
 def complete(arguments: list[str]) -> int:
-    """What the scripts ask: ``words WORD... CURRENT``, or ``line WORDBREAKS LINE`` from bash, which has cut its words elsewhere."""
+    """What the scripts ask: ``words WORD... CURRENT``, or ``line WORDBREAKS LINE`` from bash, which cuts words elsewhere."""
     try:
         if arguments[:1] == ["line"]:
             before, current, kept = _words_of(arguments[2], arguments[1])
@@ -289,9 +282,6 @@ def _parameters(client: Client, place: Place) -> Iterable[Word]:
 def _signature(signature: dict[str, Any]) -> Iterable[tuple[str, str]]:
     from rocksyd.core.schema import expected
 
-    for name, schema in (signature.get("properties") or {}).items():
-        yield name, expected(schema) if isinstance(schema, dict) and schema else ""
-
-
-if __name__ == "__main__":
-    sys.exit(complete(sys.argv[1:]))
+    for parameter in signature.get("parameters") or ():
+        if parameter.get("kind") in (None, "keyword"):
+            yield str(parameter["name"]), expected(parameter["schema"]) if parameter.get("schema") else ""

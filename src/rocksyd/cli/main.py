@@ -25,6 +25,10 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         from rocksyd.cli.exec import exec_script
 
         return exec_script(arguments[at + 1 :], arguments[1] if at else None)
+    if arguments and arguments[0] == "__complete":
+        from rocksyd.cli.completion import complete
+
+        return complete(arguments[1:])
     from rocksyd.cli.commands import run_command
 
     return run_command(arguments)

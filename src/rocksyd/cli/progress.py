@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, TypeGuard
 
 from rocksyd.cli.output import clean, write
 from rocksyd.cli.phrases import elapsed
@@ -41,7 +41,7 @@ def line(record: dict[str, Any], width: int, now: float, *, signs: str = "█░
     if not isinstance(progress, dict):
         return ""
     done, total, note = progress.get("done"), progress.get("total"), clean(progress.get("note") or "")
-    if not bar(done, total, 1):
+    if not _is_number(done) or not _is_number(total) or total <= 0:
         return cut(f"{f'{done:,.10g}' if _is_number(done) else ''} {note}".strip(), width)
     share = f"{100 * min(max(done / total, 0.0), 1.0):3.0f} %"
     words = [f"{done:,.10g}/{total:,.10g}", _left(record, done / total, now), note]
@@ -62,7 +62,7 @@ def _left(record: dict[str, Any], share: float, now: float) -> str:
     return f"{elapsed((now - started) * (1 - share) / share)} left"
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 

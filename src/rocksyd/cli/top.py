@@ -58,7 +58,7 @@ def _live(state: State, feed: Feed) -> int:
     """Until the end; returns the signal that ended it, or 0."""
     coloured = screen().coloured
     keys = Keys()
-    with Terminal(sys.stdin.fileno(), sys.stdout.fileno()) as terminal:
+    with Terminal(sys.stdin.fileno(), sys.stdout.fileno(), sys.stdout.encoding or "ascii") as terminal:
         resized = True
         while True:
             terminal.draw(frame(state, terminal.size(), time.time(), coloured=coloured), anew=resized)

@@ -22,8 +22,8 @@ _SIGNALS = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signa
 class Terminal:
     """A context. ``signals`` is a descriptor from which the numbers of signals that came are read, a byte each."""
 
-    def __init__(self, fd_in: int, fd_out: int) -> None:
-        self._in, self._out = fd_in, fd_out
+    def __init__(self, fd_in: int, fd_out: int, encoding: str = "utf-8") -> None:
+        self._in, self._out, self._encoding = fd_in, fd_out, encoding
         self._before: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
         self.signals, self._wake = os.pipe()
@@ -104,7 +104,7 @@ class Terminal:
             if not self._drawn or self._drawn[number] != line:
                 parts.append(f"\x1b[{number + 1};1H{line}\x1b[K")
         self._drawn = lines
-        self._write("".join(parts).encode("utf-8", "replace"))
+        self._write("".join(parts).encode(self._encoding, "replace"))
 
     def _write(self, data: bytes) -> None:
         while data:

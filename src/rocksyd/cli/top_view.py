@@ -25,16 +25,25 @@ _POOLS = (
     Column("POOL", gives=True), Column("CODE"), Column("PM", rank=4), Column("BUSY", right=True), Column("", rank=1),
     Column("IDLE", right=True), Column("STARTING", right=True, rank=6), Column("LEAVING", right=True, rank=7),
     Column("MAX", right=True), Column("WAITING", right=True), Column("OF", right=True, rank=5),
-    Column("RATE", right=True), Column("SERVED", right=True, rank=2), Column("PEAK", right=True, rank=3), Column("FULL", right=True, rank=8),
+    Column("RATE", right=True), Column("SERVED", right=True, rank=2), Column("PEAK", right=True, rank=3),
+    Column("FULL", right=True, rank=8),
 )  # fmt: skip
 _RUNS = (
     Column("KEY", gives=True), Column("APP", rank=4), Column("TARGET", gives=True), Column("STATE"), Column("TIME", right=True),
     Column("PID", right=True, rank=3), Column("MEMORY", right=True, rank=2), Column("JOBS", right=True, rank=6),
     Column("GEN", right=True, rank=7), Column("PRIO", right=True, rank=5), Column("PROGRESS", gives=True, rank=1),
 )  # fmt: skip
-_STATES = {"running": "cyan", "reading": "cyan", "finishing": "cyan", "waiting": "yellow", "ok": "green", "idle": "dim", "starting": "dim"}
+_STATES = {
+    "running": "cyan",
+    "reading": "cyan",
+    "finishing": "cyan",
+    "waiting": "yellow",
+    "ok": "green",
+    "idle": "dim",
+    "starting": "dim",
+}
 _MARKS = {True: ("> ", "#", ".", "_.-=+*#"), False: ("▸ ", "█", "░", "▁▂▃▄▅▆▇█")}
-_KEYS = "↑↓ choose   f follow   w why   k kill   / filter   i idle   e ended   p pause   ? help   q quit"
+_KEYS = "q quit  ? help  ↑↓ choose  f follow  w why  k kill  / filter  e ended  i idle  p pause"
 _OUTCOMES = ("ok", "failed", "killed", "timeout", "memory", "lost", "cancelled")
 _HELP = """\
 ↑ ↓ PgUp PgDn Home End  choose a run
@@ -49,6 +58,7 @@ q, Esc                  back; q from the table leaves
 
 BUSY of MAX workers of a pool have a run; FULL is how often it wanted more than MAX; RATE is runs ended a second.
 CODE is the generation of the code that new workers are forked from. A run with another GEN began before a restart."""
+_HELP_INDENT = 24
 Line = Iterable[Cell | str]
 
 
@@ -61,7 +71,7 @@ def frame(state: State, size: tuple[int, int], now: float, *, coloured: bool) ->
     body_height = height - 1
     match state.mode:
         case "help":
-            body = [_joined(_title(state, now), screen), "", *(cut(_plain(line, state), width) for line in _HELP.splitlines())]
+            body = [_joined(_title(state, now), screen), "", *_help(state, width)]
         case "follow":
             body = _follow(state, screen, body_height, now)
         case "why":
@@ -98,7 +108,7 @@ def _joined(cells: Line, screen: Screen) -> str:
 
 
 def _plain(text: str, state: State) -> str:
-    return text.replace("↑↓", "arrows").replace("↑ ↓", "Up Dn").replace("→", "to") if state.ascii else text
+    return text.replace("↑↓", "arrows").replace("↑ ↓", "Up, Down") if state.ascii else text
 
 
 def _title(state: State, now: float) -> list[Cell | str]:
@@ -123,13 +133,16 @@ def _head(state: State, now: float) -> list[list[Cell | str]]:
     if state.sample is None:
         return lines if state.trouble else [*lines, ["asking the daemon ..."]]
     stats = state.sample.stats
-    runs: list[Cell | str] = [Cell("runs", "bold"), f"  {_int(stats, 'runs_running')} running  {_int(stats, 'runs_waiting')} waiting"]
-    if state.rates is not None:
-        runs.append(f"  {_rate(state.rates.ended)} ended {_graph(state)}")
+    runs: list[Cell | str] = [
+        Cell("runs", "bold"),
+        f"  {_int(stats, 'runs_running')} running  {_int(stats, 'runs_waiting')} waiting",
+    ]
     for outcome in _OUTCOMES:
         count = stats.get(f"runs_ended_{outcome}")
         if count or outcome == "ok":
             runs.append(Cell(f"  {_int(stats, f'runs_ended_{outcome}')} {outcome}", "green" if outcome == "ok" else "red"))
+    if state.rates is not None:
+        runs.append(f"  {_rate(state.rates.ended)} {_graph(state)}")
     lines += [runs, _restarts(state, stats, now)]
     return lines
 
@@ -147,8 +160,8 @@ def _restarts(state: State, stats: dict[str, Any], now: float) -> list[Cell | st
         if last.get("ok") and last.get("waited_ms") is not None:
             cells.append(f", clients waited {human('waited_ms', last['waited_ms'])}")
     if stats.get("crashes"):
-        cells.append(Cell(f"  {stats['crashes']} crashes", "red"))
-    cells.append(f"  {Cell('connections').text} {stats.get('curr_connections', 0)}")
+        cells.append(Cell(f"  {stats['crashes']} crash{'es' * (stats['crashes'] != 1)}", "red"))
+    cells.append(f"  connections {stats.get('curr_connections', 0)}")
     if state.rates is not None:
         cells.append(f"  requests {_rate(state.rates.requests)}")
     return cells
@@ -251,11 +264,25 @@ def _note(state: State, record: dict[str, Any]) -> str:
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
+def _help(state: State, width: int) -> list[str]:
+    lines = []
+    for line in _plain(_HELP, state).splitlines():
+        keys, text = (line[:_HELP_INDENT], line[_HELP_INDENT:]) if line[_HELP_INDENT - 2 : _HELP_INDENT] == "  " else ("", line)
+        room = width - len(keys)
+        parts = wrapped(text, room) if room > _HELP_INDENT else [text]
+        lines += [cut((keys if not n else " " * len(keys)) + part, width) for n, part in enumerate(parts or [""])]
+    return lines
+
+
 def _subject(state: State, now: float) -> list[Cell | str]:
     record = state.record
     shown = str(record.get("outcome") or record.get("state") or "")
     seconds = age(record, now)
-    cells: list[Cell | str] = [Cell(state.subject, "bold"), f"  {record.get('target', '')}  ", Cell(shown, _STATES.get(shown, "red"))]
+    cells: list[Cell | str] = [
+        Cell(state.subject, "bold"),
+        f"  {record.get('target', '')}  ",
+        Cell(shown, _STATES.get(shown, "red")),
+    ]
     if seconds is not None:
         cells.append(f"  {elapsed(seconds)}")
     if record.get("state") == "ended" and exit_status(record):

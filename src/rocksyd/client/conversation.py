@@ -51,7 +51,8 @@ def follow_calls(key: str, offset: int) -> dict[int, Call]:
 
 def told_calls(key: str) -> dict[int, Call]:
     """What is asked beside ``follow_calls`` to hear how far the run is: the news of it, and how it is now."""
-    return {TOLD: Call("subscribe", {"keys": [key], "events": ["run.started", "run.progress"]}), NOW: Call("status", {"key": key})}
+    news = {"keys": [key], "events": ["run.started", "run.progress"]}
+    return {TOLD: Call("subscribe", news), NOW: Call("status", {"key": key})}
 
 
 def record_of(event: Reply | Notification) -> dict[str, Any] | None:

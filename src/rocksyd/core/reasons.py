@@ -165,8 +165,8 @@ def _ending(run: Run, now: Now) -> Reason:
 
 def _progress(progress: dict[str, Any]) -> str:
     done, total, note = progress.get("done"), progress.get("total"), progress.get("note")
-    parts = [f"{done:g}" if done is not None else "", f"of {total:g}" if total is not None else "", str(note or "")]
-    return " ".join(part for part in parts if part) or "nothing"
+    number = " ".join([f"{done:.10g}"] * (done is not None) + [f"of {total:.10g}"] * (total is not None))
+    return ", ".join(part for part in (number, str(note or "")) if part) or "nothing"
 
 
 # --- it has ended -----------------------------------------------------------------------------------------------------

@@ -164,6 +164,7 @@ class Clients:
         self.accept_at = 0.0
         """When to try again to accept; 0 when the end of a connection is waited for, or nothing is."""
         self._told_at = 0.0
+        self._aside = 0
         self._number = 0
         self._free: list[int] = []
         self._next_slot = 0
@@ -222,7 +223,7 @@ class Clients:
     def resume(self) -> None:
         """Accept again."""
         self.accept_at = 0.0
-        if self.paused and len(self.by_number) < self.limit:
+        if self.paused and len(self.by_number) + self._aside < self.limit:
             self.paused = False
             for listener in self.listeners.values():
                 self._loop.register(listener.fd, listener, _IN)
@@ -230,20 +231,40 @@ class Clients:
     def accept(self, listener: Listener, most: int = 64) -> None:
         """Take in up to ``most`` of those that wait."""
         for _ in range(most):
-            if len(self.by_number) >= self.limit:
-                return self.pause(f"there are {len(self.by_number)} ({self.why_limited})")
+            if self.is_full():
+                return
             try:
                 fd, _ = listener.socket._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
-                return None
+                return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self.accept_at = time.monotonic() + TRY_AGAIN_AFTER
-                    return self.pause(f"{error.strerror}: raise the limit of open files (LimitNOFILE=, ulimit -n)")
+                if self.has_no_room(error):
+                    return
                 continue
             os.set_inheritable(fd, False)
             self._take(_socket.socket(fileno=fd), listener)
-        return None
+        return
+
+    def is_full(self) -> bool:
+        """Whether nobody more can be accepted now; then nobody is, until there is room."""
+        full = len(self.by_number) + self._aside >= self.limit
+        if full:
+            self.pause(f"there are {len(self.by_number)} ({self.why_limited})")
+        return full
+
+    def has_no_room(self, error: OSError) -> bool:
+        """Whether accepting failed because the system has no room; then it is tried again a little later."""
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            return False
+        self.accept_at = time.monotonic() + TRY_AGAIN_AFTER
+        self.pause(f"{error.strerror}: raise the limit of open files (LimitNOFILE=, ulimit -n)")
+        return True
+
+    def set_aside(self, files: int) -> None:
+        """So many of the files there may be are callers' of ``rocksyd exec``."""
+        self._aside = files
+        if self.paused and not self.accept_at:
+            self.resume()
 
     @property
     def why_limited(self) -> str:

@@ -41,7 +41,7 @@ _QUESTION = b"ended "
 _FEWEST, _MOST = 3, 6
 """Descriptors of an order: surroundings, folder and line; with standard input, output and error."""
 _LINE = 2
-_NAME_MOST = 200
+_NAME_MOST, _KEY_MOST = 200, 128
 _BUSY_CODE = -32004
 
 
@@ -99,10 +99,16 @@ class Execs:
     def accept(self, listener: Listener) -> None:
         """Take in who waits; nobody but the daemon's own user and root."""
         while True:
+            if self._server.clients.is_full():
+                return
             try:
                 fd, _ = listener.socket._accept()  # type: ignore[attr-defined]
-            except OSError:
+            except BlockingIOError:
                 return
+            except OSError as error:
+                if self._server.clients.has_no_room(error):
+                    return
+                continue
             os.set_inheritable(fd, False)
             socket = _socket.socket(fileno=fd)
             socket.setblocking(False)
@@ -114,6 +120,7 @@ class Execs:
                 socket.close()
                 continue
             self._callers[caller.fd] = caller
+            self._count()
             self._server.loop.register(caller.fd, caller, select.EPOLLIN)
 
     def on_caller(self, caller: Caller, events: int) -> None:
@@ -147,6 +154,7 @@ class Execs:
                 del self._waiting[caller.key]
         self._server.loop.unregister(caller.fd)
         caller.socket.close()
+        self._count()
 
     # --- orders -------------------------------------------------------------------------------------------------------
     def _order(self, caller: Caller, fds: tuple[int, ...]) -> None:
@@ -154,7 +162,7 @@ class Execs:
             if not _FEWEST <= len(fds) <= _MOST:
                 raise ValueError("descriptors are missing, or too many")
             around = _read(fds[0])
-            if len(around.opened) != len(fds) - _FEWEST or not around.key:
+            if len(around.opened) != len(fds) - _FEWEST or not 0 < len(around.key) <= _KEY_MOST:
                 raise ValueError("descriptors are missing, or the key is")
             app = self._choose(around)
         except (ValueError, OSError, RequestError) as error:
@@ -164,7 +172,8 @@ class Execs:
             return
         key = around.key
         self._server.lookup(key)
-        if key in self._held or self._server.engine.find(key) is not None:
+        known = key in self._held or self._server.engine.find(key) is not None
+        if known:
             _close(fds)  # the order again, of a caller that lost its connection: its descriptors are here or have been given
         else:
             self._hold(key, fds)
@@ -172,7 +181,7 @@ class Execs:
         name = " ".join(["exec", *(word if word.isprintable() and " " not in word else repr(word) for word in words)])
         options = {"timeout": 0, "retries": 0, "priority": int(around.priority)}
         event = ev.Submit(0, key, name[:_NAME_MOST], words, app, options, kind=SCRIPT)
-        self._server.order(event, lambda answer: self._answer(caller, key, answer))
+        self._server.order(event, lambda answer: self._answer(caller, key, answer, first=not known))
 
     def _choose(self, around: Surroundings) -> str:
         """The application: the one that is named, the only one, or the one whose folder the caller is in."""
@@ -190,11 +199,12 @@ class Execs:
             return longest[0]
         raise ValueError(f"there are several applications ({', '.join(sorted(apps))}): say which with --app")
 
-    def _answer(self, caller: Caller, key: str, answer: ev.Answer) -> None:
+    def _answer(self, caller: Caller, key: str, answer: ev.Answer, *, first: bool) -> None:
         run = answer.run
         if run is None:
             error = answer.error
-            self._release(key)
+            if first:
+                self._release(key)
             status = TOO_BUSY if error is not None and error.code == _BUSY_CODE else REFUSED
             caller.say(f"refused {status} {error}")
             self._dismiss(caller)
@@ -234,7 +244,13 @@ class Execs:
     # --- descriptors --------------------------------------------------------------------------------------------------
     def _hold(self, key: str, fds: tuple[int, ...]) -> None:
         self._held[key] = fds
+        self._count()
         self._server.children.tell_keeper(m.Shelve(_names(key, len(fds)), fds))
+
+    def _count(self) -> None:
+        """Callers and what they wait with take of the same files as connections do."""
+        callers = len(self._callers)
+        self._server.clients.set_aside(callers + _MOST * max(callers, len(self._held)))
 
     def _watch(self, key: str) -> None:
         fds = self._held.get(key)
@@ -266,6 +282,7 @@ class Execs:
             return
         self._forget_line(key)
         del self._held[key]
+        self._count()
         self._server.children.tell_keeper(m.Unshelve(_names(key, len(fds))))
         _close(fds)
 

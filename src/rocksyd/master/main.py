@@ -241,7 +241,8 @@ class Master:
             self.keeper.send(m.Shelve((name,), (self.shelf[name],)))
 
         for unused in sorted(given.keys() - used) if self.prepare.cause == START else ():
-            log("master", f"the service manager passed a socket ({unused}) that no address in `listen` asks for: it is not served")
+            text = "that no address in `listen` asks for: it is not served"
+            log("master", f"the service manager passed a socket ({unused}) {text}")
 
     def _look_at_journal(self) -> None:
         path = self.journal_path

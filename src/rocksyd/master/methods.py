@@ -223,7 +223,17 @@ METHODS: dict[str, Method] = {
     "health": Method(
         "Whether the daemon can do its work, and if not, why.",
         (),
-        _object({"ok": _FLAG, "problems": _LIST, "generation": _COUNT, "listen": _LIST, "exec": _LIST, "zygotes": _OBJECT, "version": _TEXT}),
+        _object(
+            {
+                "ok": _FLAG,
+                "problems": _LIST,
+                "generation": _COUNT,
+                "listen": _LIST,
+                "exec": _LIST,
+                "zygotes": _OBJECT,
+                "version": _TEXT,
+            }
+        ),
     ),
     "restart": Method(
         "Load everything anew and hand over; answered when the new code serves.", (), _GENERATION, trusted=True, errors=(-32005,)

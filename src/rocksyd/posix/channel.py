@@ -66,6 +66,17 @@ class Channel:
         """Messages in the outbox: while there are any, wait for writability and call ``flush``."""
         return len(self._outbox)
 
+    @property
+    def readable(self) -> bool:
+        """Whether there is a message, or the end."""
+        try:
+            self.socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # told by whoever reads
+        return True
+
     def send(self, message: Any) -> None:
         """Send, or keep for ``flush``. Raises ChannelClosed when nobody is at the other end."""
         data, fds = messages.encode(message)

@@ -12,6 +12,9 @@ import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
     _signal = signal
 else:
     import _signal
@@ -36,6 +39,16 @@ def block_all() -> set[int]:
 def restore(mask: set[int]) -> None:
     """Block exactly ``mask``."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+
+def handle(number: int, handler: Callable[[int, FrameType | None], object] | int) -> None:
+    """``signal.signal``."""
+    _signal.signal(number, handler)
+
+
+def unblock(number: int) -> None:
+    """Let this signal through."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
 
 
 def reset() -> None:

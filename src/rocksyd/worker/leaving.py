@@ -15,10 +15,12 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from rocksyd.posix import signals
 from rocksyd.worker import output
 
 _AGAIN = 0.5
 """Seconds that each further step gets once the grace is over."""
+_SIGALRM = int(signal.SIGALRM)
 
 
 class _GraceOver(BaseException):
@@ -52,8 +54,8 @@ class _Alarm:
     def __init__(self, grace: float) -> None:
         self._armed = False
         self._rang = False
-        signal.signal(signal.SIGALRM, self._ring)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
+        signals.handle(_SIGALRM, self._ring)
+        signals.unblock(_SIGALRM)
         signal.setitimer(signal.ITIMER_REAL, max(grace, 0.001), _AGAIN)
 
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
@@ -79,4 +81,4 @@ class _Alarm:
     def off(self) -> None:
         """No more alarms."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signals.handle(_SIGALRM, signals.SIG_DFL)

@@ -56,7 +56,8 @@ class Worker:
     def serve(self) -> NoReturn:
         """Run jobs until told or bound to leave. Never returns, and never raises."""
         try:
-            self._rehearse()
+            if not self._channel.readable:
+                self._rehearse()
             self._seat.at("idle")
             while True:
                 job = self._waiting.popleft() if self._waiting else self._next_job()

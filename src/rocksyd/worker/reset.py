@@ -1,10 +1,7 @@
 """What a worker resets: right after the fork, and again between two jobs.
 
-What must live here: signals, session, mask, folder, environment, seeds, limits, hooks.
+What must live here: signals, group, mask, folder, environment, limits, hooks.
 What this file must not know: messages, jobs, standard output.
-
-Needs nothing here: ``random`` reseeds itself in a forked child (``os.register_at_fork`` in the standard library), and so does
-OpenSSL from 1.1.1d on (RAND_DRBG(7)); numpy's global generator does not.
 """
 
 from __future__ import annotations
@@ -14,13 +11,14 @@ import os
 import resource
 import signal
 import sys
-import weakref
-from typing import Any
 
 from rocksyd.jobs import after_fork_hooks
 from rocksyd.posix import signals
 from rocksyd.posix.titles import set_title
+from rocksyd.worker import inherited
 from rocksyd.worker.context import Context
+
+_SIGINT = int(signal.SIGINT)
 
 
 def after_fork(context: Context) -> None:
@@ -40,15 +38,14 @@ def after_fork(context: Context) -> None:
     os.umask(context.umask)
     set_title(context.idle_title)
     gc.enable()
-    _disown_finalizers()
-    _seed_numpy()
+    inherited.reseed()
     for hook in after_fork_hooks:
         hook()
 
 
 def allow_interrupt() -> None:
     """SIGINT raises ``KeyboardInterrupt`` from now on, as in a fresh Python. (A spare dies of it, as of any signal.)"""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.handle(_SIGINT, signal.default_int_handler)
 
 
 def between_jobs(context: Context) -> None:
@@ -87,16 +84,3 @@ def _set_oom_score(value: int) -> None:
     except OSError as error:
         # Lowering it takes CAP_SYS_RESOURCE. A job that runs at the daemon's own score is better than none.
         os.write(2, f"rocksyd: oom_score_adj = {value} cannot be set ({error.strerror}); it stays as it is\n".encode())
-
-
-def _disown_finalizers() -> None:
-    """Temporary folders and the like made while the application was loaded belong to the zygote: no worker removes them."""
-    registry: dict[Any, Any] = getattr(weakref.finalize, "_registry", {})
-    for finalizer in list(registry):
-        finalizer.atexit = False
-
-
-def _seed_numpy() -> None:
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None and hasattr(numpy_random, "seed"):
-        numpy_random.seed()

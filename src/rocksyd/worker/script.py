@@ -146,6 +146,8 @@ def run(fds: tuple[int, ...], path: str, began: Callable[[], None]) -> Ending:
     except Unstarted as error:
         _complain(str(error))
         ending = Ending(_USAGE)
+    except KeyboardInterrupt:  # before the script has begun, or after its end
+        ending = Ending(1, signal.SIGINT)
     except (OSError, ValueError) as error:
         _complain(f"rocksyd exec: the script's surroundings cannot be had: {error}")
         ending = Ending(_USAGE)

@@ -56,12 +56,13 @@ class Plain:
             return text(str(value))
         if isinstance(value, int):
             return self._integer(int(value))
-        if isinstance(value, Mapping):
-            return {self._key(key): self.convert(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.convert(item, depth + 1) for item in value]
         if isinstance(value, (set, frozenset)):
             return [self.convert(item, depth + 1) for item in _in_order(value)]
+        # Last, because an abstract class looks through all its subclasses the first time it is asked about a type.
+        if isinstance(value, (dict, Mapping)):
+            return {self._key(key): self.convert(item, depth + 1) for key, item in value.items()}
         return self._of_type(value, depth)
 
     def _of_type(self, value: Any, depth: int) -> Any:

@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 from rocksyd import messages
 from rocksyd.errors import JobError, RocksydError
 from rocksyd.jobs import before_fork_hooks
-from rocksyd.worker import output, values
+from rocksyd.worker import inherited, output, values
 from rocksyd.worker.context import Context
 from rocksyd.worker.target import import_module, load
 from rocksyd.zygote import hugepages, privileges, safety, smoke
@@ -195,6 +195,7 @@ def _settle(order: messages.Load, offer: Offer, limits: tuple[tuple[int, tuple[i
     # Python 3.12 warns of forks beside threads; an application that makes warnings errors would turn that into a lost worker.
     warnings.filterwarnings("ignore", message=r".*use of fork\(\) may lead to deadlocks", category=DeprecationWarning)
     output.flush()
+    inherited.prepare()
     # No gc.collect() before: the holes it leaves among the frozen objects are what children would write into and copy.
     gc.freeze()
     if order.settings.get("huge_pages", True):

@@ -67,7 +67,7 @@ def signature(function: Any) -> dict[str, Any] | None:
         schema = schemas.get(parameter["name"])
         if schema:
             if parameter.pop("none", False):  # x: int = None
-                schema = {"anyOf": [schema, {"type": "null"}]}
+                schema = _any_of([schema, _SIMPLE[None]])
             parameter["schema"] = schema
         parameter.pop("none", None)
     found: dict[str, Any] = {"parameters": parameters}
@@ -133,7 +133,9 @@ def schema_of(annotation: Any) -> dict[str, Any]:
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
     if not all(schemas):
         return {}
-    flat = [one for schema in schemas for one in (schema["anyOf"] if set(schema) == {"anyOf"} else [schema])]
+    flat: list[dict[str, Any]] = []
+    for schema in schemas:
+        flat += [one for one in (schema["anyOf"] if set(schema) == {"anyOf"} else [schema]) if one not in flat]
     return flat[0] if len(flat) == 1 else {"anyOf": flat}
 
 
