@@ -13,6 +13,7 @@ SHOP := examples/shop
 DATABASE := $(SHOP)/var/shop.sqlite3
 # A virtual environment does not survive being moved: its stamp carries the folder's checksum.
 STAMP := $(VENV)/installed-$(firstword $(shell pwd | cksum))
+BENCH_STAMP := $(STAMP)-bench
 
 .PHONY: demo test run bench lint format docs lock shop clean distclean
 .DEFAULT_GOAL := test
@@ -27,7 +28,7 @@ test: $(STAMP)
 run: $(STAMP) $(DATABASE)
 	$(BIN)/rocksyd serve -c $(SHOP)/rocksyd.toml $(ARGS)
 
-bench: $(STAMP) $(DATABASE)
+bench: $(BENCH_STAMP) $(DATABASE)
 	$(BIN)/python -m bench $(ARGS)
 
 lint: $(STAMP)
@@ -66,18 +67,27 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# The peers that `make bench` measures rocksyd beside; nothing else needs them.
+$(BENCH_STAMP): bench/constraints.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/constraints.txt
+	@touch $@
+
 # For every supported Python at once, and with no address of a package index in it.
+COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv
 	{ echo '# Exact versions of everything in the extras dev and examples, for Python 3.11 and newer. Made by `make lock`; do not edit.'; \
-	  build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra examples --generate-hashes \
-	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml; } > build/constraints.txt
+	  $(COMPILE) --extra dev --extra examples; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
+	{ echo '# Exact versions of everything in the extra bench, for Python 3.11 and newer. Made by `make lock`; do not edit.'; \
+	  $(COMPILE) --extra bench --constraints constraints.txt; } > build/bench-constraints.txt
+	mv build/bench-constraints.txt bench/constraints.txt
 
 clean:
 	rm -rf build dist docs/_build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -rf $(SHOP)/var
+	rm -rf $(SHOP)/var bench/results
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

@@ -5,9 +5,8 @@ What must live here: statistics, tables. What this file must not know: what is m
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -51,6 +50,8 @@ class Report:
     """Peers that could not be measured here, with the reason."""
     curves: dict[str, Any] = field(default_factory=dict)
     """Points for the plots."""
+    disturbance: float = 0.0
+    """Share of the machine that others used before or after."""
 
     def add(self, what: str, value: float, unit: str = "", **more: Any) -> Figure:
         """One more figure."""
@@ -80,6 +81,11 @@ class Report:
     def dump(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> Report:
+        """What ``dump`` wrote."""
+        return cls(**{**data, "figures": [Figure(**figure) for figure in data["figures"]]})
 
 
 def shown(value: float | None) -> str:
@@ -123,8 +129,3 @@ class Rounds:
 
     def __contains__(self, name: str) -> bool:
         return name in self.samples
-
-
-def as_json(machine: Mapping[str, Any], reports: Sequence[Report]) -> str:
-    """Everything, to be compared with another day's."""
-    return json.dumps({"machine": machine, "reports": [report.dump() for report in reports]}, indent=1)

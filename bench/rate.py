@@ -12,7 +12,7 @@ from bench.launch import available
 from bench.programs import SPARE, Peer, Rocksyd
 
 OUTSTANDING = 64
-JOBS_OF = {"cold": 2, "Executor": 20, "Celery, a fork": 60, "forkserver": 100}
+JOBS_OF = {"cold": 2, "Executor": 20, "Celery, a fork": 8, "forkserver": 100}
 
 
 class Burst:
@@ -60,7 +60,7 @@ def measure(quick: bool) -> Report:
         for name, words in available(report).items():
             ask[name] = stack.enter_context(Peer(*words)).ask
         for contestant in ask.values():
-            contestant("rate", 10 if not quick else 2)
+            contestant("rate", 2)
         for _ in range(rounds):
             for name, contestant in ask.items():
                 jobs = next((few for part, few in JOBS_OF.items() if part in name), count)

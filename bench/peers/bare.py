@@ -2,8 +2,8 @@
 
     bare.py shop|MEGABYTES small|huge
 
-``small``: in pages as the system gives them (transparent huge pages are switched off for this process, so that a machine where
-they are on everywhere is measured like one where they are not). ``huge``: collapsed as rocksyd does it.
+``small``: in the pages it gets, with nothing collapsed; where the system gives huge ones to everybody ("always"), they are
+switched off. (Numpy asks for them for its large arrays itself.) ``huge``: gathered and collapsed as rocksyd does it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from serve import APPLICATION, launches, serve, timed
@@ -23,7 +24,11 @@ PR_SET_THP_DISABLE = 41
 
 def load(what: str, pages: str) -> None:
     sys.path.insert(0, APPLICATION)
-    if pages == "small":
+    if pages == "huge":
+        from rocksyd.zygote import hugepages
+
+        hugepages.gather()
+    elif "[always]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
         ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     if what == "shop":
         import bench_shop  # type: ignore[import-not-found]
@@ -37,8 +42,6 @@ def load(what: str, pages: str) -> None:
     gc.disable()
     gc.freeze()
     if pages == "huge":
-        from rocksyd.zygote import hugepages
-
         hugepages.collapse()
 
 
@@ -80,3 +83,4 @@ if __name__ == "__main__":
             "resident": resident,
         }
     )
+    os._exit(0)  # what was gathered must not be taken apart (posix/libc.py)

@@ -141,6 +141,7 @@ def test_a_script_is_listed_and_killed_like_any_run(command: str, tmp_path: Path
         assert (run["target"], run["params"], run["log"]) == ("exec script.py --flag", ["script.py", "--flag"], None)
         assert daemon.children(f"rocksyd: worker app exec script.py --flag #{run['key']}") == [run["pid"]]
         daemon.talk().rpc("terminate", key=run["key"])
+        assert daemon.talk().rpc("wait", key=run["key"])["reason"] == "cancelled"
         status, _, errors = call.end()
         assert status == -signal.SIGTERM
         assert "cancelled" in errors

@@ -30,18 +30,13 @@ env = {{ DJANGO_SETTINGS_MODULE = "shop.settings" }}
 COMMANDS = (
     "check",
     "migrate",
-    "showmigrations",
     "makemigrations --check --dry-run",
-    "sqlmigrate catalogue 0001",
     "seed",
     "dumpdata catalogue.product",
     "shell -c 'from catalogue.models import Product; print(Product.objects.count()); raise SystemExit(5)'",
     "shell < statements.py",
-    "test catalogue shop --noinput",
-    "test no.such.tests",
+    "test catalogue --noinput",
     "no_such_command",
-    "migrate --no-such-option",
-    "diffsettings",
 )
 
 
@@ -70,4 +65,4 @@ def test_django_commands_do_the_same_cold_and_warm(tmp_path: Path) -> None:
         warm = _seen(launcher(tmp_path) or CLIENT, shop, daemon)
     different = [f"cold: {one}\nwarm: {other}" for one, other in zip(cold, warm, strict=True) if one != other]
     assert not different, "\n".join(different)
-    assert [status for command, status, _ in cold if command in ("check", "migrate", "seed", COMMANDS[9])] == [0, 0, 0, 0]
+    assert [status for _, status, _ in cold] == [0, 0, 0, 0, 0, 5, 1, 0, 1]

@@ -20,23 +20,28 @@ SCRIPTS = {
     "size": """
 import os, signal, sys, time
 print([os.isatty(n) for n in (0, 1, 2)], os.get_terminal_size(), sys.stdout.line_buffering, os.ttyname(0) == os.ttyname(1))
-signal.signal(signal.SIGWINCH, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 print("ready")
-while os.get_terminal_size().columns == 80:
-    signal.pause()
+signal.sigwait([signal.SIGWINCH])
 print(os.get_terminal_size())
 """,
     "interrupt": """
-import time
+import signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 print("ready")
-time.sleep(60)
+while signal.SIGINT not in signal.sigpending():
+    time.sleep(0.01)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 """,
     "caught": """
 import subprocess, sys, time
-CHILD = "import time\\ntry:\\n time.sleep(60)\\nexcept KeyboardInterrupt:\\n print('child interrupted')"
-child = subprocess.Popen([sys.executable, "-c", CHILD])
+CHILD = (
+    "import os, time\\ntry:\\n os.write(1, b'.\\\\n')\\n time.sleep(60)\\n"
+    "except KeyboardInterrupt:\\n os.write(2, b'child interrupted\\\\n')"
+)
+child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE)
 try:
-    time.sleep(0.5)
+    child.stdout.readline()
     print("ready")
     child.wait()
 except KeyboardInterrupt:
@@ -90,13 +95,14 @@ print(work(1))
 import curses
 def main(screen):
     curses.curs_set(0)
+    screen.timeout(50)  # a signal between two keys is noticed by curses only when it reads again
     screen.addstr(2, 4, f"{curses.COLS}x{curses.LINES}")
     screen.refresh()
     while (key := screen.getch()) != ord("q"):
         if key == curses.KEY_RESIZE:
             screen.clear()
             screen.addstr(1, 1, "resized %dx%d" % screen.getmaxyx())
-        else:
+        elif key != -1:
             screen.addstr(4, 4, f"key {key}")
         screen.refresh()
 curses.wrapper(main)

@@ -93,7 +93,8 @@ def test_of_several_applications_the_one_whose_folder_this_is_is_taken(tmp_path:
     for name in ("one", "two"):
         (tmp_path / name / "inside").mkdir(parents=True)
         (tmp_path / name / f"{name}_loaded.py").write_text("def f():\n    pass\n")
-        config += f'[apps.{name}]\npath = "{name}"\npreload = ["{name}_loaded"]\nallow = ["{name}_loaded:*"]\n[apps.{name}.pool]\n{POOL}\n'
+        config += f'[apps.{name}]\npath = "{name}"\npreload = ["{name}_loaded"]\nallow = ["{name}_loaded:*"]\n'
+        config += f"[apps.{name}.pool]\n{POOL}\n"
     code = "import sys; print(*[n for n in sys.modules if n.endswith('_loaded')])"
     with Daemon(tmp_path, config=config) as daemon:
         said = []

@@ -165,6 +165,11 @@ def restart(daemon: Daemon) -> None:
     assert daemon.restart() == {"error_text": "Restarted successfully"}
 
 
+def zygotes(talk: Conversation) -> dict[str, int]:
+    """Name and PID of every zygote."""
+    return {name: zygote["pid"] for name, zygote in talk.rpc("health")["zygotes"].items()}
+
+
 def records(talk: Conversation) -> list[dict[str, Any]]:
     """The audit of restarts, newest first."""
     found: list[dict[str, Any]] = talk.rpc("stats")["restarts"]
@@ -203,7 +208,6 @@ class Unharmed:
     def _state(self) -> tuple[Any, ...]:
         stats, health = self._quiet.rpc("stats"), self._quiet.rpc("health")
         status = self._quiet.rpc("status", key="old")
-        zygotes = {name: zygote["pid"] for name, zygote in health["zygotes"].items()}
         masters = self.daemon.children("rocksyd: master")
         return (
             stats["master_pid"],
@@ -211,7 +215,7 @@ class Unharmed:
             stats["generation"],
             health["ok"],
             health["listen"],
-            zygotes,
+            zygotes(self._quiet),
             status["state"],
             status["pid"],
         )
@@ -258,55 +262,46 @@ def manifest(daemon: Daemon, talk: Conversation, *, connections: int, old_zygote
 
     Waits for it, because workers and old zygotes take a moment to leave; ``talk`` is one of the connections.
     """
-    log, zygotes = daemon.log_path.name, 1 + old_zygotes
-    journal = {"journal.sqlite": 1, "journal.sqlite-wal": 1, "journal.sqlite-shm": 1}
-    shared = {"lock": 1, "scoreboard": 1}
     health = talk.rpc("health")
     listeners = len(health["listen"]) + len(health.get("exec", ()))
+    channels = 1 + old_zygotes + workers
+    # To the other of the two; the listeners; each connection; the master's end of the channels of zygotes and workers.
+    shared = {"socket": 1 + listeners + connections + channels, "lock": 1, "scoreboard": 1}
+    journal = {"journal.sqlite": 1, "journal.sqlite-wal": 1, "journal.sqlite-shm": 1}
     expected = {
-        # socket: to the keeper; the listeners; each connection; the channels of zygotes and workers. busy: mmap keeps another
-        "rocksyd: master": {
-            "anon_inode": 2,
-            "socket": 1 + listeners + connections + zygotes + workers,
-            **journal,
-            "busy": 2,
-            **shared,
-        },
-        # socket: to the master; the listeners; each connection; the master's ends of channels. pipe: the signals that came
-        "rocksyd: keeper": {
-            "pipe": 2,
-            "socket": 1 + listeners + connections + zygotes + workers,
-            "busy": 1,
-            "config": 1,
-            **shared,
-        },
+        "master": {**shared, **journal, "anon_inode": 2, "busy": 2},  # busy: mmap keeps another
+        "keeper": {**shared, "pipe": 2, "busy": 1, "config": 1},
+        # Its channel, a pipe for SIGCHLD, the master's end of each of its workers' channels.
+        "zygotes": {"socket": channels, "pipe": 2 * (1 + old_zygotes)},
+        "workers": {"socket": workers} if workers else {},
     }
+    found: dict[str, dict[str, int]] = {}
 
-    def found() -> dict[str, dict[str, int]]:
-        pids = {"rocksyd: master": talk.rpc("stats")["master_pid"], "rocksyd: keeper": daemon.pid}
-        return {title: _counted(kinds(daemon, pid), log) for title, pid in pids.items()}
+    def as_expected() -> bool:
+        pids = {
+            "master": [talk.rpc("stats")["master_pid"]],
+            "keeper": [daemon.pid],
+            "zygotes": list(zygotes(talk).values()),
+            "workers": [record["pid"] for record in talk.rpc("list", state="running")],
+        }
+        try:
+            for title, those in pids.items():
+                found[title] = _counted(sum((kinds(daemon, pid) for pid in those), Counter()), daemon.log_path.name)
+        except FileNotFoundError:  # one has just left
+            return False
+        return found == expected
 
-    until(
-        lambda: talk.rpc("stats")["workers"] == workers and len(talk.rpc("health")["zygotes"]) == zygotes,
-        "those that have to leave",
-    )
     try:
-        until(lambda: found() == expected, "the descriptors of the manifest", 5.0)
+        until(as_expected, "the descriptors of the manifest")
     except AssertionError as error:
-        raise AssertionError(f"{found()} instead of {expected}") from error
-    # A zygote: its channel, a pipe for SIGCHLD, the master's end of each of its workers' channels.
-    of_zygotes = [_counted(kinds(daemon, pid), log) for pid in daemon.children("rocksyd: zygote")]
-    assert sum(one.pop("socket") for one in of_zygotes) == zygotes + workers
-    assert of_zygotes == [{"pipe": 2}] * zygotes, of_zygotes
-    for pid in daemon.children("rocksyd: worker"):
-        assert _counted(kinds(daemon, pid), log)["socket"] == 1
+        raise AssertionError(f"{found} instead of {expected}") from error
 
 
 def _counted(found: Counter[str], log: str) -> dict[str, int]:
-    """By short name, without 0, 1 and 2, which are /dev/null and the log."""
+    """By short name, without 0, 1 and 2, which are /dev/null, the log, and a run's output (nor the gate)."""
     counted: Counter[str] = Counter()
     for name, count in found.items():
-        if name not in ("null", log):
+        if name not in ("null", "gate", log) and not name.endswith(".log"):
             counted[
                 "anon_inode" if name.startswith("anon_inode") else name.removeprefix("memfd:rocksyd-").removesuffix(" (deleted)")
             ] += count

@@ -32,6 +32,8 @@ def square(n: int) -> int:
 """
 POOL = 'pm = "dynamic"\nmax_workers = 3\nmin_spare = 1\nmax_spare = 2\ngrace = "2s"'
 RESTARTS, KILLS = 50, 10
+PACE = 0.02
+"""Seconds between two calls of a client: what is shown wants a call on its way at any moment, not all of the processor."""
 
 
 class Callers:
@@ -58,7 +60,7 @@ class Callers:
 
     def _numbers(self) -> Iterator[int]:
         n = 0
-        while not self.stop.is_set():
+        while not self.stop.wait(PACE):
             n += 1
             yield n
 

@@ -11,7 +11,7 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import edited, until
-from tests.restart.stage import FAST, JOBS, Unharmed, gate, order, records
+from tests.restart.stage import FAST, JOBS, Unharmed, gate, order, records, zygotes
 
 NEW = JOBS.replace("VERSION = 1", "VERSION = 2  # the new code")
 
@@ -20,7 +20,7 @@ NEW = JOBS.replace("VERSION = 1", "VERSION = 2  # the new code")
 def test_new_code_runs_afterwards_and_old_jobs_end_with_the_old_code(tmp_path: Path, kind: str) -> None:
     with Daemon(tmp_path, JOBS) as daemon, gate(tmp_path, "a") as one, gate(tmp_path, "b") as two:
         talk = daemon.talk()
-        master, (zygote,) = daemon.master_pid, daemon.children("rocksyd: zygote")
+        master, (zygote,) = daemon.master_pid, zygotes(talk).values()
         talk.rpc("run", target="gate", key="old", params=[str(one.path)])
         one.wait_entered()
         (daemon.app / "jobs.py").write_text(NEW)
@@ -30,12 +30,13 @@ def test_new_code_runs_afterwards_and_old_jobs_end_with_the_old_code(tmp_path: P
         talk.rpc("run", target="gate", key="new", params=[str(two.path)])
         two.wait_entered()
         assert {record["key"]: record["generation"] for record in talk.rpc("list", state="running")} == {"old": 1, "new": 2}
-        assert zygote in daemon.children("rocksyd: zygote")
+        assert zygote in zygotes(talk).values()
         two.open()
         one.open()
         assert talk.rpc("wait", key="old")["result"] == [1, "go"]
         assert talk.rpc("wait", key="new")["result"] == [2, "go"]
-        until(lambda: zygote not in daemon.children("rocksyd: zygote"), "the old zygote to leave")
+        until(lambda: zygote not in zygotes(talk).values(), "the old zygote to leave")
+        until(lambda: not os.path.exists(f"/proc/{zygote}"), "its process to be gone")
         stats = talk.rpc("stats")
         assert (stats["generation"], stats["restart_count"]) == (2, 1)
         assert (stats["master_pid"] == master) == (kind == "reload")
@@ -97,8 +98,7 @@ def test_applications_come_and_go_with_the_configuration(tmp_path: Path, kind: s
         assert "no application 'second'" in json.dumps(lost)
         held.open()
         assert talk.rpc("wait", key="runs")["result"] == [1, "go"]
-        until(lambda: all("app@" in name for name in talk.rpc("health")["zygotes"]), "the zygote of what is gone to leave")
-        until(lambda: len(daemon.children("rocksyd: zygote")) == 1, "its process to be gone")
+        until(lambda: all("app@" in name for name in zygotes(talk)), "the zygote of what is gone to leave")
         assert talk.rpc("health")["ok"]
         assert [pool["pool"] for pool in talk.rpc("pools")] == ["app"]
         assert talk.rpc("call", target="version")["result"] == 1

@@ -11,7 +11,7 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import copy_package, edited
-from tests.restart.stage import FAST, JOBS, Unharmed, patch, window
+from tests.restart.stage import FAST, IDLE_POOL, JOBS, Unharmed, manifest, patch, window, zygotes
 
 HANG = "__import__('signal').pause()"
 BROKEN: dict[str, tuple[str, list[str]]] = {
@@ -89,14 +89,14 @@ def test_p4_requests_sent_while_a_take_over_fails_are_answered_by_the_old_master
 def test_p4_a_new_version_that_fails_again_and_again_costs_nothing(tmp_path: Path) -> None:
     package = copy_package(tmp_path)
     main = package / "master" / "main.py"
-    with Daemon(tmp_path, JOBS, package=package) as daemon:
+    with Daemon(tmp_path, JOBS, package=package, parts={"pool": IDLE_POOL}) as daemon:
         talk, before = daemon.talk(), {}
         with edited(main, main.read_text() + BROKEN["its death when all was loaded"][0]):
             for attempt in range(6):
                 assert "status 6" in talk.ask("restart")["error_text"]
                 if attempt == 1:
-                    daemon.wait_shelved(1)
-                    before = {pid: len(daemon.descriptors(pid)) for pid in (daemon.pid, daemon.master_pid)}
-        assert {pid: len(daemon.descriptors(pid)) for pid in (daemon.pid, daemon.master_pid)} == before
-        assert len(daemon.children("rocksyd: zygote")) == 1
+                    manifest(daemon, talk, connections=1, old_zygotes=0, workers=0)
+                    before = zygotes(talk)
+        manifest(daemon, talk, connections=1, old_zygotes=0, workers=0)
+        assert zygotes(talk) == before
         assert talk.ask("restart") == {"error_text": "Restarted successfully"}

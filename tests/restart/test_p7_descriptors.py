@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import Daemon
-from rocksyd.testing.daemon import command_line, descendants, until
+from rocksyd.testing.daemon import command_line, descendants
 from tests.restart.stage import IDLE_POOL, JOBS, gate, kinds, manifest, records, restart
 
 
@@ -81,8 +81,7 @@ def test_p7_three_hundred_restarts_and_the_jobs_of_all_of_them_leave_nothing_beh
 
 
 def _open(daemon: Daemon) -> dict[str, Counter[str]]:
-    """Descriptors of every process, by its title without the generation."""
-    until(lambda: len(daemon.children("rocksyd: zygote")) == 1, "one zygote")
+    """Descriptors of every process, by its title without the generation. No worker is there: ``manifest`` has seen to it."""
     return {command_line(pid).partition("@")[0]: kinds(daemon, pid) for pid in [daemon.pid, *descendants(daemon.pid)]}
 
 

@@ -106,7 +106,7 @@ class Screen:
             row, column = [*numbers, 0][:2]
             self._row, self._column = min(max(row, 1), self.rows) - 1, min(max(column, 1), self.columns) - 1
         elif final == "K" and numbers[0] == 0:
-            del self._cells[self._row][self._column :]
+            del self._cells[self._row][min(self._column, self.columns - 1) :]  # behind a full line it is still on its last column
         elif final == "J" and numbers[0] == 2:
             self._cells = [[] for _ in range(self.rows)]
         elif final == "J":

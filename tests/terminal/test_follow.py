@@ -93,17 +93,16 @@ def test_a_failure_is_said_below_the_output(tmp_path: Path) -> None:
 
 def test_no_color_and_a_dumb_terminal(tmp_path: Path) -> None:
     (tmp_path / "1").touch()
-    with Daemon(tmp_path, JOBS) as daemon:
-        with follow(daemon, "steps", f"folder={tmp_path}", NO_COLOR="1") as program:
-            program.sees(" 25 %")
-            assert not program.screen.colours
-            with follow(daemon, "steps", f"folder={tmp_path}", TERM="dumb") as dumb:
-                dumb.sees("step 1")
-                for name in ("2", "3", "4", "end"):
-                    (tmp_path / name).touch()
-                assert dumb.ends() == 0
-                assert "\x1b" not in dumb.screen.raw
-            assert program.ends() == 0
+    with Daemon(tmp_path, JOBS) as daemon, follow(daemon, "steps", f"folder={tmp_path}", NO_COLOR="1") as program:
+        program.sees(" 25 %")
+        assert not program.screen.colours
+        with follow(daemon, "steps", f"folder={tmp_path}", TERM="dumb") as dumb:
+            dumb.sees("step 1")
+            for name in ("2", "3", "4", "end"):
+                (tmp_path / name).touch()
+            assert dumb.ends() == 0
+            assert "\x1b" not in dumb.screen.raw
+        assert program.ends() == 0
 
 
 def test_piped_the_output_is_the_jobs_and_nothing_else(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rocksyd.testing.daemon import Daemon, until
 from tests.terminal.stage import JOBS, Program, command, environment, rocksyd
 
-ONE_WORKER = {"pool": 'pm = "dynamic"\nmax_workers = 1\nmin_spare = 0\nmax_spare = 1\ngrace = "300ms"'}
+ONE_WORKER = {"pool": 'pm = "ondemand"\nmax_workers = 1\ngrace = "300ms"'}
 
 
 def codes(daemon: Daemon, key: str) -> list[str]:

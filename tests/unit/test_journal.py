@@ -21,11 +21,7 @@ from rocksyd.model import ENDED, RUNNING, WAITING, Run
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(max_size=10),  # any
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -33,8 +29,9 @@ strings = st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2)
 floats = st.floats(0, 1e12)
 numbers = st.integers(0, 2**40)
 runs = st.builds(
-    Run, key=texts, app=texts, pool=texts, name=texts, target=texts, params=json_values, state=st.sampled_from([WAITING, RUNNING]),
-    retcode=st.none() | st.integers(0, 255), signal=st.integers(0, 64), result=json_values, error=st.none() | strings,
+    Run, key=texts, app=texts, pool=texts, name=texts, target=texts, params=json_values,
+    state=st.sampled_from([WAITING, RUNNING]), retcode=st.none() | st.integers(0, 255), signal=st.integers(0, 64),
+    result=json_values, error=st.none() | strings,
     progress=st.none() | strings, attempt=numbers, worker=numbers, submitted_at=floats, priority=st.integers(-9, 9),
     sequence=numbers, timeout=floats, env=strings, labels=strings, deadline=floats, kill_reason=st.sampled_from(["", "timeout"]),
 )  # fmt: skip

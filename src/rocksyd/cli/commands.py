@@ -44,7 +44,7 @@ class Command(NamedTuple):
 def run_command(arguments: list[str]) -> int:
     """Read the arguments, carry out the command, return the exit status; every error is said in a sentence."""
     try:
-        options = build_parser().parse_args(arguments)
+        options = _read(arguments)
     except SystemExit as end:  # argparse has said what is wrong, or printed the help
         return end.code if isinstance(end.code, int) else USAGE
     try:
@@ -61,6 +61,21 @@ def run_command(arguments: list[str]) -> int:
             raise
         say(str(error))
         return USAGE
+
+
+def _read(arguments: list[str]) -> argparse.Namespace:
+    """The options. argparse alone would refuse NAME=VALUE behind an option that stands behind the target."""
+    parser = build_parser()
+    options, left = parser.parse_known_args(arguments)
+    if not left:
+        return options
+    if not hasattr(options, "values") or any(word.startswith("-") for word in left):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    try:
+        options.values = [*options.values, *(assignment(word) for word in left)]
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+    return options
 
 
 def _from_parameters(error: TypeError) -> bool:

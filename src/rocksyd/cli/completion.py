@@ -123,7 +123,7 @@ def _words_of(line: str, breaks: str) -> tuple[list[str], str, int]:
         words.append("")
     for n in range(len(words) - 1, -1, -1):  # only this command's: another one may stand before it, in a pipe
         if words[n] and all(character in "();<>|&" for character in words[n]):
-            words = words[n + 1 :]
+            words = words[n + 1 :] or [""]
             break
     start = next((n for n, word in enumerate(words) if word.rpartition("/")[2] == "rocksyd"), 0)
     current = words[-1]

@@ -18,8 +18,6 @@ from rocksyd.cli.output import clean, write
 from rocksyd.cli.phrases import elapsed
 from rocksyd.cli.tables import COLOURS, columns_of, cut
 
-INTERVAL = 0.05
-"""Seconds between two drawings: more than a person sees."""
 _NARROWEST_BAR, _WIDEST_BAR = 8, 40
 _ERASE = "\r\x1b[K"
 
@@ -76,7 +74,6 @@ class Progress:
         self._same = self._shown and sys.stdout.isatty()
         self._record: dict[str, Any] = {}
         self._drawn = ""
-        self._drawn_at = 0.0
         self._at_start = True
         """Whether the cursor is at the beginning of a line as far as the output goes."""
 
@@ -98,13 +95,15 @@ class Progress:
 
     def told(self, record: dict[str, Any]) -> None:
         """The run has said how far it is."""
+        known = self._record
+        if not record.get("progress") and (known.get("state"), known.get("attempt")) == (
+            record.get("state"),
+            record.get("attempt"),
+        ):
+            # A master that took over after a crash has not heard of it yet; what the run said before is still true.
+            record = {**record, "progress": known.get("progress")}
         self._record = record
-        now = time.monotonic()
-        progress = record.get("progress") or {}
-        last = progress.get("done") is not None and progress.get("done") == progress.get("total")
-        if last or now - self._drawn_at >= INTERVAL:
-            self._drawn_at = now
-            self._draw()
+        self._draw()
 
     def close(self) -> None:
         """Leave nothing of it on the terminal."""
@@ -120,8 +119,8 @@ class Progress:
         text = line(self._record, width - 1, time.time(), signs=self._signs)
         if text == self._drawn:
             return
+        self._drawn = text  # before it is: Ctrl-C may come in between, and it is erased then
         self._say(_ERASE + (f"\x1b[{COLOURS['cyan']}m{text}\x1b[0m" if self._coloured and text else text))
-        self._drawn = text
 
     def _erase(self) -> None:
         if self._drawn:

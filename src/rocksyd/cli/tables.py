@@ -138,7 +138,7 @@ def wrapped(text: str, width: int | None) -> list[str]:
         fits = max(fits, 1)  # a wide character on a screen of one column: there is no better place for it
         space = fits if text[fits : fits + 1] == " " else text.rfind(" ", 0, fits)
         at = space if space > 0 and text[:space].strip() else fits
-        lines.append(text[:at].rstrip() if at == space else text[:at])
+        lines.append(text[:at].rstrip(" ") if at == space else text[:at])
         text = text[at:].lstrip(" ") if at == space else text[at:]
     return [*lines, text] if text else lines
 

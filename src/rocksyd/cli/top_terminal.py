@@ -102,7 +102,8 @@ class Terminal:
         parts = ["\x1b[2J"] if not self._drawn else []
         for number, line in enumerate(lines):
             if not self._drawn or self._drawn[number] != line:
-                parts.append(f"\x1b[{number + 1};1H{line}\x1b[K")
+                # Cleared first: behind a full line the cursor is still on its last column, and would take that with it.
+                parts.append(f"\x1b[{number + 1};1H\x1b[K{line}")
         self._drawn = lines
         self._write("".join(parts).encode(self._encoding, "replace"))
 

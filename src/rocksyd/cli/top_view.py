@@ -120,7 +120,7 @@ def _title(state: State, now: float) -> list[Cell | str]:
         cells.append(Cell("   draining", "yellow"))
     if state.paused:
         cells.append(Cell("   paused", "yellow"))
-    cells.append(Cell(f"   {state.address}   {time.strftime('%H:%M:%S', time.localtime(now))}", "dim"))
+    cells.append(Cell(f"   {time.strftime('%H:%M:%S', time.localtime(now))}   {state.address}", "dim"))
     return cells
 
 
@@ -239,7 +239,7 @@ def _row(state: State, row: Row, now: float) -> list[Cell]:
     memory = process.get("rss") or (record.get("max_rss") if record.get("state") == "ended" else 0)
     pid = process.get("pid") or (record.get("pid") if record.get("state") == "running" else None)
     return [
-        Cell(str(record.get("key", "")) if row.is_run else f"(worker {process.get('worker')})", "" if row.is_run else "dim"),
+        Cell(str(record.get("key", "")) if row.is_run else "(worker)", "" if row.is_run else "dim"),
         Cell(str(record.get("app") or "")),
         Cell(str(record.get("target") or "")),
         Cell(shown, _STATES.get(shown, "red")),
@@ -304,7 +304,7 @@ def _follow(state: State, screen: Screen, height: int, now: float) -> list[str]:
     if text and not text[-1]:
         text.pop()
     folded = [part for line in text[-room:] for part in (wrapped(line, screen.width) or [""])]
-    return [*head, *folded[-room:]]
+    return [*head, *(cut(part, screen.width) for part in folded[-room:])]
 
 
 def _why(state: State, screen: Screen, now: float) -> list[str]:

@@ -12,6 +12,8 @@ from rocksyd.cli.output import clean, write
 from rocksyd.cli.tables import COLOURS, Screen, screen, wrapped
 from rocksyd.errors import NotFound
 
+_NARROWEST = 8
+"""Columns below which nothing is indented."""
 _COLOURS = {"running": "cyan", "waiting": "yellow", "ok": "green"}
 
 
@@ -41,9 +43,8 @@ def shown(found: dict[str, Any], target: Screen) -> str:
 
 
 def _hung(lead: str, text: str, target: Screen, colour: str) -> list[str]:
-    width = None if target.width is None else max(target.width - 2, 1)
-    lines = wrapped(clean(text), width)
-    if target.width is not None and target.width <= 2:
-        return lines
+    if target.width is not None and target.width < _NARROWEST:
+        return wrapped(clean(text), max(target.width, 1))
+    lines = wrapped(clean(text), None if target.width is None else target.width - len(lead))
     on, off = (f"\x1b[{COLOURS[colour]}m", "\x1b[0m") if target.coloured and colour else ("", "")
     return [f"{'  ' if n else lead}{on}{line}{off}" for n, line in enumerate(lines)]

@@ -64,7 +64,7 @@ class PoolConfig:
     idle_timeout: float = 10.0
     """``ondemand``: seconds after which an idle worker leaves."""
     spawn_rate: int = 32
-    """Forks in one turn at most (the rate doubles 1, 2, 4 ... up to this)."""
+    """Forks that may be on their way at the same time."""
     max_jobs: int = 1
     """Jobs a worker runs before it leaves; 1: a fresh process for each; 0: it never leaves."""
     max_jobs_jitter: int = 0

@@ -363,7 +363,7 @@ class Engine:
             return  # forked by this master's own order
         worker = Worker(event.worker, event.app, event.pool, event.generation, event.slot, "idle", event.pid, since=now.mono)
         worker.sure = False  # not to be given a job before it has answered
-        run = self._held_by(event.worker)
+        run = self.held_by(event.worker)
         if run is not None:
             worker.state, worker.run = BUSY, run.key
         self._enlist(worker)
@@ -371,7 +371,7 @@ class Engine:
         if run is not None and run.kill_reason:  # nobody knows whether the last master could still say so
             self._effects.append(ev.KillWorker(worker.number, SIGTERM if run.kill_at else SIGKILL, run.grace))
 
-    def _held_by(self, number: int) -> Run | None:
+    def held_by(self, number: int) -> Run | None:
         """The run that this worker runs as far as anybody knows."""
         worker = self.workers.get(number)
         run = self.runs.get(worker.run if worker is not None else self._holders.get(number, ""))
@@ -394,7 +394,7 @@ class Engine:
         worker = self.workers.get(event.worker)
         if worker is None or worker.sure or event.epoch != self.epoch:
             return
-        run = self._held_by(worker.number)
+        run = self.held_by(worker.number)
         if run is not None:
             self._give_back(run, now)
         pool = self._pool_of(worker)
@@ -448,16 +448,16 @@ class Engine:
             self._rest(worker, now)
 
     def _worker_exited(self, event: ev.WorkerExited, now: Now) -> None:
-        run = self._held_by(event.worker)
+        run = self.held_by(event.worker)
         worker = self.workers.get(event.worker)
-        never_began = event.unread and worker is not None and worker.sure  # a spare that was killed as it was given its job
+        never_began = event.unread
         if worker is not None:
             if not worker.jobs and worker.sure and (worker.state == IDLE or never_began):
                 # A hook that is broken would be forked in a frenzy.
                 self._fork_failed(self._pool_of(worker), f"worker {worker.number} ended before its first job", now)
             self._remove(worker, now)
         else:  # nobody could bring back its channel; it left when it saw that
-            never_began = event.status == NOTHING_RUN << 8
+            never_began = never_began or event.status == NOTHING_RUN << 8
         if run is not None and never_began:
             self._give_back(run, now)
         elif run is not None:

@@ -75,9 +75,9 @@ class Queue:
 
     def pop(self) -> Run | None:
         """The next run that may start now, None when there is none. It does not count as running before ``begin``."""
-        ready = [group for groups in self._groups.values() for group in groups.values() if group.startable]
-        if not ready:
+        if not self.startable:
             return None
+        ready = [group for groups in self._groups.values() for group in groups.values() if group.startable]
         group = min(ready, key=self._head)
         run = self._runs.pop(heappop(group.entries)[2])
         group.size -= 1

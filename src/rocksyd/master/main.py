@@ -260,7 +260,7 @@ class Master:
         return f"{self.config.state_dir}/journal.sqlite"
 
     def _load_applications(self) -> None:
-        names = [name for name in self.shelf if name.startswith("zygote:")]
+        names = [name for name in (*self.shelf, *self.prepare.children) if name.startswith("zygote:")]
         self.generation = max((int(name.rpartition("@")[2]) for name in names), default=0) + 1
         if not names and exists(self.journal_path) and self.prepare.cause == START:
             self.generation = self._last_generation() + 1

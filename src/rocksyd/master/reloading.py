@@ -37,6 +37,8 @@ class Loading:
         self._text = ""
         self._pending: dict[str, Zygote] = {}
         """The zygotes of the reload that is under way."""
+        self._given = 0
+        """The last generation that was tried: a zygote that failed may not be reaped yet, and so its name not be free."""
         self._failures: dict[str, int] = {}
         self._again: dict[str, float] = {}
         """Applications without a zygote, and when the next try is due."""
@@ -68,7 +70,9 @@ class Loading:
     def next_generation(self) -> int:
         """A number that no zygote has had."""
         server = self._server
-        return max([server.engine.generation, *(zygote.generation for zygote in server.children.zygotes.values())]) + 1
+        known = (zygote.generation for zygote in server.children.zygotes.values())
+        self._given = max([self._given, server.engine.generation, *known]) + 1
+        return self._given
 
     def settled(self, zygote: Zygote) -> None:
         """A zygote has become READY, has failed, or is gone."""

@@ -206,13 +206,14 @@ class Server:
 
     def _never_began(self, number: int) -> bool:
         """Whether a worker that has ended had not begun the job it was given: it says on the scoreboard when it does."""
-        worker = self.engine.workers.get(number)
-        if worker is None or not worker.run:
+        run = self.engine.held_by(number)
+        if run is None:
             return False
         if any(type(effect) is ev.StartJob and effect.worker == number for effect in self._effects):
             return True  # it was to be told at the end of this turn
-        run, entry = self.engine.runs.get(worker.run), self.board.read(worker.slot)
-        if run is None or run.kind == SCRIPT or entry is None or entry.worker != number:
+        worker = self.engine.workers.get(number)
+        entry = self.board.read(worker.slot) if worker is not None and worker.slot >= 0 else self.board.find(number)
+        if run.kind == SCRIPT or entry is None or entry.worker != number:
             return False  # (a script's descriptors have gone with the worker, so it cannot be run by another one)
         return entry.stage not in ("running", "finishing") or not run.key.startswith(entry.key)
 

@@ -11,6 +11,7 @@ prctl(2) (PR_SET_DUMPABLE 4), https://docs.python.org/3/c-api/memory.html (PyObj
 
 from __future__ import annotations
 
+import gc
 import os
 
 TYPE_CHECKING = False
@@ -88,22 +89,22 @@ def madvise(start: int, length: int, advice: int) -> int:
 def arenas_on_heap(largest: int) -> bool:
     """Let Python take memory for its objects from malloc, and malloc all up to ``largest`` bytes from the heap. True when done.
 
-    Python's own way is a mapping of 1 MB for every arena, wherever there is room between the libraries. What it has got that way
-    must never be given back from now on: it would be given to ``free``.
+    Python's own way is a mapping of 1 MB for every arena, wherever there is room between the libraries. An arena that it has got
+    that way must never become empty from now on, because it would be given to ``free``: so what is in them now is kept for good.
+    Call it early. Where something looks over the allocators' shoulder (development mode, tracemalloc) nothing is done.
     """
     mallopt, sbrk, python = getattr(_libc, "mallopt", None), getattr(_libc, "sbrk", None), _python()
     if mallopt is None or sbrk is None or python is None:
         return False
     raw = (ctypes.c_void_p * 5)()
     python.PyMem_GetAllocator(_PYMEM_DOMAIN_RAW, raw)  # context, malloc, calloc, realloc, free
-    # Context, alloc, free: the raw functions are of the same form, but for a third argument of free, which they do not look at.
-    arenas = (ctypes.c_void_p * 3)(raw[0], raw[1], raw[4])
-    if not mallopt(_M_MMAP_THRESHOLD, largest) or not mallopt(_M_TRIM_THRESHOLD, 2 * largest):
+    if raw[0] or not mallopt(_M_MMAP_THRESHOLD, largest) or not mallopt(_M_TRIM_THRESHOLD, 2 * largest):
         return False
     sbrk.argtypes, sbrk.restype = (ctypes.c_ssize_t,), ctypes.c_void_p
     heap = sbrk(0)
-    python.PyObject_SetArenaAllocator(arenas)
-    _fill_arenas(lambda address: heap <= address < sbrk(0))
+    # Context, alloc, free: the raw functions are of the same form, but for a third argument of free, which they do not look at.
+    python.PyObject_SetArenaAllocator((ctypes.c_void_p * 3)(raw[0], raw[1], raw[4]))
+    _keep_arenas(lambda address: heap <= address < sbrk(0))
     return True
 
 
@@ -113,22 +114,22 @@ def _python() -> Any:
     return python if hasattr(python, "PyObject_SetArenaAllocator") and hasattr(python, "PyMem_GetAllocator") else None
 
 
-_kept: list[bytes] = []
-
-
-def _fill_arenas(on_heap: Callable[[int], bool]) -> None:
-    """Use up what is free in the arenas there are, and keep a little of each piece of it: so they are never empty."""
+def _keep_arenas(on_heap: Callable[[int], bool]) -> None:
+    """Keep an object in every arena there is: those that live now, and new ones in what is free."""
     pieces = []
     for _ in range(_MOST_PIECES):
         pieces.append(bytes(_PIECE))
         if on_heap(id(pieces[-1])):
             break
     _kept.extend({id(piece) // _POOL: piece for piece in pieces}.values())
+    _kept.extend(gc.get_objects())
 
 
+_kept: list[Any] = []
 _PIECE = 440
-"""Bytes of content that make the largest object arenas are used for (512 bytes with its header) or nearly so."""
+"""Bytes of content that make nearly the largest object that arenas are used for (512 bytes with its header)."""
 _POOL = 16384
+"""Bytes; objects of one size share a pool, and an arena is made of pools."""
 _MOST_PIECES = 20_000
 
 

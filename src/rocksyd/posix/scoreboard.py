@@ -91,6 +91,12 @@ class Scoreboard:
         return None
 
 
+    def find(self, worker: int) -> Entry | None:
+        """What the worker with this number says, whichever slot it has; slow, for when nobody knows its slot any more."""
+        entries = (self.read(number) for number in range(SLOTS))
+        return next((entry for entry in entries if entry is not None and entry.worker == worker), None)
+
+
 class Slot:
     """A worker's own slot."""
 
