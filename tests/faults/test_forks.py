@@ -83,7 +83,7 @@ def test_a_spare_that_is_killed_as_it_is_given_a_job_did_not_run_it(tmp_path: Pa
             (spare,) = daemon.children("rocksyd: worker app (spare)")
             os.kill(spare, signal.SIGSTOP)
             client.run("good", key=key)
-            assert client.status(key)["state"] == "running"
+            until(lambda key=key: client.status(key)["state"] == "running", "the run to be given to the spare")
             os.kill(spare, signal.SIGKILL)
             record = ended(daemon, key)
             assert (record["outcome"], record["result"], record["attempt"]) == ("ok", key, 1)

@@ -123,8 +123,9 @@ def test_p1_whoever_waits_over_a_restart_is_answered(tmp_path: Path) -> None:
         talk.send(order("wait", 2, key="g"), order("wait", 3, key="g", timeout="1h"), order("wait", 4, key="g", timeout="1ms"))
         assert json.loads(talk.line())["result"]["timed_out"] is True
         batch.send(f"[{order('wait', 5, key='g')},{order('health', 6)},{order('status', 7, key='none')}]")
-        first = follow.rpc("logs", key="g", follow=True)
-        text = first["text"] or json.loads(follow.line())["params"]["text"]
+        text = follow.rpc("logs", key="g", follow=True)["text"]
+        while not text.endswith("\n"):
+            text += json.loads(follow.line())["params"]["text"]
         assert text == "entered\n"
         for _ in range(3):
             restart(daemon)
