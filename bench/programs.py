@@ -5,9 +5,11 @@ What must live here: starting and stopping. What this file must not know: what i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from rocksyd.testing import Daemon
+from rocksyd.testing.daemon import descendants
 
 BENCH = Path(__file__).resolve().parent
 SHOP = BENCH.parent / "examples" / "shop"
@@ -26,7 +29,8 @@ PRELOAD = '["django:setup", "shop.urls", "shop.warehouse", "shop.reports", "shop
 SPARE = 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 4'
 """As in the example's own configuration."""
 ON_DEMAND = 'pm = "ondemand"\nmax_workers = 8'
-START_TIMEOUT = 60.0
+STOP_TIMEOUT = 15.0
+"""Seconds a peer gets to end in order (Celery takes its time); then it and its children are killed."""
 
 _CONFIG = """\
 listen = ["unix://d.sock", "tcp://127.0.0.1:{port}"]
@@ -116,7 +120,14 @@ class Peer:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(30)
+        family = descendants(self.process.pid)
+        try:
+            self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            for pid in [*family, self.process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
         self.process.stdout.close()
         self.errors.close()
 

@@ -128,16 +128,15 @@ def serving_master(daemon: Daemon) -> int:
     return next((pid for pid in daemon.children("rocksyd: master") if command_line(pid) == "rocksyd: master"), 0)
 
 
+def the_master(daemon: Daemon) -> int:
+    """PID of the master that serves; waits for one, so that nobody ever sends a signal to PID 0."""
+    until(lambda: serving_master(daemon), "a master that serves")
+    return serving_master(daemon) or the_master(daemon)
+
+
 def kill_master(daemon: Daemon) -> int:
     """SIGKILL the serving master; return when another one serves. Returns the PID of the dead one."""
-    victim = 0
-
-    def found() -> int:
-        nonlocal victim
-        victim = serving_master(daemon)
-        return victim
-
-    until(found, "a master that serves")
+    victim = the_master(daemon)
     os.kill(victim, signal.SIGKILL)
     until(lambda: serving_master(daemon) not in (0, victim), "another master")
     return victim

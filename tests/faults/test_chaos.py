@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import Daemon, until
-from tests.faults.crowd import JOBS, Stubborn, crowd, kill_master, lenient_package, serving_master, traced, zygotes
+from tests.faults.crowd import JOBS, Stubborn, crowd, kill_master, lenient_package, the_master, traced, zygotes
 
 POOL = 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 4\nmax_jobs = {max_jobs}\ngrace = "1s"'
 
@@ -23,9 +23,8 @@ def kill_zygote(daemon: Daemon) -> None:
 
 
 def kill_both(daemon: Daemon) -> None:
-    for pid in (serving_master(daemon), *zygotes(daemon)):
-        if pid:
-            os.kill(pid, signal.SIGKILL)
+    for pid in (the_master(daemon), *zygotes(daemon)):
+        os.kill(pid, signal.SIGKILL)
 
 
 def kill_spares(daemon: Daemon) -> None:

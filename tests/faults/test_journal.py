@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import Conversation, Daemon, DaemonError, until
-from tests.faults.crowd import JOBS, POOL, ended, kill_master, open_gate, serving_master, traced
+from tests.faults.crowd import JOBS, POOL, ended, kill_master, open_gate, the_master, traced
 
 
 class SmallDisk:
@@ -52,10 +52,10 @@ class SmallFiles:
         self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def full(self, daemon: Daemon) -> None:
-        resource.prlimit(serving_master(daemon), resource.RLIMIT_FSIZE, (1024, self._before[1]))
+        resource.prlimit(the_master(daemon), resource.RLIMIT_FSIZE, (1024, self._before[1]))
 
     def empty(self, daemon: Daemon) -> None:
-        resource.prlimit(serving_master(daemon), resource.RLIMIT_FSIZE, self._before)
+        resource.prlimit(the_master(daemon), resource.RLIMIT_FSIZE, self._before)
 
     def close(self) -> None:
         pass
@@ -163,7 +163,7 @@ def test_p2_the_journal_of_a_crashed_service_is_read_back(tmp_path: Path) -> Non
             params = '["exit"]' if target == "end" else "[]"
             assert talk.ask(f'run {{"hash":{key},"class":"{target}","params":{params}}}') == {"error_text": "OK"}
         until(lambda: {"3", "4"} <= traced(daemon).keys(), "the pool to be full")
-        for pid in (daemon.pid, serving_master(daemon)):
+        for pid in (daemon.pid, the_master(daemon)):
             os.kill(pid, 9)
         daemon.wait(-9)
         until(lambda: not any(f"{tmp_path}" in text for text in _folders()), "all processes of the service to end")

@@ -11,7 +11,7 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import copy_package
-from tests.faults.crowd import JOBS, POOL, ended, kill_master, open_gate, serving_master, traced, zygotes
+from tests.faults.crowd import JOBS, POOL, ended, kill_master, open_gate, serving_master, the_master, traced, zygotes
 
 SLOW = (
     JOBS
@@ -41,7 +41,7 @@ class Restarting:
         self.half = daemon.talk()
         self.half.socket.sendall(b'check {"ha')
         daemon.wait_shelved(2)
-        self.old = serving_master(daemon)
+        self.old = the_master(daemon)
         (self.zygote,) = zygotes(daemon)
         self.requester = daemon.talk()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import copy_package, descendants
-from tests.faults.crowd import JOBS, POOL, ended, serving_master, traced
+from tests.faults.crowd import JOBS, POOL, ended, serving_master, the_master, traced
 
 DIES = """
         import os
@@ -41,7 +41,7 @@ def test_after_eight_masters_that_died_young_the_keeper_gives_up_and_its_last_li
         daemon.wait_shelved(1)
         everybody = descendants(daemon.pid)
         (tmp_path / "dies").touch()
-        os.kill(serving_master(daemon), signal.SIGKILL)
+        os.kill(the_master(daemon), signal.SIGKILL)
         assert daemon.wait(70) == 70
         last = daemon.log().strip().split("\n")[-1]
         assert "exiting with status 70: giving up after 8 masters died young" in last
@@ -61,7 +61,7 @@ def test_from_the_fourth_young_death_on_the_master_starts_without_the_connection
         until(lambda: traced(daemon)["1"], "the run to begin")
         daemon.wait_shelved(1)
         (tmp_path / "dies").touch()
-        os.kill(serving_master(daemon), signal.SIGKILL)
+        os.kill(the_master(daemon), signal.SIGKILL)
         assert talk.line() == b""
         (tmp_path / "dies").unlink()
         until(lambda: "without the 1 connections" in daemon.log(), "the keeper to say so")
@@ -75,7 +75,7 @@ def test_three_young_deaths_cost_no_connection(tmp_path: Path) -> None:
         talk = daemon.talk()
         daemon.wait_shelved(1)
         for _ in range(3):
-            victim = serving_master(daemon)
+            victim = the_master(daemon)
             os.kill(victim, signal.SIGKILL)
             until(lambda victim=victim: serving_master(daemon) not in (0, victim), "another master")
         assert talk.ask('run {"hash":1,"class":"good","params":[]}') == {"error_text": "OK"}

@@ -10,19 +10,7 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import command_line
-from tests.faults.crowd import (
-    EXPECTED,
-    JOBS,
-    POOL,
-    ended,
-    found,
-    kill_master,
-    matches,
-    open_gate,
-    serving_master,
-    traced,
-    zygotes,
-)
+from tests.faults.crowd import EXPECTED, JOBS, POOL, ended, found, kill_master, matches, open_gate, the_master, traced, zygotes
 
 ONE = 'pm = "ondemand"\nmax_workers = 2'
 
@@ -49,7 +37,7 @@ def test_p2_running_jobs_survive_their_zygote_and_waiting_ones_run_in_a_new_one(
         until(lambda: traced(daemon) == {"1": 1, "2": 1}, "two runs to begin")
         zygote = zygote_of(daemon)
         if with_master:
-            os.kill(serving_master(daemon), signal.SIGKILL)
+            os.kill(the_master(daemon), signal.SIGKILL)
         os.kill(zygote, signal.SIGKILL)
         new_zygote(daemon, zygote)
         open_gate(daemon)
