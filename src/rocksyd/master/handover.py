@@ -4,7 +4,7 @@ What must live here: what is carried from one to the other, and how it is checke
 What this file must not know: the keeper's choreography.
 
 Carried: the engine's snapshot, of each connection what was read and not answered and what is owed and not sent, who waits for
-what, orders under way, counters. Not carried: runs (the journal has them), epoll registrations, timers (they follow from the rest).
+what, orders under way, counters. Not carried: runs (the journal has them), epoll registrations, timers (they follow).
 
 A snapshot is one memfd: a line of JSON, then the bytes of connections, which the JSON points into by offset and length.
 """

@@ -90,7 +90,6 @@ class Scoreboard:
                 return _entry(number, body) if before else None
         return None
 
-
     def find(self, worker: int) -> Entry | None:
         """What the worker with this number says, whichever slot it has; slow, for when nobody knows its slot any more."""
         entries = (self.read(number) for number in range(SLOTS))

@@ -112,7 +112,7 @@ class Daemon:
         stderr: the descriptor to write the log to, instead of a file in the folder.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what a test says once, where it starts its daemon)
         self,
         folder: Path,
         jobs: str = "",
