@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench import machine as quiet
 from bench import plots
 from bench.figures import Report
 
@@ -38,6 +39,9 @@ def write() -> None:
             about = entry["machine"] | {"at": ""}
             parts.append(f"Measured on {machine(entry['machine'])}.\n")
         parts.append(report.table())
+        if report.disturbance > quiet.BUSY_SHARE:
+            share = f"{report.disturbance:.0%}"
+            parts.append(f"Not on a quiet machine: others used {share} of it before or after. Take the ratios, not the times.\n")
         if report.name == "sizes":
             _draw(report)
     head, _, rest = PAGE.read_text().partition(BEGIN)

@@ -51,7 +51,7 @@ class Caller:
 class FakeDaemon:
     """Listens from the moment it is made; ``handlers`` by method; ``seen`` holds (method, params) in order of arrival."""
 
-    def __init__(self, path: str | None = None, *, token: str | None = None) -> None:
+    def __init__(self, path: str | None = None, *, token: str | None = None, handlers: dict[str, Handler] | None = None) -> None:
         if path is None:
             self.listener = socket.create_server(("127.0.0.1", 0))
             self.address = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}"
@@ -62,7 +62,7 @@ class FakeDaemon:
             self.address = f"unix://{path}"
         self.path = path
         self.token = token
-        self.handlers: dict[str, Handler] = {}
+        self.handlers: dict[str, Handler] = dict(handlers or {})
         self.seen: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self.raw: list[bytes] = []
         self._callers: list[Caller] = []

@@ -155,8 +155,7 @@ def test_a_daemon_that_comes_back_is_found(daemon: FakeDaemon, client: Client) -
     waiting.start()
     daemon.next("wait")
     daemon.close()
-    with FakeDaemon(daemon.path) as again:
-        again.handlers["wait"] = lambda caller, params: record("k")
+    with FakeDaemon(daemon.path, handlers={"wait": lambda caller, params: record("k")}):
         waiting.join(30)
     assert records == [record("k")]
 

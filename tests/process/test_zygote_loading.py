@@ -52,11 +52,12 @@ def test_what_an_application_offers(tmp_path: Path) -> None:
         ready = zygote.ready()
         assert (ready.app, ready.generation, ready.pid) == ("shop", 7, zygote.pid)
         night = {"timeout": 600.0, "max_running": 1, "retries": 3, "priority": 5}
+        nothing: dict[str, object] = {"parameters": []}
         assert ready.jobs == {
-            "nightly": {"target": "shop:run_every_night", "kind": "function", "settings": night},
-            "quick": {"target": "shop:quick", "kind": "function", "settings": {}},
+            "nightly": {"target": "shop:run_every_night", "kind": "function", "settings": night, "signature": nothing},
+            "quick": {"target": "shop:quick", "kind": "function", "settings": {}, "signature": nothing},
             "Report": {"target": "shop:Report", "kind": "class", "settings": {}},
-            "imported": {"target": "helper:imported", "kind": "function", "settings": {}},
+            "imported": {"target": "helper:imported", "kind": "function", "settings": {}, "signature": nothing},
         }
         assert sorted(ready.allowed) == ["helper:Foreign", "helper:imported", "helper:one", "helper:two", "os.path:join"]
         assert ready.open_patterns == ("sub.*:*",)

@@ -16,8 +16,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 PROMISES = dict(re.findall(r"^\| \*\*P(\d+)\*\* \|(.+)$", (ROOT / "README.md").read_text(), re.MULTILINE))
-# Pages that somebody makes by measuring.
-_LATER = {"docs/performance.md"}
 
 
 @pytest.mark.parametrize("number", PROMISES)
@@ -48,7 +46,7 @@ def test_the_protocols_page_has_every_command(name: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
-        if "://" not in link and link not in _LATER:
+        if "://" not in link:
             assert (page.parent / link).exists(), link
 
 

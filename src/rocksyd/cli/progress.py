@@ -52,12 +52,17 @@ def line(record: dict[str, Any], width: int, now: float, *, signs: str = "█░
     return cut(f"{share} {drawn}  {text}" if drawn else f"{share}  {text}", width)
 
 
+_LONGEST = 100 * 365 * 86400.0
+"""Seconds beyond which nobody wants to know how long it will take."""
+
+
 def _left(record: dict[str, Any], share: float, now: float) -> str:
     """About how long it will take, once that can be said."""
     started = record.get("started_at")
     if not _is_number(started) or not 0 < share < 1 or now - started < 1:
         return ""
-    return f"{elapsed((now - started) * (1 - share) / share)} left"
+    left = (now - started) * (1 - share) / share
+    return f"{elapsed(left)} left" if left < _LONGEST else ""
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
