@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from importlib import import_module
@@ -16,6 +17,7 @@ MEASUREMENTS = ("launch", "rate", "check", "restart", "idle", "command", "sizes"
 def main() -> int:
     """Measure; the exit status says whether every figure is as asked."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
     about = machine.describe()
     print(document.machine(about), end="\n\n", flush=True)
     reports = []
@@ -32,6 +34,7 @@ def _measured(name: str, options: argparse.Namespace) -> Report:
     share = machine.wait_until_quiet(options.patience)
     began = time.monotonic()
     report: Report = import_module(f"bench.{name}").measure(options.quick)
+    report.quick = options.quick
     report.disturbance = max(share, machine.busy_share())
     took = time.monotonic() - began
     print(report.table())

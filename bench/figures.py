@@ -52,6 +52,8 @@ class Report:
     """Points for the plots."""
     disturbance: float = 0.0
     """Share of the machine that others used before or after."""
+    quick: bool = False
+    """Whether there were fewer repetitions."""
 
     def add(self, what: str, value: float, unit: str = "", **more: Any) -> Figure:
         """One more figure."""
@@ -76,7 +78,8 @@ class Report:
         lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
         lines += [f"\nLeft out: {reason}" for reason in self.left_out]
-        return "\n".join([f"### {self.title}", "", *lines, ""])
+        title = f"{self.title} (measured with --quick)" if self.quick else self.title
+        return "\n".join([f"### {title}", "", *lines, ""])
 
     def dump(self) -> dict[str, Any]:
         """Plain data."""

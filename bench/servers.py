@@ -20,7 +20,7 @@ from bench.programs import BENCH, free_port
 from rocksyd.testing.daemon import descendants
 
 PATIENCE = 60.0
-SETTLE = 3.0
+SETTLE = 5.0
 
 
 class Server:

@@ -71,6 +71,8 @@ def _argument_memory() -> tuple[int, int]:
 def _write(path: str, data: bytes, at: int = 0) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.pwrite(fd, data, at)
+        if at:
+            os.lseek(fd, at, os.SEEK_SET)
+        os.write(fd, data)  # not pwrite: the kernel does not take that for a name
     finally:
         os.close(fd)
