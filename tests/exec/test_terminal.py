@@ -153,7 +153,7 @@ def handles_stop(terminal: Terminal) -> str:
     terminal.wait("stopping")
     said = terminal.heard()
     terminal.go_on()
-    terminal.wait("going on")
+    terminal.wait("going on\r\n")
     terminal.type("x\r")
     return said + terminal.heard()
 

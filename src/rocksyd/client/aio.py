@@ -231,17 +231,25 @@ class AsyncClient:
         """Wait for the end of a run; ``progress`` is called whenever the job tells how far it is. As ``Client.watch``."""
         subscription = await self.subscribe(keys=[str(key)], events=["run.progress"])
 
+        last: Any = None
+
         async def tell() -> None:
+            nonlocal last
             async for event in subscription:
-                progress(event.record["progress"])
+                last = event.record["progress"]
+                progress(last)
 
         async with subscription:
             telling = asyncio.create_task(tell())
             try:
-                return await self.wait(key, timeout)
+                record = await self.wait(key, timeout)
             finally:
                 telling.cancel()
                 await asyncio.gather(telling, return_exceptions=True)
+        told = record.get("progress")
+        if told and told != last:  # the run had ended before anybody listened
+            progress(told)
+        return record
 
     async def terminate(self, key: object, signal: int | None = None) -> None:
         """End a run. Raises NotFound, NotNow."""

@@ -286,14 +286,15 @@ class Client(Control):
         try:
             for event in self._line.listen(lambda: calls, None if until is None else until + _MARGIN):
                 found = event.params if isinstance(event, Notification) else result_of(event)
-                if isinstance(event, Reply) and event.id == 1:
-                    if timed_out(found):
-                        break
-                    return dict(found)
+                ended = isinstance(event, Reply) and event.id == 1
+                if ended and timed_out(found):
+                    break
                 told = found.get("progress")
                 if told and told != last:
                     last = told
                     progress(told)
+                if ended:
+                    return dict(found)
         except TimedOut:
             raise
         except TimeoutError:
