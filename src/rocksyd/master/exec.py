@@ -16,11 +16,10 @@ leave a run without its caller. While the run waits the line tells whether the c
 from __future__ import annotations
 
 import _socket
-import array
 import os
 import select
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rocksyd import messages as m
 from rocksyd import surroundings
@@ -28,6 +27,7 @@ from rocksyd.core import events as ev
 from rocksyd.errors import RequestError
 from rocksyd.master.clients import Listener, is_own
 from rocksyd.model import ENDED, REASONS, SCRIPT, WAITING, Run
+from rocksyd.posix.channel import close_all, descriptors_in
 from rocksyd.posix.log import log
 from rocksyd.surroundings import Surroundings
 
@@ -128,7 +128,7 @@ class Execs:
         fds: tuple[int, ...] = ()
         try:
             data, ancillary, flags, _ = caller.socket.recvmsg(4096, _socket.CMSG_SPACE(_MOST * 4), _socket.MSG_CMSG_CLOEXEC)
-            fds = _descriptors(ancillary)
+            fds = descriptors_in(ancillary)
         except BlockingIOError:
             return
         except OSError:
@@ -136,7 +136,7 @@ class Execs:
         if data == _ORDER and not flags & _socket.MSG_CTRUNC and not caller.key:
             self._order(caller, fds)
             return
-        _close(fds)
+        close_all(fds)
         if data.startswith(_QUESTION) and not caller.key:
             self._question(caller, data.removeprefix(_QUESTION).decode("utf-8", "replace"))
         else:
@@ -166,7 +166,7 @@ class Execs:
                 raise ValueError("descriptors are missing, or the key is")
             app = self._choose(around)
         except (ValueError, OSError, RequestError) as error:
-            _close(fds)
+            close_all(fds)
             caller.say(f"refused {USAGE} {error}")
             self._dismiss(caller)
             return
@@ -174,7 +174,7 @@ class Execs:
         self._server.lookup(key)
         known = key in self._held or self._server.engine.find(key) is not None
         if known:
-            _close(fds)  # the order again, of a caller that lost its connection: its descriptors are here or have been given
+            close_all(fds)  # the order again, of a caller that lost its connection: its descriptors are here or have been given
         else:
             self._hold(key, fds)
         words = [word.decode("utf-8", "replace") for word in around.argv]
@@ -284,7 +284,7 @@ class Execs:
         del self._held[key]
         self._count()
         self._server.children.tell_keeper(m.Unshelve(_names(key, len(fds))))
-        _close(fds)
+        close_all(fds)
 
     # --- hand-over ----------------------------------------------------------------------------------------------------
     def adopt(self, shelf: dict[str, int]) -> None:
@@ -323,16 +323,3 @@ def _is_in(folder: str, path: str) -> bool:
 
 def _names(key: str, count: int) -> tuple[str, ...]:
     return tuple(f"{SHELF}{key}:{index}" for index in range(count))
-
-
-def _descriptors(ancillary: list[tuple[int, int, Any]]) -> tuple[int, ...]:
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return tuple(fds)
-
-
-def _close(fds: tuple[int, ...]) -> None:
-    for fd in fds:
-        os.close(fd)

@@ -131,12 +131,12 @@ class Channel:
                 continue
             except ConnectionError as error:
                 raise ChannelClosed(f"the other end of a channel is gone ({error.strerror})") from error
-            fds = _descriptors(ancillary)
+            fds = descriptors_in(ancillary)
             if not data:
-                _close(fds)
+                close_all(fds)
                 raise ChannelClosed("the other end of a channel was closed")
             if flags & _socket.MSG_CTRUNC:
-                _close(fds)
+                close_all(fds)
                 raise OSError(errno.EMFILE, "no room for the descriptors of a message: raise the limit of open files")
             try:
                 if data == b"M":
@@ -150,11 +150,11 @@ class Channel:
                         os.close(body)
                 message = messages.decode(data, fds)
             except Exception:
-                _close(fds)
+                close_all(fds)
                 raise
             if message is not None:
                 return message
-            _close(fds)
+            close_all(fds)
 
     def wait(self, timeout: float | None = None) -> Any:
         """Block until the next message (for processes with nothing else to do). None when ``timeout`` seconds passed."""
@@ -169,7 +169,7 @@ class Channel:
     def close(self) -> None:
         """Close this end and what waits in the outbox."""
         while self._outbox:
-            _close(self._outbox.popleft()[1])
+            close_all(self._outbox.popleft()[1])
         self.socket.close()
 
 
@@ -199,7 +199,8 @@ def read_memfd(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, ...]:
+def descriptors_in(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, ...]:
+    """The descriptors that came with a datagram (SCM_RIGHTS); whoever asks owns them."""
     fds = array.array("i")
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
@@ -207,6 +208,7 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, ...]:
     return tuple(fds)
 
 
-def _close(fds: tuple[int, ...]) -> None:
+def close_all(fds: tuple[int, ...]) -> None:
+    """Close each of them."""
     for fd in fds:
         os.close(fd)
