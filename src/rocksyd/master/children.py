@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from rocksyd import messages as m
-from rocksyd.config import AppConfig
+from rocksyd.config import AppConfig, starting
 from rocksyd.core import events as ev
 from rocksyd.errors import ChannelClosed, MessageError
 from rocksyd.model import Run
@@ -22,11 +21,9 @@ from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
 
-BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
 LOADING, READY, RETIRING = "loading", "ready", "retiring"
 STATUS_TIMEOUT = 2.0
 """Seconds from the end of a loading zygote's channel until its end is told without its exit status."""
-_NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 class Zygote:
@@ -101,14 +98,13 @@ class Children:
         ours, theirs = pair()
         zygote = Zygote(self, app.name, generation, Channel(ours))
         zygote.deadline = time.monotonic() + timeout
-        environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
-        argv = (app.python or sys.executable, BOOT, "zygote")
         self.zygotes[zygote.name] = zygote
         self._loop.register(ours.fileno(), zygote, select.EPOLLIN)
-        self.tell_keeper(m.Spawn(zygote.name, argv, {**environment, **app.env}, app.path, (theirs.fileno(),)))
+        environment = starting.environment(app, os.environ)
+        self.tell_keeper(m.Spawn(zygote.name, starting.command(app), environment, app.path, (theirs.fileno(),)))
         self.tell_keeper(m.Shelve((zygote.name,), (ours.fileno(),)))
         theirs.close()
-        self._tell(zygote, _order_to_load(app, generation, self.board_fd))
+        self._tell(zygote, starting.order_to_load(app, generation, (self.board_fd,)))
         return zygote
 
     def adopt_zygote(self, name: str, fd: int, state: str, pid: int = 0) -> Zygote:
@@ -383,18 +379,3 @@ class Children:
         self._keeper.send(message)
         if self._keeper.pending:
             self._loop.modify(self._keeper.fileno(), select.EPOLLIN | select.EPOLLOUT)
-
-
-def _order_to_load(app: AppConfig, generation: int, board: int) -> m.Load:
-    settings = {
-        "unsafe": app.unsafe,
-        "huge_pages": app.huge_pages,
-        "smoke": app.smoke,
-        "grace": app.pool.grace,
-        "user": app.user,
-        "group": app.group,
-        "umask": app.umask,
-        "oom_score_adj": app.oom_score_adj,
-    }
-    settings = {name: value for name, value in settings.items() if value not in ("", None)}
-    return m.Load(app.name, generation, app.path, app.preload, app.jobs, app.allow, dict(app.env), settings, (board,))
