@@ -1,4 +1,4 @@
-"""What an application imports: ``job`` declares one, ``current`` is the run that is going on, two hooks surround the fork.
+"""What an application imports: ``job`` declares one, ``current`` is the run that is going on, hooks surround forks and jobs.
 
 What must live here: the declaration (kept on the function itself, which stays callable as it was) and the run's view of itself.
 What this file must not know: processes, channels, the master. And it must import next to nothing: every application pays for it.
@@ -216,9 +216,11 @@ def set_current(run: Current | None) -> None:
     _current = run
 
 
-# --- around the fork --------------------------------------------------------------------------------------------------
+# --- around forks and jobs --------------------------------------------------------------------------------------------
 before_fork_hooks: list[Callable[[], object]] = []
 after_fork_hooks: list[Callable[[], object]] = []
+before_job_hooks: list[Callable[[], object]] = []
+after_job_hooks: list[Callable[[], object]] = []
 
 
 def before_fork(hook: Target) -> Target:
@@ -237,4 +239,24 @@ def after_fork(hook: Target) -> Target:
     in every process that a job itself forks.)
     """
     after_fork_hooks.append(hook)  # type: ignore[arg-type]
+    return hook
+
+
+def before_job(hook: Target) -> Target:
+    """Call ``hook()`` in the worker before every job's code, in the order in which hooks were declared.
+
+    ``current()`` is the run, standard output is the run's, folder and environment are set. An exception fails the run as one
+    of the job's own would, and neither the hooks after it nor the job are called.
+    """
+    before_job_hooks.append(hook)  # type: ignore[arg-type]
+    return hook
+
+
+def after_job(hook: Target) -> Target:
+    """Call ``hook()`` in the worker after every job, failed or not, the hook declared last first; its time is the run's.
+
+    It is called when ``before_job`` hooks were begun, whatever became of them; not when the process was killed or left by
+    ``os._exit``. An exception is printed into the run's output and changes nothing: the job has had its result.
+    """
+    after_job_hooks.append(hook)  # type: ignore[arg-type]
     return hook

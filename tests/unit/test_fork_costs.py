@@ -17,6 +17,7 @@ from rocksyd.config import PoolConfig
 from rocksyd.core.pools import REFILL_DELAY, Pool, Worker
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.worker import inherited
+from rocksyd.worker.integrations import numpy as of_numpy
 
 
 def in_child(work: Callable[[], bytes]) -> bytes:
@@ -121,13 +122,13 @@ def test_finalizers_of_the_zygote_are_found_called_and_dropped_as_ever() -> None
 
 def test_each_fork_has_random_numbers_of_its_own_from_numpy_too() -> None:
     numpy = pytest.importorskip("numpy")
-    inherited.prepare()
-    inherited.take_back()
-    assert inherited._numpy_state is not None
+    pytest.importorskip("numpy.random")  # loaded when it is first asked for
+    of_numpy.before_fork()
+    assert of_numpy._state is not None
     numpy.random.normal()  # leaves a second one behind for the next call
 
     def numbers() -> bytes:
-        inherited.reseed()
+        of_numpy.after_fork()
         found: bytes = numpy.random.random(4).tobytes()
         return found
 

@@ -23,7 +23,7 @@ from rocksyd.jobs import Current, set_current
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.titles import set_title
-from rocksyd.worker import leaving, output, reset, script, values
+from rocksyd.worker import hooks, leaving, output, reset, script, values
 from rocksyd.worker.context import Context
 from rocksyd.worker.outcome import Outcome, observed
 from rocksyd.worker.seat import Seat
@@ -52,6 +52,8 @@ class Worker:
         self._status = 0
         self._started = 0.0
         """When the code of the run going on was begun; 0 when it was not."""
+        self._hooked = False
+        """Whether hooks surround the run going on."""
 
     def serve(self) -> NoReturn:
         """Run jobs until told or bound to leave. Never returns, and never raises."""
@@ -146,8 +148,12 @@ class Worker:
         current = Current(job.key, job.attempt, job.deadline, lambda *said: self._say_progress(job.key, *said))
         set_current(current)
         self._started = 0.0
+        self._hooked = False
         outcome = observed(lambda: self._run(job), job.result_limit)
         self._end_stray_child(outcome)
+        if self._hooked:
+            hooks.after_job()
+            self._end_stray_child(outcome)
         self._seat.done(job.key)
         for note in outcome.notes:
             output.note(note)
@@ -194,6 +200,9 @@ class Worker:
         reset.allow_interrupt()
         self._seat.at("running", job.key)
         self._started = time.monotonic()
+        if hooks.present():
+            self._hooked = True
+            hooks.before_job()
         return [plan.call(params) for params in job.params] if job.each else plan.call(job.params)
 
     def _end_stray_child(self, outcome: Outcome) -> None:

@@ -10,13 +10,12 @@ import gc
 import os
 import resource
 import signal
-import sys
 
 from rocksyd.jobs import after_fork_hooks
 from rocksyd.posix import signals
 from rocksyd.posix.titles import set_title
-from rocksyd.worker import inherited
 from rocksyd.worker.context import Context
+from rocksyd.worker.integrations import registry
 
 _SIGINT = int(signal.SIGINT)
 
@@ -38,7 +37,7 @@ def after_fork(context: Context) -> None:
     os.umask(context.umask)
     set_title(context.idle_title)
     gc.enable()
-    inherited.reseed()
+    registry.after_fork()
     for hook in after_fork_hooks:
         hook()
 
@@ -49,7 +48,7 @@ def allow_interrupt() -> None:
 
 
 def between_jobs(context: Context) -> None:
-    """Undo what a job may have left in the process: signals, timers, mask, folder, environment, Django's stale connections."""
+    """Undo what a job may have left in the process: signals, timers, mask, folder, environment, libraries' stale connections."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     signals.reset()
     os.umask(context.umask)
@@ -61,20 +60,7 @@ def between_jobs(context: Context) -> None:
         os.environ.clear()
         os.environ.update(context.env)
     set_title(context.idle_title)
-    _tidy_django()
-
-
-def _tidy_django() -> None:
-    """What Django does itself between two requests: broken and over-age connections are closed, the log of queries is emptied."""
-    db = sys.modules.get("django.db")
-    settings = sys.modules.get("django.conf")
-    if db is None or settings is None or not settings.settings.configured:
-        return
-    try:
-        db.reset_queries()
-        db.close_old_connections()
-    except Exception as error:  # noqa: BLE001  (a database that cannot be told goodbye; the next job sees for itself)
-        os.write(2, f"rocksyd: Django's connections could not be tidied between two jobs: {error!r}\n".encode())
+    registry.between_jobs()
 
 
 def _set_oom_score(value: int) -> None:

@@ -19,6 +19,7 @@ from rocksyd.errors import JobError, RocksydError
 from rocksyd.jobs import before_fork_hooks
 from rocksyd.worker import inherited, output, values
 from rocksyd.worker.context import Context
+from rocksyd.worker.integrations import registry
 from rocksyd.worker.target import import_module, load
 from rocksyd.zygote import hugepages, privileges, safety, smoke
 from rocksyd.zygote.discovery import Offer
@@ -111,11 +112,14 @@ def _run_steps(order: messages.Load, offer: Offer, watch: safety.Watch, pid: int
         watch.mark(step)
     for hook in before_fork_hooks:
         name = f"before_fork hook {getattr(hook, '__module__', '?')}:{getattr(hook, '__qualname__', hook)}"
-        with _failing(name, pid):
+        with _failing(name, pid, "failed"):
             hook()
         watch.mark(name)
-    with _failing("closing the database connections", pid):
-        _close_django_connections()
+    for library, close in registry.steps_before_fork():
+        name = f"making {library} fit for forks"
+        with _failing(name, pid, "failed"):
+            close()
+        watch.mark(name)
 
 
 def _steps(order: messages.Load, offer: Offer) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -140,9 +144,10 @@ def _preload(entry: str) -> None:
 class _failing:  # noqa: N801  (reads as a statement)
     """Turns whatever a step raises into LoadFailed, and ends a process that the step has forked and let come back."""
 
-    def __init__(self, step: str, pid: int) -> None:
+    def __init__(self, step: str, pid: int, what: str = "cannot be loaded") -> None:
         self._step = step
         self._pid = pid
+        self._what = what
 
     def __enter__(self) -> None:
         return None
@@ -152,7 +157,7 @@ class _failing:  # noqa: N801  (reads as a statement)
             _end_stray(error)
         if error is None or isinstance(error, LoadFailed):
             return
-        raise LoadFailed(f"{self._step} {_cause(error)}", values.traceback_of(error)) from error
+        raise LoadFailed(f"{self._step} {_cause(error, self._what)}", values.traceback_of(error)) from error
 
 
 def _end_stray(error: BaseException | None) -> NoReturn:
@@ -164,24 +169,15 @@ def _end_stray(error: BaseException | None) -> NoReturn:
     os._exit(status & 0xFF if isinstance(status, int) else 0 if status is None else 1)
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, what: str) -> str:
     if isinstance(error, SystemExit):
         return f"called sys.exit({error.code!r}): what is loaded must return"
     if isinstance(error, SyntaxError):
-        return f"cannot be loaded: {type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+        return f"{what}: {type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     if isinstance(error, RocksydError):
-        return f"cannot be loaded: {error}"
+        return f"{what}: {error}"
     described = values.described(error)
-    return f"cannot be loaded: {described['type']}: {described['message']}"
-
-
-def _close_django_connections() -> None:
-    """Connections opened while loading would be shared by all workers; Django opens its own again where it needs one."""
-    db = sys.modules.get("django.db")
-    settings = sys.modules.get("django.conf")
-    if db is not None and settings is not None and settings.settings.configured:
-        db.connections.close_all()
-        db.reset_queries()
+    return f"{what}: {described['type']}: {described['message']}"
 
 
 # --- after the imports ----------------------------------------------------------------------------------------------------
@@ -196,6 +192,7 @@ def _settle(order: messages.Load, offer: Offer, limits: tuple[tuple[int, tuple[i
     warnings.filterwarnings("ignore", message=r".*use of fork\(\) may lead to deadlocks", category=DeprecationWarning)
     output.flush()
     inherited.prepare()
+    registry.prepare()
     # No gc.collect() before: the holes it leaves among the frozen objects are what children would write into and copy.
     gc.freeze()
     if order.settings.get("huge_pages", True):

@@ -17,6 +17,7 @@ from rocksyd.posix.channel import Channel
 from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.posix.titles import set_title
 from rocksyd.worker import inherited, leaving, output
+from rocksyd.worker.integrations import registry
 from rocksyd.zygote.loading import Loaded, LoadFailed, load_application
 from rocksyd.zygote.server import Server
 
@@ -105,5 +106,6 @@ def _say_failed(channel: Channel, order: messages.Load, failure: LoadFailed) -> 
 def _leave(status: int) -> NoReturn:
     """What the application relies on at its end: temporary folders go, logs are flushed."""
     inherited.take_back()
+    registry.take_back()
     leaving.finish(_LEAVE_GRACE)
     os._exit(status)
