@@ -91,7 +91,7 @@ def test_an_exception_after_the_job_is_in_its_output_and_changes_nothing(zygote:
     assert worker.run("shop:breaks", [how], last=False).ok
     result = worker.run("shop:look")
     assert result.ok
-    assert f"the after_job hook shop:closes failed:\nTraceback (most recent call last):\n" in worker.output
+    assert "the after_job hook shop:closes failed:\nTraceback (most recent call last):\n" in worker.output
     assert told in worker.output
     assert result.value.count("closes more") == 1
     assert zygote.exited(worker).status == 0

@@ -92,7 +92,7 @@ BROKEN = {
     ),
     "before_fork": (
         "from rocksyd.jobs import before_fork\n@before_fork\ndef hook(): 1 / 0",
-        "before_fork hook broken:hook cannot be loaded: ZeroDivisionError: division by zero",
+        "before_fork hook broken:hook failed: ZeroDivisionError: division by zero",
     ),
 }
 

@@ -1,6 +1,7 @@
 """The application's hooks around every job.
 
-What must live here: their order, and what becomes of their exceptions. What this file must not know: messages, how jobs are called.
+What must live here: their order, and what becomes of their exceptions.
+What this file must not know: messages, how a job is called.
 """
 
 from __future__ import annotations

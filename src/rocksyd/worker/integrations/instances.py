@@ -12,7 +12,8 @@ from typing import Any
 def instances(of: type[Any]) -> list[Any]:
     """Every object of class ``of`` or one derived from it.
 
-    By the type itself, and not by ``isinstance``: that asks an object for its ``__class__``, and lazy ones load something to answer.
+    By the type itself, and not by ``isinstance``: that asks an object for its ``__class__``, which lazy ones answer by
+    loading what they stand for.
     """
     classes = _with_derived(of)
     return [found for found in gc.get_objects() if type(found) in classes]
