@@ -39,6 +39,7 @@ def job(target: Any = None, /, **settings: Any) -> Any:
     max_running: runs of this job at the same time, 0 for no limit.
     retries: how often a failed run is tried again.
     priority: among those that wait the highest goes first.
+    pool: which of the application's ``pools`` it runs in, its own one if left out.
 
     What ``rocksyd.toml`` says of the same target wins.
 
@@ -108,6 +109,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "max_running": _count,
     "retries": _count,
     "priority": _number,
+    "pool": _name,
 }
 
 

@@ -234,7 +234,8 @@ class Load(Value):
     allow: tuple[str, ...] = ()
     env: dict[str, str] = {}
     settings: dict[str, Json] = {}
-    """``unsafe`` (``refuse`` | ``warn``), ``huge_pages`` (bool), ``grace`` (seconds), ``umask`` (int), ``cwd`` ..."""
+    """``unsafe`` (``refuse`` | ``warn``), ``huge_pages`` (bool), ``grace`` (seconds), ``umask`` (int), ``cwd`` ...;
+    ``pools``: by pool id, the settings of workers that differ from pool to pool."""
     fds: tuple[int, ...] = ()
     """``fds[0]`` is the scoreboard."""
 

@@ -19,11 +19,13 @@ JOBS = {
 
 
 def config(**pools: PoolConfig) -> Config:
-    """A configuration with these applications."""
-    apps = {
-        name: AppConfig(name, f"/{name}", pool=pool, jobs_settings={"two": JobSettings(grace=3.0)})
-        for name, pool in pools.items()
-    }
+    """A configuration with these pools, by their pool id; where an application has a pool ``side``, target ``two`` runs in it."""
+    apps = {}
+    for name, pool in pools.items():
+        if "/" not in name:
+            others = {other.partition("/")[2]: p for other, p in pools.items() if other.startswith(f"{name}/")}
+            two = JobSettings(grace=3.0, pool="side" if "side" in others else None)
+            apps[name] = AppConfig(name, f"/{name}", pool=pool, pools=others, jobs_settings={"two": two})
     return Config("/rocksyd.toml", "/", (), "/var", apps=apps)
 
 
@@ -34,6 +36,7 @@ class Process:
     number: int
     zygote: Zygote
     slot: int
+    pool: str
     inbox: deque[Any] = field(default_factory=deque)
     outbox: deque[Any] = field(default_factory=deque)
     job: ev.StartJob | None = None
@@ -100,7 +103,7 @@ class Actors:
                 zygote.outbox.append(ev.WorkerRefused(order.worker, "no"))
             case ev.ForkWorker() as order:
                 assert order.worker not in self.processes, "a worker's number is never given twice"
-                self.processes[order.worker] = process = Process(order.worker, zygote, order.slot)
+                self.processes[order.worker] = process = Process(order.worker, zygote, order.slot, order.pool)
                 zygote.outbox.append(ev.WorkerForked(order.worker, process.pid))
             case ev.RetireZygote():
                 zygote.retiring = True

@@ -18,8 +18,8 @@ def check(engine: Engine, now: Now) -> None:
             states[state] for state in ("starting", "busy", "idle", "unsure", "leaving")
         )
         assert list(pool.workers) == [worker.number for worker in workers] or set(pool.workers) == {w.number for w in workers}
-        app = engine.applications.get(name)
-        if app is None:
+        app = engine.applications.get(pool.app)
+        if app is None or name not in engine.queues:
             assert not pool.idle
             assert pool.workers
             continue

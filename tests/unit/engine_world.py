@@ -163,7 +163,7 @@ class World(Actors):
                 for number in found:
                     self.links.add(number)
                     process = self.processes[number]
-                    self.step(ev.WorkerFound(number, process.pid, speaker.app, process.slot, speaker.app, speaker.generation))
+                    self.step(ev.WorkerFound(number, process.pid, process.pool, process.slot, speaker.app, speaker.generation))
                 for exited in exits:
                     self.hear_exit(speaker, exited)
                 self.step(ev.InventoryDone(speaker.app, speaker.generation))

@@ -27,6 +27,7 @@ kinds = st.sampled_from(sorted(POOLS))
 configs = st.one_of(
     st.builds(lambda a, b: config(app=POOLS[a], other=POOLS[b]), kinds, kinds),
     st.builds(lambda a: config(app=POOLS[a]), kinds),
+    st.builds(lambda a, b: config(**{"app": POOLS[a], "app/side": POOLS[b]}), kinds, kinds),
 )
 keys = st.sampled_from(["k1", "k2", "k3", "k4", "k5", "k6"])
 options = st.fixed_dictionaries(

@@ -22,6 +22,7 @@ def banner(loaded: Config) -> str:
     rows = [("configuration", loaded.path), *(("listens at", str(address)) for address in loaded.listen)]
     for name, app in loaded.apps.items():
         rows.append(("application", f"{name} in {app.path}, at most {app.pool.max_workers} workers ({app.pool.pm})"))
+        rows += [("pool", f"{app.name}/{pool}, at most {p.max_workers} workers ({p.pm})") for pool, p in app.pools.items()]
     lines = [f"rocksyd {__version__}", ""]
     previous = ""
     for title, value in rows:

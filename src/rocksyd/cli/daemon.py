@@ -6,11 +6,15 @@ import argparse
 import json
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from rocksyd.cli.arguments import client
 from rocksyd.cli.output import say, write
 from rocksyd.client.address import CONFIG_NAME, find_config
 from rocksyd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rocksyd.config import PoolConfig
 
 REFUSED = 1
 
@@ -48,16 +52,27 @@ def check_config(options: argparse.Namespace) -> int:
     listen = [str(address) for address in loaded.listen]
     if options.json:
         apps = {
-            name: {"path": app.path, "pm": app.pool.pm, "max_workers": app.pool.max_workers} for name, app in loaded.apps.items()
+            name: {
+                "path": app.path,
+                "pm": app.pool.pm,
+                "max_workers": app.pool.max_workers,
+                "pools": {pool: {"pm": p.pm, "max_workers": p.max_workers} for pool, p in app.every_pool().items()},
+            }
+            for name, app in loaded.apps.items()
         }
         write(json.dumps({"ok": True, "config": path, "listen": listen, "apps": apps}, ensure_ascii=False) + "\n")
         return 0
     lines = [f"{path}: OK", *(f"  listens at {address}" for address in listen)]
     for name, app in loaded.apps.items():
-        workers = "1 worker" if app.pool.max_workers == 1 else f"{app.pool.max_workers} workers"
-        lines.append(f"  application {name} in {app.path}: pool {app.pool.pm}, at most {workers}")
+        lines.append(f"  application {name} in {app.path}: pool {_pool(app.pool)}")
+        lines += [f"    pool {pool}: {_pool(policy)}" for pool, policy in app.every_pool().items() if pool != name]
     write("\n".join(lines) + "\n")
     return 0
+
+
+def _pool(policy: PoolConfig) -> str:
+    workers = "1 worker" if policy.max_workers == 1 else f"{policy.max_workers} workers"
+    return f"{policy.pm}, at most {workers}"
 
 
 def _config_path(options: argparse.Namespace) -> str:

@@ -4,7 +4,16 @@ from rocksyd.config.address import MAX_UNIX_PATH, Address, parse_address
 from rocksyd.config.check import check, load, read, token
 from rocksyd.config.locate import locate
 from rocksyd.config.parse import parse
-from rocksyd.config.settings import AppConfig, Config, JobSettings, JournalConfig, OutputConfig, PoolConfig, RestartConfig
+from rocksyd.config.settings import (
+    AppConfig,
+    Config,
+    JobSettings,
+    JournalConfig,
+    OutputConfig,
+    PoolConfig,
+    RestartConfig,
+    pool_id,
+)  # fmt: skip
 
 __all__ = [
     "MAX_UNIX_PATH",
@@ -21,6 +30,7 @@ __all__ = [
     "locate",
     "parse",
     "parse_address",
+    "pool_id",
     "read",
     "token",
 ]

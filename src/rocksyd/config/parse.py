@@ -22,7 +22,7 @@ from rocksyd.units import parse_duration, parse_size
 DEFAULT_LISTEN = "unix://run/rocksyd.sock"
 DEFAULT_STATE_DIR = "var"
 
-_APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SYNTAX_ERROR = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 _WORKERS = values.integer(1, 10_000)
 _COUNT = values.integer(0, 1_000_000_000)
@@ -37,7 +37,7 @@ def _homes() -> dict[str, str]:
         (JournalConfig, "in [journal]"),
         (OutputConfig, "in [output]"),
         (AppConfig, "in [apps.NAME]"),
-        (PoolConfig, "in [apps.NAME.pool]"),
+        (PoolConfig, "in [apps.NAME.pool] or [apps.NAME.pools.POOL]"),
         (JobSettings, "in [apps.NAME.jobs_settings.TARGET]"),
     ):
         for field in fields(settings):
@@ -184,7 +184,7 @@ def _output(table: Table) -> OutputConfig:
 def _apps(table: Table, folder: str) -> dict[str, AppConfig]:
     apps = {}
     for name, app in table.tables():
-        if not _APP_NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
             app.problem("expected an application's name of at most 64 letters, digits, - and _, beginning with a letter or digit")
         apps[name] = _app(name, app, folder)
     if not apps and not table.wrong:
@@ -209,12 +209,14 @@ def _app(name: str, table: Table, folder: str) -> AppConfig:
         umask=table.get("umask", None, values.octal),
         oom_score_adj=table.get("oom_score_adj", None, values.integer(-1000, 1000)),
         pool=_pool(table.table("pool")),
+        pools=_pools(table.table("pools")),
         jobs_settings={target: _job_settings(settings) for target, settings in table.table("jobs_settings").tables()},
     )
     if not table.given("path") and not table.wrong:
         table.problem('path is missing; add path = "..." (the application\'s folder, relative to this file)')
     if not table.values.get("jobs") and not table.values.get("allow") and not table.wrong:
         table.problem('nothing of it could be run; add jobs = ["..."] (modules) or allow = ["..."] (targets)')
+    _check_choice_of_pools(table, app)
     table.complain_of_rest(HOMES)
     return app
 
@@ -239,9 +241,29 @@ def _job_settings(table: Table) -> JobSettings:
         retries=table.get("retries", None, values.integer(0, 1000)),
         priority=table.get("priority", None, values.integer(-1000, 1000)),
         start_within=table.get("start_within", None, parse_duration),
+        pool=table.get("pool", None, values.text("slow")),
     )
     table.complain_of_rest(HOMES)
     return settings
+
+
+def _pools(table: Table) -> dict[str, PoolConfig]:
+    pools = {}
+    for name, pool in table.tables():
+        if not _NAME.fullmatch(name):
+            pool.problem("expected a pool's name of at most 64 letters, digits, - and _, beginning with a letter or digit")
+        pools[name] = _pool(pool)
+    return pools
+
+
+def _check_choice_of_pools(table: Table, app: AppConfig) -> None:
+    for target, settings in app.jobs_settings.items():
+        if settings.pool and settings.pool not in app.pools:
+            there = f"there are: {', '.join(app.pools)}" if app.pools else "it has only its own"
+            table.problem(
+                f"there is no pool {settings.pool!r} ({there}); add [apps.{app.name}.pools.{settings.pool}] or remove pool",
+                *("jobs_settings", target, "pool"),
+            )
 
 
 def _pool(table: Table) -> PoolConfig:

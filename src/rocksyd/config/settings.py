@@ -93,6 +93,8 @@ class JobSettings:
     """Among those that wait the highest goes first; 0 is usual."""
     start_within: float | None = None
     """Seconds after which a run that has not begun is not worth beginning; 0 for no limit."""
+    pool: str | None = None
+    """Which of the application's ``pools`` it runs in; None or "" for the application's own."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,20 @@ class AppConfig:
     oom_score_adj: int | None = None
     """Of workers, -1000 to 1000, the highest is killed first; None: the daemon's."""
     pool: PoolConfig = PoolConfig()
+    """The pool of every target that has none of its own."""
+    pools: dict[str, PoolConfig] = field(default_factory=dict)
+    """Further pools by name, for targets that choose one by ``pool``."""
     jobs_settings: dict[str, JobSettings] = field(default_factory=dict)
     """By target."""
+
+    def every_pool(self) -> dict[str, PoolConfig]:
+        """Its pools by pool id, the application's own first."""
+        return {pool_id(self.name, name): pool for name, pool in {"": self.pool, **self.pools}.items()}
+
+
+def pool_id(app: str, name: str = "") -> str:
+    """What a pool is called everywhere but in the file: ``app`` for the application's own, ``app/name`` for another."""
+    return f"{app}/{name}" if name else app
 
 
 @dataclass(frozen=True)

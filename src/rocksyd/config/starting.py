@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from rocksyd import messages
-from rocksyd.config.settings import AppConfig
+from rocksyd.config.settings import AppConfig, PoolConfig
 
 BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
 _OURS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
@@ -39,6 +40,13 @@ def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = ()) ->
         "group": app.group,
         "umask": app.umask,
         "oom_score_adj": app.oom_score_adj,
+        "pools": {name: _settings_of(pool) for name, pool in app.every_pool().items()},
     }
     settings = {name: value for name, value in settings.items() if value not in ("", None)}
     return messages.Load(app.name, generation, app.path, app.preload, app.jobs, app.allow, dict(app.env), settings, fds)
+
+
+def _settings_of(pool: PoolConfig) -> dict[str, Any]:
+    """What a pool's workers must know; what is not set is left out."""
+    settings: dict[str, Any] = {}
+    return {name: value for name, value in settings.items() if value not in ("", None)}

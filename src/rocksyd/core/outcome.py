@@ -18,6 +18,9 @@ TOO_LATE_RETCODE = 124
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 300.0
 
 
+GONE = "the configuration has no application {!r} any more"
+
+
 class Ending(NamedTuple):
     """The facts of one ending."""
 
@@ -60,6 +63,11 @@ def too_late() -> Ending:
 def lost(why: str) -> Ending:
     """Nobody knows."""
     return Ending(LOST, LOST_RETCODE, error={"type": "Lost", "message": why, "traceback": ""})
+
+
+def application_gone(name: str) -> Ending:
+    """The configuration no longer has what it was to run in."""
+    return lost(GONE.format(name))
 
 
 def apply(run: Run, ending: Ending) -> None:

@@ -69,6 +69,8 @@ class Pool:
 
     def __init__(self, name: str, policy: PoolConfig) -> None:
         self.name = name
+        """The pool id: ``app`` for an application's own pool, ``app/name`` for another of its pools."""
+        self.app = name.partition("/")[0]
         self.policy = policy
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, Worker] = {}

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from rocksyd.config import AppConfig, Config
+from rocksyd.config import AppConfig, Config, PoolConfig, pool_id
 from rocksyd.core import signature
 from rocksyd.core.events import Submit
-from rocksyd.core.targets import Target
+from rocksyd.core.targets import NOT_FOUND, Target
 from rocksyd.errors import RequestError
 from rocksyd.model import SCRIPT, Now, Run
 from rocksyd.units import parse_duration, shown
@@ -40,12 +40,13 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
     if event.typed and target.signature is not None:
         for params in event.params if each else [event.params]:
             _check(target, target.signature, params)
+    pool_name, pool = _pool(settings, target, app)
     delay = _duration(settings, "delay")
-    start_within = _duration(settings, "start_within", app.pool.queue_timeout)
+    start_within = _duration(settings, "start_within", pool.queue_timeout)
     return Run(
         key=event.key,
         app=target.app,
-        pool=target.app,
+        pool=pool_name,
         name=event.target,
         target=target.target,
         params=event.params,
@@ -55,8 +56,8 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         submitted_at=now.wall,
         sequence=sequence,
         priority=_integer(settings, "priority", -_MOST),
-        timeout=_duration(settings, "timeout", app.pool.timeout),
-        grace=_duration(settings, "grace", app.pool.grace),
+        timeout=_duration(settings, "timeout", pool.timeout),
+        grace=_duration(settings, "grace", pool.grace),
         retries=_integer(settings, "retries"),
         max_running=_integer(settings, "max_running"),
         env=_strings(settings, "env"),
@@ -90,12 +91,26 @@ def _settings(event: Submit, target: Target, app: AppConfig) -> dict[str, Any]:
     settings = dict(target.settings)
     configured = app.jobs_settings.get(event.target) or app.jobs_settings.get(target.target)
     if configured is not None:
-        for name in ("timeout", "grace", "max_running", "retries", "priority", "start_within"):
+        for name in ("pool", "timeout", "grace", "max_running", "retries", "priority", "start_within"):
             value = getattr(configured, name)
             if value is not None:
                 settings[name] = value
     settings.update({name: value for name, value in event.options.items() if value is not None})
     return settings
+
+
+def _pool(settings: dict[str, Any], target: Target, app: AppConfig) -> tuple[str, PoolConfig]:
+    """The pool id and the pool of a target: its own by ``pool``, else the application's."""
+    name = settings.get("pool") or ""
+    if name and name not in app.pools:
+        there = ", ".join(app.pools) or "none"
+        raise RequestError(
+            NOT_FOUND,
+            f"{target.target} is for pool {name!r}, and application {app.name!r} has none of that name (there are: {there})",
+            classic="Class not found",
+            data=f"add [apps.{app.name}.pools.{name}] to rocksyd.toml, or set pool in jobs_settings",
+        )
+    return pool_id(app.name, name), app.pools[name] if name else app.pool
 
 
 def _duration(settings: dict[str, Any], name: str, default: float = 0.0) -> float:

@@ -511,7 +511,7 @@ def limit_of(config: Config) -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return most
-    workers = sum(2 * app.pool.max_workers for app in config.apps.values())
+    workers = sum(2 * pool.max_workers for app in config.apps.values() for pool in app.every_pool().values())
     return min(most, max(FEWEST, files - OTHER_FILES - workers - 4 * len(config.apps)))
 
 

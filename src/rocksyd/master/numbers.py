@@ -69,11 +69,11 @@ class Numbers:
         rows = []
         for name, pool in engine.pools.items():
             queue = engine.queues.get(name)
-            app = engine.applications.get(name)
+            app = engine.applications.get(pool.app)
             rows.append(
                 {
                     "pool": name,
-                    "app": name,
+                    "app": pool.app,
                     "pm": pool.policy.pm,
                     "generation": app.generation if app else 0,
                     "ready": bool(app and app.ready),

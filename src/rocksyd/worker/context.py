@@ -21,12 +21,14 @@ class Context(NamedTuple):
     oom_score_adj: int | None = None
     limits: tuple[tuple[int, tuple[int, int]], ...] = ()
     """(``resource.RLIMIT_...``, (soft, hard)) to set after the fork."""
+    pool: str = ""
+    """The pool id (``app``, ``app/name``)."""
 
     @property
     def idle_title(self) -> str:
         """What the process title shows while the worker waits."""
-        return f"rocksyd: worker {self.app} (spare)"
+        return f"rocksyd: worker {self.pool or self.app} (spare)"
 
     def job_title(self, title: str) -> str:
         """What the process title shows while a job runs."""
-        return f"rocksyd: worker {self.app} {title}"
+        return f"rocksyd: worker {self.pool or self.app} {title}"

@@ -21,7 +21,7 @@ from rocksyd.worker import inherited, output, values
 from rocksyd.worker.context import Context
 from rocksyd.worker.integrations import registry
 from rocksyd.worker.target import import_module, load
-from rocksyd.zygote import hugepages, privileges, safety, smoke
+from rocksyd.zygote import hugepages, pools, privileges, safety, smoke
 from rocksyd.zygote.discovery import Offer
 
 NOTICED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -42,6 +42,8 @@ class Loaded(NamedTuple):
 
     ready: messages.Ready
     context: Context
+    pools: dict[str, Context]
+    """By pool id; a pool that is not in it has ``context``."""
 
 
 def load_application(order: messages.Load) -> Loaded:
@@ -73,7 +75,8 @@ def load_application(order: messages.Load) -> Loaded:
         if order.settings.get("smoke"):
             _smoke(str(order.settings["smoke"]), context)
         ready = _ready(order, offer, began, [*offer.warnings, *problems, *leftover])
-    return Loaded(ready, context)
+        contexts = pools.contexts(context, order.settings.get("pools") or {})
+    return Loaded(ready, context, contexts)
 
 
 # --- before the imports ---------------------------------------------------------------------------------------------------

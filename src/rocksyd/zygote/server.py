@@ -40,6 +40,7 @@ class Server:
     def __init__(self, channel: Channel, loaded: Loaded, grace: float, board: Scoreboard | None = None) -> None:
         self._channel = channel
         self._context = loaded.context
+        self._pools = loaded.pools
         self._ready = loaded.ready
         self._app = loaded.ready.app
         self._generation = loaded.ready.generation
@@ -196,8 +197,9 @@ class Server:
                 if other.channel >= 0:
                     os.close(other.channel)
             seat = Seat(self._board, order, self._generation)
-            reset.after_fork(self._context)
-            Worker(self._context, order.worker, channel, seat).serve()
+            context = self._pools.get(order.pool, self._context)
+            reset.after_fork(context)
+            Worker(context, order.worker, channel, seat).serve()
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's loop in a child)
             output.write(f"rocksyd: a worker of {self._app} could not start:\n{values.traceback_of(error)}")
         finally:

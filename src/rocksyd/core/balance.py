@@ -1,0 +1,67 @@
+"""Runs that wait and workers that are idle are brought together, and the number of workers to what the pool's policy wants.
+
+What must live here: what happens to a pool at the end of a step that touched it.
+What this file must not know: why it was touched; how many workers there should be (``pools``), who is next (``queue``).
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from rocksyd.core import events as ev
+from rocksyd.core import lifecycle, targets
+from rocksyd.core.pools import Pool, Worker
+from rocksyd.core.state import State
+from rocksyd.model import SCRIPT, Now, Run
+
+
+def balance_touched(state: State, now: Now) -> None:
+    """Balance every pool that this step has touched."""
+    while state.touched:
+        _balance(state, state.touched.popitem()[0], now)
+
+
+def _balance(state: State, name: str, now: Now) -> None:
+    """Give waiting runs to idle workers, then bring the number of workers to what the policy wants."""
+    pool, queue = state.pools.get(name), state.queues.get(name)
+    app = state.applications.get(pool.app) if pool is not None else None
+    if pool is None or queue is None or app is None or state.stopping:
+        return
+    while (worker := pool.next_worker()) is not None and (run := queue.pop()) is not None:
+        _start(state, run, worker, pool, now)
+    if app.ready:
+        for _ in range(pool.missing(queue.startable, now.mono)):
+            _fork(state, app, pool, now)
+    while (worker := pool.surplus(queue.startable, now.mono)) is not None:
+        state.send_away(worker, now)
+    when = pool.look_again(queue.startable, now.mono)
+    if when and not (pool.reminded and pool.reminded <= when):
+        pool.reminded = when
+        state.reminders.add(when, "pool", pool.name)
+
+
+def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None:
+    run.state = lifecycle.step(lifecycle.RUN, run.state, "start")
+    run.worker, run.pid = worker.number, worker.pid
+    run.generation = worker.generation
+    run.started_at, run.started = now.wall, now.mono
+    run.error = None
+    if run.timeout:
+        run.deadline = now.mono + run.timeout
+        state.reminders.add(run.deadline, "timeout", run.key)
+    state.queues[pool.name].begin(run)
+    worker.run, worker.last = run.key, run.kind == SCRIPT or pool.next_is_last(worker)
+    pool.move(worker, "job", now.mono)
+    pool.gave_job(now.mono)
+    state.persist(run)
+    state.effects += (ev.StartJob(worker.number, run, worker.last), ev.Started(run))
+
+
+def _fork(state: State, app: targets.Application, pool: Pool, now: Now) -> None:
+    state.worker_number += 1
+    used = {worker.slot for worker in state.workers.values()}
+    slot = next(slot for slot in count() if slot not in used)
+    worker = Worker(state.worker_number, app.name, pool.name, app.generation, slot, since=now.mono)
+    state.workers[worker.number] = worker
+    pool.add(worker)
+    state.effects.append(ev.ForkWorker(app.name, app.generation, pool.name, worker.number, slot))

@@ -1,0 +1,191 @@
+"""What zygotes and workers tell: that they are there, what they hold, how a job ended, that they are gone.
+
+What must live here: what each of their messages means for the worker and for the run it has.
+What this file must not know: how many workers there should be (``balance``, ``pools``), and what they are told over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rocksyd.core import events as ev
+from rocksyd.core import outcome
+from rocksyd.core.pools import BUSY, IDLE, STARTING, Pool, Worker
+from rocksyd.core.state import SIGKILL, SIGTERM, State
+from rocksyd.messages import NOTHING_RUN
+from rocksyd.model import RUNNING, Now
+
+
+# --- zygotes ----------------------------------------------------------------------------------------------------------
+def zygote_ready(state: State, event: ev.ZygoteReady, now: Now) -> None:
+    """From now on workers come from this generation; idle ones of another leave."""
+    app = state.applications.get(event.app)
+    if app is None:
+        state.effects.append(ev.RetireZygote(event.app, event.generation))
+        return
+    old, app.generation, app.ready = app.generation, event.generation, True
+    app.offer(event.jobs, event.allowed, event.open_patterns)
+    state.generation = max(state.generation, event.generation)
+    for pool in state.pools_of(event.app):
+        pool.begin()
+        state.touched[pool.name] = None
+    for worker in [w for w in state.workers.values() if w.app == event.app and w.generation != event.generation]:
+        if worker.state == IDLE:
+            state.send_away(worker, now)
+    if old and old != event.generation:
+        state.effects.append(ev.RetireZygote(event.app, old))
+
+
+def zygote_gone(state: State, event: ev.ZygoteGone, now: Now) -> None:
+    """What it had promised to fork never comes."""
+    for worker in [w for w in state.workers.values() if (w.app, w.generation) == (event.app, event.generation)]:
+        if worker.state == STARTING:
+            state.remove(worker, now)
+    app = state.applications.get(event.app)
+    if app is not None and app.generation == event.generation:
+        app.ready = False
+
+
+# --- workers that come ------------------------------------------------------------------------------------------------
+def worker_forked(state: State, event: ev.WorkerForked, now: Now) -> None:
+    """A worker that was ordered is there."""
+    worker = state.workers.get(event.worker)
+    if worker is None or worker.state != STARTING:
+        return
+    worker.pid = event.pid
+    state.pool_of(worker).move(worker, "forked", now.mono)
+    _rest(state, worker, now)
+
+
+def _rest(state: State, worker: Worker, now: Now) -> None:
+    """An idle worker: of use, or of a generation that is over."""
+    app = state.applications.get(worker.app)
+    if app is None or worker.generation != app.generation or worker.pool not in state.queues or state.stopping:
+        state.send_away(worker, now)
+    else:
+        state.touched[worker.pool] = None
+
+
+def worker_refused(state: State, event: ev.WorkerRefused, now: Now) -> None:
+    """A worker that was ordered does not come."""
+    worker = state.workers.get(event.worker)
+    if worker is None or worker.state != STARTING:
+        return
+    app = state.applications.get(worker.app)
+    if app is not None and worker.generation == app.generation:  # else newer code serves, and is forked from at once
+        _fork_failed(state, state.pool_of(worker), f"cannot fork a worker ({event.reason})", now)
+    state.remove(worker, now)
+
+
+def _fork_failed(state: State, pool: Pool, what: str, now: Now) -> None:
+    again = pool.fork_failed(now.mono)
+    state.counters["forks_failed"] += 1
+    state.effects.append(ev.Note(f"pool {pool.name}: {what}; next try in {again - now.mono:.1f} s"))
+
+
+# --- workers that are found after a crash of the master ---------------------------------------------------------------
+def worker_found(state: State, event: ev.WorkerFound, now: Now) -> None:
+    """A worker that this master did not order: it is asked what it holds."""
+    if event.worker in state.workers:
+        return  # forked by this master's own order
+    worker = Worker(event.worker, event.app, event.pool, event.generation, event.slot, IDLE, event.pid, since=now.mono)
+    worker.sure = False  # not to be given a job before it has answered
+    run = state.held_by(event.worker)
+    if run is not None:
+        worker.state, worker.run = BUSY, run.key
+    state.enlist(worker)
+    state.effects.append(ev.AskWorker(worker.number, state.epoch))
+    if run is not None and run.kill_reason:  # nobody knows whether the last master could still say so
+        state.effects.append(ev.KillWorker(worker.number, SIGTERM if run.kill_at else SIGKILL, run.grace))
+
+
+def inventory_done(state: State, event: ev.InventoryDone, now: Now) -> None:
+    """Runs whose worker nobody knows any more are lost."""
+    for run in [run for run in state.runs.values() if run.state == RUNNING]:
+        if run.app == event.app and run.generation == event.generation and run.worker not in state.workers:
+            state.end(run, outcome.lost("its worker is gone and nobody knows how it ended"), now)
+    for pool in state.pools_of(event.app):
+        state.touched[pool.name] = None
+
+
+def worker_idle(state: State, event: ev.WorkerIdle, now: Now) -> None:
+    """An answer to AskWorker; one that a master before this one was to get says nothing of what happened since."""
+    worker = state.workers.get(event.worker)
+    if worker is None or worker.sure or event.epoch != state.epoch:
+        return
+    run = state.held_by(worker.number)
+    if run is not None:
+        state.give_back(run, now)
+    pool = state.pool_of(worker)
+    if worker.state == BUSY:
+        worker.run = ""
+        pool.move(worker, "rest", now.mono)
+    pool.settle(worker)
+    if worker.state == IDLE:
+        _rest(state, worker, now)
+
+
+# --- workers at a run -------------------------------------------------------------------------------------------------
+def worker_progress(state: State, event: ev.WorkerProgress, now: Now) -> None:
+    """A job says how far it is."""
+    run = state.runs.get(event.key)
+    if run is not None and run.worker == event.worker:
+        run.progress = event.progress
+        state.effects.append(ev.Progressed(run))
+
+
+def worker_result(state: State, event: ev.WorkerResult, now: Now) -> None:
+    """A run has ended by itself; its worker is free, or leaves."""
+    worker = state.workers.get(event.worker)
+    run = state.runs.get(event.key)
+    if run is not None and run.state == RUNNING and run.worker == event.worker:
+        state.end(run, outcome.from_result(run, event), now)
+    state.effects.append(ev.AckResult(event.worker, event.key))
+    if worker is None:
+        return
+    if not worker.sure:  # it goes on to its next order, or leaves, as the last master told it; it says which
+        state.effects.append(ev.AskWorker(worker.number, state.epoch))
+    if worker.state != BUSY or worker.run != event.key:
+        return
+    worker.run = ""
+    worker.jobs += 1
+    pool = state.pool_of(worker)
+    pool.served_one()
+    if worker.last:
+        state.leaves(worker, now)
+    else:
+        pool.move(worker, "rest", now.mono)
+        _rest(state, worker, now)
+
+
+def worker_exited(state: State, event: ev.WorkerExited, now: Now) -> None:
+    """A worker's process has ended; if it had a run that it never began, that is given to another."""
+    run = state.held_by(event.worker)
+    worker = state.workers.get(event.worker)
+    never_began = event.unread
+    if worker is not None:
+        if not worker.jobs and worker.sure and (worker.state == IDLE or never_began):
+            # A hook that is broken would be forked in a frenzy.
+            _fork_failed(state, state.pool_of(worker), f"worker {worker.number} ended before its first job", now)
+        state.remove(worker, now)
+    else:  # nobody could bring back its channel; it left when it saw that
+        never_began = never_began or event.status == NOTHING_RUN << 8
+    if run is not None and never_began:
+        state.give_back(run, now)
+    elif run is not None:
+        state.end(run, outcome.from_exit(run, event), now)
+
+
+HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
+    ev.ZygoteReady: zygote_ready,
+    ev.ZygoteGone: zygote_gone,
+    ev.WorkerForked: worker_forked,
+    ev.WorkerRefused: worker_refused,
+    ev.WorkerFound: worker_found,
+    ev.InventoryDone: inventory_done,
+    ev.WorkerIdle: worker_idle,
+    ev.WorkerProgress: worker_progress,
+    ev.WorkerResult: worker_result,
+    ev.WorkerExited: worker_exited,
+}

@@ -1,0 +1,104 @@
+"""One engine's state as plain data, and another's from it: at a planned hand-over, and after a crash.
+
+What must live here: what is carried and what follows from what else is known.
+What this file must not know: memfds, the journal; ``master.handover`` carries the bytes.
+
+Carried: workers, what the applications offer, counters, progress, flags. Not carried: runs (the journal has them), deadlines
+(they follow from runs and workers). Unknown keys are ignored and missing ones defaulted, so that a version before this one and
+one after it can read what is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rocksyd.core import events as ev
+from rocksyd.core import outcome
+from rocksyd.core.pools import IDLE, LEAVING, Worker
+from rocksyd.core.state import LEAVE_TIMEOUT, State
+from rocksyd.model import RUNNING, Now, Run
+
+SNAPSHOT_VERSION = 1
+
+
+def snapshot(state: State) -> dict[str, Any]:
+    """What the journal does not hold."""
+    return {
+        "version": SNAPSHOT_VERSION,
+        "generation": state.generation,
+        "rev": state.rev,
+        "sequence": state.sequence,
+        "worker_number": state.worker_number,
+        "epoch": state.epoch,
+        "draining": state.draining,
+        "stopping": state.stopping,
+        "counters": dict(state.counters),
+        "workers": [worker.dump() for worker in state.workers.values()],
+        "applications": {name: app.dump() for name, app in state.applications.items()},
+        "progress": {run.key: run.progress for run in state.runs.values() if run.progress},
+        "pools": {name: pool.dump() for name, pool in state.pools.items()},
+    }
+
+
+def restore(state: State, runs: Iterable[Run], data: dict[str, Any] | None, now: Now) -> None:
+    """Take over: ``runs`` are the journal's that have not ended; ``data`` is None after a crash or a cold start."""
+    if data is None:
+        # Nobody knows how far the last master had counted. It cannot have counted one each microsecond since boot.
+        state.epoch = int(now.mono * 1e6)
+        data = {"worker_number": state.epoch, "rev": state.epoch}
+    else:
+        state.epoch = int(data.get("epoch", 0))
+    for name in ("generation", "rev", "sequence", "worker_number"):
+        setattr(state, name, max(getattr(state, name), int(data.get(name, 0))))
+    state.draining, state.stopping = bool(data.get("draining")), bool(data.get("stopping"))
+    state.counters.update(data.get("counters", {}))
+    for name, offered in data.get("applications", {}).items():
+        if name in state.applications:
+            state.applications[name].load(offered)
+        elif offered.get("generation"):
+            state.effects.append(ev.RetireZygote(name, offered["generation"]))
+    progress = data.get("progress", {})
+    for run in runs:
+        run.progress = progress.get(run.key, run.progress)
+        _take_over(state, run, now)
+    for fields in data.get("workers", ()):
+        _take_over_worker(state, Worker.load(fields), now)
+    for name, numbers in data.get("pools", {}).items():
+        if name in state.pools:
+            state.pools[name].load(numbers)
+    for name in state.pools:
+        state.touched[name] = None
+
+
+def _take_over(state: State, run: Run, now: Now) -> None:
+    state.rev = max(state.rev, run.rev)
+    state.sequence = max(state.sequence, run.sequence)
+    state.worker_number = max(state.worker_number, run.worker)
+    state.runs[run.key] = run
+    if run.state == RUNNING:
+        state.holders[run.worker] = run.key
+        if run.pool in state.queues:
+            state.queues[run.pool].begin(run)
+        if run.deadline and not run.kill_reason:
+            state.reminders.add(run.deadline, "timeout", run.key)
+        if run.kill_at:
+            state.reminders.add(run.kill_at, "kill", run.key)
+    elif run.app in state.applications:
+        state.wait(run)
+    else:
+        state.end(run, outcome.application_gone(run.app), now)
+
+
+def _take_over_worker(state: State, worker: Worker, now: Now) -> None:
+    state.enlist(worker)
+    if worker.state == LEAVING:
+        state.reminders.add(worker.since + LEAVE_TIMEOUT, "leave", worker.number)
+    elif worker.state == IDLE and worker.sure and worker.pool not in state.queues:
+        state.send_away(worker, now)
+
+
+def lose(state: State, reason: str, now: Now) -> None:
+    """After a cold start: what the journal calls running has no process any more."""
+    for run in [run for run in state.runs.values() if run.state == RUNNING]:
+        state.end(run, outcome.lost(reason), now)

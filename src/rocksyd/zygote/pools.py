@@ -1,0 +1,20 @@
+"""The surroundings of each pool's workers, made once, so that a fork only looks them up.
+
+What must live here: how LOAD's ``settings["pools"]`` (pool id -> settings) changes the application's Context.
+What this file must not know: forks, messages; how many workers a pool has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rocksyd.worker.context import Context
+
+
+def contexts(base: Context, pools: dict[str, dict[str, Any]]) -> dict[str, Context]:
+    """A Context for every pool that ``pools`` names; ``base`` is what they have in common."""
+    return {name: _context(base, name, settings) for name, settings in pools.items()}
+
+
+def _context(base: Context, name: str, settings: dict[str, Any]) -> Context:
+    return base._replace(pool=name)
