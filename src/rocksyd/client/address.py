@@ -108,6 +108,11 @@ def find(given: "str | None" = None, folder: str = "") -> Place:
             f"no {CONFIG_NAME} in {folder or os.getcwd()} or above, so there is nothing that names a daemon: go to its folder, "
             "or name it with --address unix://PATH or $ROCKSYD_ADDRESS"
         )
+    return place_of(config)
+
+
+def place_of(config: str) -> Place:
+    """Where the daemon of the configuration file ``config`` (absolute path) is. Raises ConfigError, AddressError, NoDaemon."""
     address = _preferred(config)
     return Place(address, find_token(config) if address.kind == "tcp" else None, config)
 

@@ -6,7 +6,7 @@ What this file must not know: Python's functions (the zygote reads those, ``zygo
 A signature is plain data: ``{"parameters": [{"name", "kind", "required", "schema"}, ...], "open": true}``. ``kind`` is
 ``positional``, ``keyword``, ``rest`` (``*args``) or ``others`` (``**kwargs``); left out it is either of the first two.
 ``open`` is a function behind a decorator, which may add and take away parameters as it likes: only the types of those
-given by name are looked at.
+given by name are looked at. ``words`` is a command: an array is the words of a command line, and nothing is held against them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def problem(signature: Signature, params: Any) -> tuple[str, str]:
     parameters: list[_Parameter] = signature["parameters"]
     if isinstance(params, dict):
         return _by_name(parameters, params, everything=not signature.get("open"))
-    if signature.get("open"):
+    if signature.get("open") or (signature.get("words") and isinstance(params, list)):
         return "", ""
     return _by_position(parameters, params if isinstance(params, list) else [] if params is None else [params])
 

@@ -14,6 +14,9 @@ from rocksyd.jobs import settings_of
 from rocksyd.worker.target import FUNCTION, Plan, import_module, is_offered, load
 from rocksyd.zygote.signatures import signature
 
+OFFERS = "__rocksyd_jobs__"
+"""Attribute of a module that makes jobs of its own (``rocksyd.contrib.django``): a function that is given one to call with
+warnings, and returns callables by short name. A name with a colon (``django:migrate``) is a target, too."""
 _WILD = frozenset("*?[")
 
 
@@ -29,7 +32,7 @@ class Offer:
         self.warnings: list[str] = []
 
     def add_module(self, name: str) -> None:
-        """A module of ``jobs``: declared jobs in its namespace, and classes with a run method that are its own.
+        """A module of ``jobs``: declared jobs in its namespace, its own classes with a run method, what it offers by itself.
 
         Raises:
             JobError: there is no such module, or two different jobs have one short name.
@@ -37,6 +40,8 @@ class Offer:
         """
         module = import_module(name)
         before = len(self.jobs)
+        for short, found in getattr(module, OFFERS, _nothing)(self.warnings.append).items():
+            self._add_job(short if ":" in short else f"{name}:{short}", found, {"name": short})
         for attribute, found in list(vars(module).items()):
             settings = settings_of(found)
             if settings is None and not _is_run_class(attribute, found, name):
@@ -98,6 +103,10 @@ class Offer:
         if plan is None:
             plan = self.plans[target] = Plan(target, found)
         return plan
+
+
+def _nothing(_warn: object) -> dict[str, Any]:
+    return {}
 
 
 def _is_run_class(attribute: str, found: Any, module_name: str) -> bool:

@@ -23,6 +23,8 @@ from rocksyd.worker.convert import UNIONS, evaluated
 
 MOST_CHOICES = 100
 """Members of an enumeration that a schema lists."""
+GIVEN = "__rocksyd_signature__"
+"""Attribute of a callable that says itself what its parameters are: a signature, or None for one that cannot be told."""
 _VARARGS, _VARKEYWORDS = 0x04, 0x08  # CO_VARARGS, CO_VARKEYWORDS
 _STRING = {"type": "string"}
 _SIMPLE: dict[Any, dict[str, Any]] = {
@@ -55,6 +57,9 @@ def signature(function: Any) -> dict[str, Any] | None:
 
     Of a function behind decorators the innermost is read, and the signature is ``open``: they may have changed it.
     """
+    given: dict[str, Any] | None = getattr(function, GIVEN, None)
+    if given is not None:
+        return given
     inner = function
     while hasattr(inner, "__wrapped__"):
         inner = inner.__wrapped__

@@ -1,0 +1,1 @@
+"""Integrations that come with rocksyd. Each is loaded only where it is named."""
