@@ -22,9 +22,7 @@ def test_a_management_command_is_a_job_in_an_environment_without_rocksyd(tmp_pat
     python = environment_with_django(tmp_path / "venv")
     assert subprocess.run([python, "-c", "import rocksyd"], check=False, capture_output=True).returncode == 1
     with project(tmp_path, app=f'python = "{python}"') as daemon, daemon.client() as client:
-        run = client.run(
-            "django:digest", box="in", to="a@example.com", hours=3, day="2026-01-31", tags=["x", "y"], others=[1, 2]
-        )
+        run = client.run("django:digest", box="in", to="a@example.com", hours=3, day="2026-01-31", tags=["x", "y"], others=[1, 2])
         assert run.result() == repr(
             {
                 "box": "in", "others": [1, 2], "to": "a@example.com", "hours": 3, "day": datetime.date(2026, 1, 31),
