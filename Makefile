@@ -7,6 +7,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Processes that share the tests: twice the cores, because many tests wait more than they compute. One: make test JOBS=0.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(16, 2 * len(os.sched_getaffinity(0))))')
 VENV := .venv
 BIN := $(VENV)/bin
 SHOP := examples/shop
@@ -23,7 +25,7 @@ demo: $(STAMP) $(DATABASE)
 	$(BIN)/python -m demo $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxschedchunk 1 $(ARGS)
 
 run: $(STAMP) $(DATABASE)
 	$(BIN)/rocksyd serve -c $(SHOP)/rocksyd.toml $(ARGS)

@@ -23,11 +23,13 @@ _folder = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give this run a temporary folder of its own, short enough for the paths of unix sockets.
+    """Give this process of the run a temporary folder and a mark of its own; the folder's name is short, for unix sockets.
 
-    So what a test leaves behind is told from what other runs on the same machine do at the same time. pytest's own ``tmp_path``
-    stays where it always is: it is kept on purpose, to look into after a failure.
+    So what a test leaves behind is told from what other tests and other runs on the same machine do at the same time.
+    pytest's own ``tmp_path`` stays where it always is: it is kept on purpose, to look into after a failure.
     """
+    if _only_distributes(config):
+        return  # its processes would inherit the folder and the mark
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     folder = Path(tempfile.mkdtemp(prefix="rocksyd-"))
     config.stash[_folder] = folder
@@ -36,11 +38,30 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[leaks.MARK] = str(os.getpid())
 
 
+def _only_distributes(config: pytest.Config) -> bool:
+    """Whether this process runs no test itself but hands them out to others (pytest-xdist's ``-n``)."""
+    return not hasattr(config, "workerinput") and config.getoption("dist", "no") != "no"
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the run's temporary folder."""
     folder = config.stash.get(_folder, None)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, each before a short one: processes that share the tests get them in this order, two at first.
+
+    One that began last would go on alone while the others have nothing left to do.
+    """
+    first, rest = [], []
+    for item in items:
+        (first if item.get_closest_marker("slow") or item.get_closest_marker("long") else rest).append(item)
+    first.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    pairs = [item for pair in zip(first, rest, strict=False) for item in pair]
+    items[:] = [*pairs, *first[len(rest) :], *rest[len(first) :]]
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 MARK = "ROCKSYD_TEST_RUN"
-"""The environment variable that marks this run's processes; its value is the PID of pytest."""
+"""The environment variable that marks the processes of this process of pytest; its value is its PID."""
 
 _PATIENCE_MS = 10_000
 """How long a process that was told to end may take to be gone, in milliseconds."""

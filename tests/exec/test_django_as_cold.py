@@ -53,6 +53,7 @@ def _seen(python: str, folder: Path, daemon: Daemon) -> list[tuple[str, int, str
     return found
 
 
+@pytest.mark.long
 def test_django_commands_do_the_same_cold_and_warm(tmp_path: Path) -> None:
     shop = tmp_path / "shop"
     shutil.copytree(SHOP, shop, ignore=shutil.ignore_patterns("var", "*.sqlite3", "__pycache__"))

@@ -92,6 +92,7 @@ PYTHON_COLD = __import__("sys").executable
 NAMES = list(COMMAND_LINES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(4))
 def test_a_command_line_does_the_same_cold_and_warm(part: int, tmp_path: Path) -> None:
     application = {"namesake.py": "HOME = 'the application'\n", "sibling_of_the_application.py": "X = 1\n"}

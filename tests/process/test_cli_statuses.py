@@ -115,6 +115,7 @@ COMMANDS: list[Row] = [
 ]
 
 
+@pytest.mark.long
 def test_every_command_ends_with_the_status_that_is_promised_and_says_why(tmp_path: Path) -> None:
     with Daemon(tmp_path, JOBS, parts={"pool": ONE_WORKER}) as daemon:
         wrong = []

@@ -14,6 +14,7 @@ pytest.importorskip("django", reason="the extra `examples` is not installed")
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_the_demonstration_holds_every_claim_and_leaves_nothing_behind(tmp_path: Path) -> None:
     # A folder of its own, so that what it leaves there is seen; and no terminal, as in continuous integration.
     environment = {**os.environ, "TMPDIR": os.environ["TMPDIR"]}

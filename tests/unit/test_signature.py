@@ -195,7 +195,9 @@ def test_behind_a_decorator_only_types_by_name_are_looked_at() -> None:
     assert problem(found, {"number": "1"})[0] == "number"
 
 
-@pytest.mark.parametrize("function", [len, print, functools.partial(plain, 1), Anything(), object], ids=str)
+@pytest.mark.parametrize(
+    "function", [len, print, functools.partial(plain, 1), Anything(), object], ids=lambda one: type(one).__name__
+)
 def test_what_has_no_signature_is_not_refused_anything(function: Any) -> None:
     assert signature(function) is None
 
