@@ -3,8 +3,10 @@
 What must live here: the schema, its versions, the queries.
 What this file must not know: sockets, processes, why a run changed.
 
-One writer (the serving master), any number of readers. ``synchronous=FULL`` makes an accepted run survive a power failure,
-``NORMAL`` a crash of any process. Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous
+One writer (the serving master), any number of readers. What is committed survives the end of any process at once
+(``synchronous=NORMAL``), and with ``sync="full"`` a power failure after ``sync``: one fdatasync of the write-ahead log, which is all
+that ``synchronous=FULL`` would add to a commit, but at the moment that the caller chooses.
+Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous, fdatasync(2)
 """
 
 from __future__ import annotations
@@ -53,14 +55,15 @@ class Journal:
     def __init__(self, path: str, *, sync: str = "full", readonly: bool = False) -> None:
         self.path = path
         self.readonly = readonly
-        self._sync = sync
-        self._lasting = True
+        self._full = sync == "full"
+        self._wal = -1
+        """Descriptor of the write-ahead log, once it has been needed."""
         try:
-            self._db = self._open(sync)
+            self._db = self._open()
         except sqlite3.Error as error:
             raise self._trouble(error) from error
 
-    def _open(self, sync: str) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         if self.readonly:
             db = sqlite3.connect(f"file:{_quoted(self.path)}?mode=ro", uri=True, isolation_level=None)
         else:
@@ -71,7 +74,7 @@ class Journal:
             if self.readonly:
                 return db
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA synchronous = {'FULL' if sync == 'full' else 'NORMAL'}")
+            db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA busy_timeout = 5000")
             db.execute("PRAGMA cache_size = -4096")
             db.executescript(_SCHEMA)
@@ -103,21 +106,13 @@ class Journal:
         return JournalError(f"{self.path}: {error}; {cure}")
 
     # --- writing ------------------------------------------------------------------------------------------------------
-    def commit(
-        self, runs: Iterable[Run], erased: Iterable[str], meta: dict[str, Any] | None = None, *, lasting: bool = True
-    ) -> None:
-        """All of this or nothing, on the disk (as ``sync`` says) on return. Raises JournalError; may be tried again.
+    def commit(self, runs: Iterable[Run], erased: Iterable[str], meta: dict[str, Any] | None = None) -> None:
+        """All of this or nothing, safe from the end of any process on return. Raises JournalError; may be tried again.
 
         A key that is both erased and written is that of a new run.
-
-        What need not outlast the machine's power, because nobody could go on with it, is not ``lasting``: it only survives
-        the end of any process, and costs no wait for the disk.
         """
         db = self._db
         try:
-            if lasting is not self._lasting and self._sync == "full":
-                db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
-                self._lasting = lasting
             db.execute("BEGIN IMMEDIATE")
             try:
                 for key in erased:
@@ -133,6 +128,23 @@ class Journal:
                 raise
         except sqlite3.Error as error:
             raise self._trouble(error) from error
+
+    def sync(self) -> None:
+        """Wait until what was committed is safe from a power failure, where the settings ask for it. Raises JournalError."""
+        if not self._full:
+            return
+        try:
+            if self._wal < 0 or not os.fstat(self._wal).st_nlink:
+                self._close_wal()
+                self._wal = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            os.fdatasync(self._wal)
+        except OSError as error:
+            raise JournalError(f"{self.path}-wal: {error.strerror}; look for the cause in the kernel's log") from error
+
+    def _close_wal(self) -> None:
+        if self._wal >= 0:
+            os.close(self._wal)
+            self._wal = -1
 
     def add_restart(self, record: dict[str, Any]) -> None:
         """Append to the audit of restarts; the oldest beyond RESTARTS_KEPT go."""
@@ -244,6 +256,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file. What was committed stays."""
+        self._close_wal()
         self._db.close()
 
 

@@ -88,6 +88,12 @@ class Server:
         self._now = Now(time.monotonic(), time.time())
         self._dirty: dict[str, Run] = {}
         self._erased: dict[str, Run] = {}
+        self._unsynced: dict[str, Run] = {}
+        """What was written and may not be on the disk yet."""
+        self._gone: dict[str, Run] = {}
+        """What was erased in the same way; its output goes when that is sure."""
+        self._lasting = False
+        """Whether any of it has to outlast a power failure."""
         self._effects: list[Any] = []
         self._tickets: dict[int, Callable[[ev.Answer], None]] = {}
         self._ticket = 0
@@ -136,17 +142,26 @@ class Server:
         while behind:
             self._carry_out(behind)
             behind = self._act()
-        if not self._dirty and not self._erased:
+        if self.all_written:
             self.children.acknowledge_exits()
         self._shelve()
         self._look_whether_done()
 
     def _act(self) -> list[Any]:
-        """Do what clients wait for, up to sending it; returns what is left for behind that, because it costs others' time."""
+        """Do what clients wait for, up to sending it; returns what is left for behind that, because it costs others' time.
+
+        A job is given to its worker once the journal has it, and the wait for the disk passes while it begins: if the machine
+        loses its power in between, the job is gone with it, and nobody has been told that it was accepted.
+        """
         behind: list[Any] = []
-        while self._commit() and (self._effects or self._dirty or self._erased):
+        while self._write() and (self._effects or self._unsynced or self._lasting):
             written = self.engine.rev
             effects, self._effects = self._effects, []
+            self._carry_out([effect for effect in effects if type(effect) is ev.StartJob])
+            effects = [effect for effect in effects if type(effect) is not ev.StartJob]
+            if not self._sync():
+                self._effects = effects + self._effects
+                break
             behind += [effect for effect in effects if type(effect) in _BEHIND]
             self._carry_out([effect for effect in effects if type(effect) not in _BEHIND])
             self.position = written
@@ -230,29 +245,57 @@ class Server:
                 self._effects.append(effect)
 
     def _commit(self) -> bool:
-        """Write the turn down; false while the journal cannot be written, and then nothing of it is said or done yet."""
+        """Write this turn down; false while the journal cannot be written, and then nothing of it is said or done yet."""
+        return self._write() and self._sync()
+
+    def _write(self) -> bool:
+        """The part of ``_commit`` that makes the turn safe from the end of this process."""
         if not self._dirty and not self._erased:
             return True
         if self._retry_at and self._now.mono < self._retry_at:
             return False
         try:
-            # A script ends with its caller: there is none left to remember it after the machine has lost its power.
-            lasting = bool(self._erased) or any(run.kind != SCRIPT for run in self._dirty.values())
-            self.journal.commit(self._dirty.values(), self._erased, lasting=lasting)
+            self.journal.commit(self._dirty.values(), self._erased)
         except JournalError as error:
-            if not self.trouble:
-                log("master", f"the journal cannot be written, new runs are refused until it can: {error}")
-            self.trouble = str(error)
-            self._retry_at = self._now.mono + JOURNAL_RETRY
+            self._in_trouble(error)
             return False
+        # A script ends with its caller: there is none left to remember it after the machine has lost its power.
+        self._lasting = self._lasting or bool(self._erased) or any(run.kind != SCRIPT for run in self._dirty.values())
+        self._unsynced.update(self._dirty)
+        self._dirty.clear()
+        self._gone.update(self._erased)
+        self._erased.clear()
+        return True
+
+    def _sync(self) -> bool:
+        """The part of ``_commit`` that makes the turn safe from a power failure, as the settings want it."""
+        if not self._unsynced and not self._lasting:
+            return True
+        try:
+            if self._lasting:
+                self.journal.sync()
+        except JournalError as error:
+            # After a failed fdatasync nobody knows what is on the disk: all of it is written anew (fsync(2)).
+            self._dirty = {**self._unsynced, **self._dirty}
+            self._erased = {**self._gone, **self._erased}
+            self._unsynced.clear()
+            self._gone.clear()
+            self._in_trouble(error)
+            return False
+        self._unsynced.clear()
+        self._lasting = False
+        self.outputs.remove(self._gone.values())
+        self._gone.clear()
         if self.trouble:
             log("master", "the journal can be written again")
         self.trouble, self._retry_at = "", 0.0
-        if self._erased:
-            self.outputs.remove(self._erased.values())
-        self._dirty.clear()
-        self._erased.clear()
         return True
+
+    def _in_trouble(self, error: JournalError) -> None:
+        if not self.trouble:
+            log("master", f"the journal cannot be written, new runs are refused until it can: {error}")
+        self.trouble = str(error)
+        self._retry_at = self._now.mono + JOURNAL_RETRY
 
     # --- beginning ----------------------------------------------------------------------------------------------------
     def adopted(self, facts: dict[str, Any]) -> None:
@@ -521,7 +564,7 @@ class Server:
     @property
     def all_written(self) -> bool:
         """Whether a hand-over may begin: what the journal does not hold is not carried, nor the answers that wait for it."""
-        return not self._dirty and not self._erased
+        return not (self._dirty or self._erased or self._lasting)
 
     def thawed(self, reason: str) -> None:
         """The hand-over was called off, and this master goes on."""
@@ -626,7 +669,7 @@ class Server:
             self.waiters.drains = []
             if self.drain_then_stop:
                 self.stop("SIGQUIT")
-        if self.engine.stopping and not self.engine.busy and not self.leaving and not self._dirty:
+        if self.engine.stopping and not self.engine.busy and not self.leaving and self.all_written:
             self.leaving = True
             self._say_goodbye()
 
