@@ -4,8 +4,8 @@ What must live here: the schema, its versions, the queries.
 What this file must not know: sockets, processes, why a run changed.
 
 One writer (the serving master), any number of readers. What is committed survives the end of any process at once
-(``synchronous=NORMAL``), and with ``sync="full"`` a power failure after ``sync``: one fdatasync of the write-ahead log, which is all
-that ``synchronous=FULL`` would add to a commit, but at the moment that the caller chooses.
+(``synchronous=NORMAL``), and with ``sync="full"`` a power failure after ``sync``: one fdatasync of the write-ahead log, which is
+all that ``synchronous=FULL`` would add to a commit, but at the moment that the caller chooses.
 Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous, fdatasync(2)
 """
 

@@ -117,8 +117,8 @@ class Numbers:
         """Whether the daemon can do its work, and if not, why."""
         server = self._server
         problems = [f"application {name} is not loaded" for name, app in server.engine.applications.items() if not app.ready]
-        if server.trouble:
-            problems.append(server.trouble)
+        if server.writing.trouble:
+            problems.append(server.writing.trouble)
         if server.engine.draining:
             problems.append("draining")
         return {

@@ -32,6 +32,7 @@ from rocksyd.master.output import Outputs
 from rocksyd.master.reloading import Loading
 from rocksyd.master.rpc import Rpc
 from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiters
+from rocksyd.master.writing import Writing
 from rocksyd.model import ENDED, RUNNING, SCRIPT, WAITING, Now, Run
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.log import log, reopen
@@ -41,8 +42,6 @@ from rocksyd.wire import encode
 
 SUSPECT_TIMEOUT = 5.0
 """Seconds in which whoever can report an exit will have done so."""
-JOURNAL_RETRY = 0.5
-"""Seconds between two tries to write a journal that could not be written (a full disk)."""
 FORGET_INTERVAL = 600.0
 NOT_NOW = -32005
 _BEHIND = frozenset({ev.AckResult, ev.ForkWorker, ev.DrainWorker, ev.RetireZygote})
@@ -71,6 +70,7 @@ class Server:
         self.orders = Orders(self._begin_order, self._answer_order)
         self.loading = Loading(self)
         self.outputs = Outputs(loop, config.output.limit, self.follow_soon)
+        self.writing = Writing(lambda: self.journal, self.outputs.remove)
         self.execs = Execs(self)
         self.numbers = Numbers(self)
         self.board: Scoreboard
@@ -79,25 +79,14 @@ class Server:
         self.crashes = 0
         self.position = 0
         """The revision up to which all news have been told."""
-        self.trouble = ""
-        """Why the journal cannot be written; "" when it can."""
         self.freezing = False
         self.leaving = False
         self.later: list[Any] = []
         """What the keeper said during a hand-over that was called off."""
         self._now = Now(time.monotonic(), time.time())
-        self._dirty: dict[str, Run] = {}
-        self._erased: dict[str, Run] = {}
-        self._unsynced: dict[str, Run] = {}
-        """What was written and may not be on the disk yet."""
-        self._gone: dict[str, Run] = {}
-        """What was erased in the same way; its output goes when that is sure."""
-        self._lasting = False
-        """Whether any of it has to outlast a power failure."""
         self._effects: list[Any] = []
         self._tickets: dict[int, Callable[[ev.Answer], None]] = {}
         self._ticket = 0
-        self._retry_at = 0.0
         self._forget_at = 0.0
         self._suspect_at = 0.0
         self._watchdog = 0.0
@@ -154,12 +143,12 @@ class Server:
         loses its power in between, the job is gone with it, and nobody has been told that it was accepted.
         """
         behind: list[Any] = []
-        while self._write() and (self._effects or self._unsynced or self._lasting):
+        while self.writing.write(self._now.mono) and (self._effects or self.writing.waiting):
             written = self.engine.rev
             effects, self._effects = self._effects, []
             self._carry_out([effect for effect in effects if type(effect) is ev.StartJob])
             effects = [effect for effect in effects if type(effect) is not ev.StartJob]
-            if not self._sync():
+            if not self.writing.sync(self._now.mono):
                 self._effects = effects + self._effects
                 break
             behind += [effect for effect in effects if type(effect) in _BEHIND]
@@ -184,7 +173,7 @@ class Server:
             self.children.next_deadline(),
             self.outputs.next_deadline(),
             self.loading.next_deadline(),
-            self._retry_at or None,
+            self.writing.retry_at or None,
             self._forget_at or None,
             self._suspect_at or None,
             self._alive_at or None,
@@ -237,65 +226,15 @@ class Server:
         for effect in effects:
             kind = type(effect)
             if kind is ev.Persist:
-                self._dirty[effect.run.key] = effect.run
+                self.writing.put(effect.run)
             elif kind is ev.Erase:
-                self._erased[effect.run.key] = effect.run
-                self._dirty.pop(effect.run.key, None)
+                self.writing.erase(effect.run)
             else:
                 self._effects.append(effect)
 
     def _commit(self) -> bool:
         """Write this turn down; false while the journal cannot be written, and then nothing of it is said or done yet."""
-        return self._write() and self._sync()
-
-    def _write(self) -> bool:
-        """The part of ``_commit`` that makes the turn safe from the end of this process."""
-        if not self._dirty and not self._erased:
-            return True
-        if self._retry_at and self._now.mono < self._retry_at:
-            return False
-        try:
-            self.journal.commit(self._dirty.values(), self._erased)
-        except JournalError as error:
-            self._in_trouble(error)
-            return False
-        # A script ends with its caller: there is none left to remember it after the machine has lost its power.
-        self._lasting = self._lasting or bool(self._erased) or any(run.kind != SCRIPT for run in self._dirty.values())
-        self._unsynced.update(self._dirty)
-        self._dirty.clear()
-        self._gone.update(self._erased)
-        self._erased.clear()
-        return True
-
-    def _sync(self) -> bool:
-        """The part of ``_commit`` that makes the turn safe from a power failure, as the settings want it."""
-        if not self._unsynced and not self._lasting:
-            return True
-        try:
-            if self._lasting:
-                self.journal.sync()
-        except JournalError as error:
-            # After a failed fdatasync nobody knows what is on the disk: all of it is written anew (fsync(2)).
-            self._dirty = {**self._unsynced, **self._dirty}
-            self._erased = {**self._gone, **self._erased}
-            self._unsynced.clear()
-            self._gone.clear()
-            self._in_trouble(error)
-            return False
-        self._unsynced.clear()
-        self._lasting = False
-        self.outputs.remove(self._gone.values())
-        self._gone.clear()
-        if self.trouble:
-            log("master", "the journal can be written again")
-        self.trouble, self._retry_at = "", 0.0
-        return True
-
-    def _in_trouble(self, error: JournalError) -> None:
-        if not self.trouble:
-            log("master", f"the journal cannot be written, new runs are refused until it can: {error}")
-        self.trouble = str(error)
-        self._retry_at = self._now.mono + JOURNAL_RETRY
+        return self.writing.write(self._now.mono) and self.writing.sync(self._now.mono)
 
     # --- beginning ----------------------------------------------------------------------------------------------------
     def adopted(self, facts: dict[str, Any]) -> None:
@@ -382,16 +321,16 @@ class Server:
     def lookup(self, key: str) -> Run | None:
         """The run under this key, from memory or the journal; afterwards the engine knows it as well."""
         run = self.engine.find(key)
-        if run is None and (key in self._dirty or key not in self._erased):
-            run = self._dirty.get(key) or self.journal.get(key)
+        if run is None:
+            run = self.writing.find(key)
             if run is not None:
                 self.engine.admit(run)
         return run
 
     def order(self, event: Any, callback: Callable[[ev.Answer], None]) -> None:
         """Give the engine a caller's order; ``callback`` gets the answer at the end of the turn."""
-        if self.trouble and isinstance(event, ev.Submit | ev.Retry):
-            error = RequestError(NOT_NOW, "the journal cannot be written", classic="Too busy", data=self.trouble)
+        if self.writing.trouble and isinstance(event, ev.Submit | ev.Retry):
+            error = RequestError(NOT_NOW, "the journal cannot be written", classic="Too busy", data=self.writing.trouble)
             self._ticket += 1
             self._tickets[self._ticket] = callback
             self._do_answer(ev.Answer(self._ticket, error=error))
@@ -543,11 +482,11 @@ class Server:
         self.orders.add(kind, reason, requester, (self._now.mono, self._now.wall))
 
     def _begin_order(self, order: Order) -> None:
-        if self.trouble:
-            self._retry_at = 0.0  # whoever orders it may have made room just now
+        if self.writing.trouble:
+            self.writing.retry_at = 0.0  # whoever orders it may have made room just now
             self._commit()
-        if self.trouble:
-            self.order_failed(f"the journal cannot be written: {self.trouble}")
+        if self.writing.trouble:
+            self.order_failed(f"the journal cannot be written: {self.writing.trouble}")
         elif order.kind == RESTART:
             self.children.tell_keeper(m.Restart(order.reason, self.config.restart.hello_timeout))
         else:
@@ -564,7 +503,7 @@ class Server:
     @property
     def all_written(self) -> bool:
         """Whether a hand-over may begin: what the journal does not hold is not carried, nor the answers that wait for it."""
-        return not (self._dirty or self._erased or self._lasting)
+        return not self.writing.waiting
 
     def thawed(self, reason: str) -> None:
         """The hand-over was called off, and this master goes on."""
