@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rocksyd.client import AsyncClient as AsyncClient
     from rocksyd.client import Client as Client
     from rocksyd.client import Executor as Executor
+    from rocksyd.errors import JobTimeout as JobTimeout
     from rocksyd.jobs import current as current
     from rocksyd.jobs import job as job
 
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "job": "rocksyd.jobs",
     "current": "rocksyd.jobs",
+    "JobTimeout": "rocksyd.errors",
     "Client": "rocksyd.client",
     "AsyncClient": "rocksyd.client",
     "Executor": "rocksyd.client",

@@ -35,6 +35,13 @@ class JobError(RocksydError):
     """A job is declared or named wrongly. The message names the target."""
 
 
+class JobTimeout(RocksydError):
+    """Raised in a job when its time is up: clean up and end within the grace, or the process is killed.
+
+    No ``TimeoutError``: what a job tries again after a network's timeout must not be tried again after this one.
+    """
+
+
 class RequestError(RocksydError):
     """A request cannot be served. ``code`` is its JSON-RPC number, ``classic`` the text in the classic dialect."""
 

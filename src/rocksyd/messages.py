@@ -235,6 +235,7 @@ class Load(Value):
     env: dict[str, str] = {}
     settings: dict[str, Json] = {}
     """``unsafe`` (``refuse`` | ``warn``), ``huge_pages`` (bool), ``grace`` (seconds), ``umask`` (int), ``cwd`` ...;
+    ``signals`` (bool): workers catch the daemon's own two signals;
     ``pools``: by pool id, the settings of workers that differ from pool to pool."""
     fds: tuple[int, ...] = ()
     """``fds[0]`` is the scoreboard."""
@@ -259,6 +260,9 @@ class Kill(Value):
     number: int = 15
     grace: float = 10.0
     """Seconds after the leader's death until what is left of its process group is killed."""
+    soft: bool = False
+    """TERM because of a deadline: a worker that raises ``JobTimeout`` in its job is left to do that, and the rest of its group
+    gets TERM when it has ended. Any other gets TERM now, as from a zygote that does not know this field."""
 
 
 class Retire(Value):
@@ -366,6 +370,8 @@ class Job(Value):
     """``script``: run the script that the caller's surroundings name, with the caller's descriptors."""
     fds: tuple[int, ...] = ()
     """For a script: surroundings, folder, line to the caller, and those of 0, 1 and 2 that the caller has open."""
+    timeout: float = 0.0
+    """Seconds, the setting behind ``deadline``: for people."""
 
 
 class JobAck(Value):
@@ -412,6 +418,10 @@ class Result(Value):
     started: float = 0.0
     """CLOCK_MONOTONIC seconds at which the job's code began."""
     ended: float = 0.0
+    signal: int = 0
+    """The signal that the run counts as ended by: TERM for one that did not catch ``JobTimeout``."""
+    reason: str = ""
+    """The limit that ended it, as far as the worker knows: ``timeout`` or ``memory``."""
 
 
 _TYPES: dict[str, type[Any]] = {

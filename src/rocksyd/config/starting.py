@@ -41,6 +41,7 @@ def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = ()) ->
         "umask": app.umask,
         "oom_score_adj": app.oom_score_adj,
         "pools": {name: _settings_of(pool) for name, pool in app.every_pool().items()},
+        "signals": True,
     }
     settings = {name: value for name, value in settings.items() if value not in ("", None)}
     return messages.Load(app.name, generation, app.path, app.preload, app.jobs, app.allow, dict(app.env), settings, fds)

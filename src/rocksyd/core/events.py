@@ -126,6 +126,9 @@ class WorkerResult(NamedTuple):
     error: dict[str, Any] | None = None
     cpu: float = 0.0
     max_rss: int = 0
+    signal: int = 0
+    reason: str = ""
+    """The limit that the worker itself knows to have ended it."""
 
 
 class WorkerExited(NamedTuple):

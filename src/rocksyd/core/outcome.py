@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from rocksyd.core.events import WorkerExited, WorkerResult
-from rocksyd.model import CANCELLED, FAILED, KILLED, LOST, LOST_RETCODE, OK, REASONS, Run
+from rocksyd.model import CANCELLED, FAILED, KILLED, LOST, LOST_RETCODE, MEMORY, OK, REASONS, TIMEOUT, Run
 
 CANCELLED_RETCODE = 143
 """What a run shows that was cancelled before it started: as if TERM had ended it."""
@@ -35,8 +35,13 @@ class Ending(NamedTuple):
 
 def from_result(run: Run, event: WorkerResult) -> Ending:
     """The worker said how it went; if it had been told to end, that is the reason whatever it says."""
-    outcome = run.kill_reason or (OK if event.ok and event.retcode == 0 else FAILED)
-    return Ending(outcome, event.retcode, 0, event.value, event.error, event.cpu, event.max_rss)
+    outcome = run.kill_reason or _limit(event) or (OK if event.ok and event.retcode == 0 else FAILED)
+    return Ending(outcome, event.retcode, event.signal, event.value, event.error, event.cpu, event.max_rss)
+
+
+def _limit(event: WorkerResult) -> str:
+    """The limit that the worker came to before the master did."""
+    return event.reason if event.reason in (TIMEOUT, MEMORY) else ""
 
 
 def from_exit(run: Run, event: WorkerExited) -> Ending:

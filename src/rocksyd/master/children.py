@@ -286,7 +286,7 @@ class Children:
                         self._step(
                             ev.WorkerResult(
                                 link.number, message.key, message.ok, message.retcode, message.value, message.error, message.cpu,
-                                message.max_rss,
+                                message.max_rss, message.signal, message.reason,
                             )
                         )  # fmt: skip
                     case m.Progress():
@@ -355,14 +355,14 @@ class Children:
         if link is not None:
             self.say(link, message)
 
-    def kill(self, order: ev.KillWorker) -> None:
-        """Signal a worker's group, through whoever is its parent now."""
+    def kill(self, order: ev.KillWorker, *, soft: bool = False) -> None:
+        """Signal a worker's group, through whoever is its parent now; ``soft``: as its zygote does at a deadline."""
         link = self.workers.get(order.worker)
         if link is None:
             return
         zygote = self.zygotes.get(f"zygote:{link.app}@{link.generation}")
         if zygote is not None:
-            self._tell(zygote, m.Kill(link.pid, order.number, order.grace))
+            self._tell(zygote, m.Kill(link.pid, order.number, order.grace, soft))
         else:
             self.tell_keeper(m.Signal(link.pid, order.number, True))
 

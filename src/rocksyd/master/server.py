@@ -18,6 +18,7 @@ from rocksyd import config as configuration
 from rocksyd import messages as m
 from rocksyd.config import Config
 from rocksyd.core import events as ev
+from rocksyd.core import limits
 from rocksyd.core.engine import Engine
 from rocksyd.errors import JournalError, RequestError
 from rocksyd.journal.store import Filter, Journal
@@ -104,7 +105,7 @@ class Server:
             ev.StartJob: self._do_start,
             ev.AckResult: lambda effect: children.tell_worker(effect.worker, m.JobAck(effect.key)),
             ev.AskWorker: lambda effect: children.tell_worker(effect.worker, m.Inventory(effect.epoch)),
-            ev.KillWorker: children.kill,
+            ev.KillWorker: self._do_kill,
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
             ev.Started: lambda effect: self._news("run.started", effect.run),
@@ -370,9 +371,13 @@ class Server:
         job = m.Job(
             run.key, run.target, run.params, run.attempt, run.deadline, run.log, "", run.env, effect.last,
             f"{run.name} #{run.key}", run.grace, each=run.each, kind=run.kind, fds=self.execs.descriptors(run.key),
+            timeout=run.timeout,
         )  # fmt: skip
         self.children.tell_worker(effect.worker, job)
         self.execs.given(run.key)
+
+    def _do_kill(self, effect: ev.KillWorker) -> None:
+        self.children.kill(effect, soft=limits.ends_by_itself(self.engine.held_by(effect.worker), effect))
 
     def _do_ended(self, effect: ev.Ended) -> None:
         run = effect.run

@@ -25,6 +25,7 @@ from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.titles import set_title
 from rocksyd.worker import hooks, leaving, output, reset, script, values
 from rocksyd.worker.context import Context
+from rocksyd.worker.deadline import Deadline
 from rocksyd.worker.outcome import Outcome, observed
 from rocksyd.worker.seat import Seat
 from rocksyd.worker.target import plan_for
@@ -54,6 +55,7 @@ class Worker:
         """When the code of the run going on was begun; 0 when it was not."""
         self._hooked = False
         """Whether hooks surround the run going on."""
+        self._deadline = Deadline(0.0)
 
     def serve(self) -> NoReturn:
         """Run jobs until told or bound to leave. Never returns, and never raises."""
@@ -149,6 +151,7 @@ class Worker:
         set_current(current)
         self._started = 0.0
         self._hooked = False
+        self._deadline = Deadline(job.deadline, job.timeout)
         outcome = observed(lambda: self._run(job), job.result_limit)
         self._end_stray_child(outcome)
         if self._hooked:
@@ -158,7 +161,7 @@ class Worker:
         for note in outcome.notes:
             output.note(note)
         if job.last:
-            leaving.finish(job.grace)
+            leaving.finish(self._deadline.left(job.grace))
             self._end_stray_child(outcome)
         else:
             self._tidy()
@@ -176,6 +179,8 @@ class Worker:
             max_rss=usage.ru_maxrss * 1024,
             started=self._started or ended,
             ended=ended,
+            signal=outcome.signal,
+            reason=outcome.reason,
         )
         self._deliver(result)
         if job.last:
@@ -200,10 +205,11 @@ class Worker:
         reset.allow_interrupt()
         self._seat.at("running", job.key)
         self._started = time.monotonic()
-        if hooks.present():
-            self._hooked = True
-            hooks.before_job()
-        return [plan.call(params) for params in job.params] if job.each else plan.call(job.params)
+        with self._deadline:
+            if hooks.present():
+                self._hooked = True
+                hooks.before_job()
+            return [plan.call(params) for params in job.params] if job.each else plan.call(job.params)
 
     def _end_stray_child(self, outcome: Outcome) -> None:
         """A job that forks and lets both come back: the child ends here, only the worker itself speaks for the run."""

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from rocksyd.errors import JobTimeout
 from rocksyd.worker import output, values
+from rocksyd.worker.deadline import TERMINATED, without_handler
 
 
 class Outcome(NamedTuple):
@@ -21,6 +23,9 @@ class Outcome(NamedTuple):
     error: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     """Lines for the job's output."""
+    signal: int = 0
+    reason: str = ""
+    """The limit that ended it: ``timeout``, ``memory``."""
 
     @property
     def ok(self) -> bool:
@@ -34,6 +39,8 @@ def observed(call: Callable[[], Any], result_limit: int) -> Outcome:
         value = call()
     except SystemExit as exit_:
         return _exited(exit_.code)
+    except JobTimeout as error:
+        return _failed(without_handler(error))._replace(retcode=128 + TERMINATED, signal=TERMINATED, reason="timeout")
     except BaseException as error:  # noqa: BLE001  (KeyboardInterrupt and the like end the run, not the worker)
         return _failed(error)
     value, notes = values.plain(value, result_limit)

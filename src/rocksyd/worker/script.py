@@ -35,7 +35,7 @@ from rocksyd import surroundings
 from rocksyd.posix import libc, signals
 from rocksyd.posix.channel import read_memfd
 from rocksyd.surroundings import Surroundings
-from rocksyd.worker import console, stdio
+from rocksyd.worker import console, deadline, stdio
 
 KIND = "script"
 """Of an order to a worker that is for this module."""
@@ -192,6 +192,7 @@ def _enter(around: Surroundings, fds: tuple[int, ...]) -> None:
     _change_environment(around.env)
     stdio.coerce_c_locale()
     time.tzset()
+    deadline.forget()
     ignored = {int(word) for word in around.ignored.split()}
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)

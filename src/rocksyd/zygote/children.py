@@ -14,7 +14,9 @@ FIRST_LOOK = 0.02
 class Child:
     """A worker that has not been reaped."""
 
-    __slots__ = ("channel", "grace", "group_deadline", "killed", "look_at", "max_rss", "pause", "pid", "pool", "slot", "worker")
+    __slots__ = (
+        "channel", "grace", "group_deadline", "killed", "look_at", "max_rss", "pause", "pid", "pool", "slot", "soft", "worker",
+    )  # fmt: skip
 
     def __init__(self, worker: int, pid: int, pool: str, slot: int, channel: int) -> None:
         self.worker = worker
@@ -24,6 +26,8 @@ class Child:
         self.channel = channel
         """Duplicate of the master's end; -1 once closed."""
         self.killed = False
+        self.soft = False
+        """It was left to end by itself: TERM is still to come for the rest of its group."""
         self.grace = 0.0
         self.max_rss = 0
         """Bytes, as of the last KILL: a zombie that is kept does not tell any more."""

@@ -216,7 +216,11 @@ class Server:
             child.max_rss = max(child.max_rss, processes.peak_memory(child.pid))
             if child.group_deadline is not None:
                 self._children.keep_dead(child, time.monotonic())
-        processes.signal_group(child.pid, order.number)
+        if order.soft and signals.caught(child.pid, signals.TIME_UP):
+            child.soft = True
+            os.kill(child.pid, signals.TIME_UP)
+        else:
+            processes.signal_group(child.pid, order.number)
 
     def _retire(self, _order: messages.Retire) -> None:
         self._retiring = True
@@ -275,6 +279,8 @@ class Server:
         """Tell of the leader's end now; its PID, which is the group's number, stays taken while others live in the group."""
         status, cpu = processes.zombie_status(child.pid), processes.zombie_cpu(child.pid)
         self._children.keep_dead(child, time.monotonic())
+        if child.soft:  # the others have heard nothing yet
+            processes.signal_group(child.pid, signal.SIGTERM)
         self._tell(Exit(child.worker, child.pid, status, cpu, child.max_rss))
 
     def _tell(self, exit_: Exit) -> None:
