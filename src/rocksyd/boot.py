@@ -8,7 +8,12 @@ else of that folder's surroundings is.
 import os
 import sys
 
-ROLES = {"keeper": "rocksyd.keeper.main", "master": "rocksyd.master.main", "zygote": "rocksyd.zygote.main"}
+ROLES = {
+    "keeper": "rocksyd.keeper.main",
+    "master": "rocksyd.master.main",
+    "zygote": "rocksyd.zygote.main",
+    "doctor": "rocksyd.zygote.doctor",
+}
 
 
 def install_package() -> None:

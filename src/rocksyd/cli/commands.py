@@ -147,6 +147,12 @@ def _config(parser: Parser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", help="default: rocksyd.toml of this folder or above")
 
 
+def _doctor(parser: Parser) -> None:
+    _config(parser)
+    parser.add_argument("--app", metavar="APP", action="append", help="only this application; may be repeated")
+    parser.add_argument("--all", action="store_true", help="show every import, package and library, not only what matters")
+
+
 def _run(parser: Parser) -> None:
     parser.add_argument("target", metavar="TARGET", help="a job's short name, or module:name")
     parser.add_argument(
@@ -222,6 +228,12 @@ def _completion(parser: Parser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
 
 
+def _examine(options: argparse.Namespace) -> int:
+    from rocksyd.cli.doctor import doctor
+
+    return doctor(options)
+
+
 def _show_top(options: argparse.Namespace) -> int:
     from rocksyd.cli.top import top
 
@@ -248,6 +260,12 @@ COMMANDS: dict[str, Command] = {
     "check-config": Command(
         "say what is wrong with a configuration (exit status 1), or what it sets up (0)", _config, daemon.check_config,
         asks_daemon=False, examples="  rocksyd check-config -c rocksyd.toml && rocksyd restart",
+    ),
+    "doctor": Command(
+        "load the applications as the daemon would, and say what does not survive a fork, what it costs and what to do", _doctor,
+        _examine, asks_daemon=False,
+        examples="  rocksyd doctor\n  rocksyd doctor -c /srv/shop/rocksyd.toml --app shop --all\n"
+        "  rocksyd doctor --json | jq '.apps.shop.findings'",
     ),
     "run": Command(
         "order a run and print its key", _run, runs.run,

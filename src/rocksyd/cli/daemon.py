@@ -21,7 +21,7 @@ REFUSED = 1
 
 def serve(options: argparse.Namespace) -> int:
     """Check the configuration, then become the daemon (or start it in the background)."""
-    path = _config_path(options)
+    path = config_path(options)
     from rocksyd import config  # only these two commands read a whole configuration
 
     loaded = config.load(path)
@@ -37,7 +37,7 @@ def serve(options: argparse.Namespace) -> int:
 
 def check_config(options: argparse.Namespace) -> int:
     """Say what is wrong, all of it, or what is set up."""
-    path = _config_path(options)
+    path = config_path(options)
     from rocksyd import config
 
     try:
@@ -75,7 +75,7 @@ def _pool(policy: PoolConfig) -> str:
     return f"{policy.pm}, at most {workers}"
 
 
-def _config_path(options: argparse.Namespace) -> str:
+def config_path(options: argparse.Namespace) -> str:
     """The configuration's absolute path; symbolic links stay, so that a deploy that switches one is seen."""
     path = options.config or find_config()
     if not path:

@@ -44,9 +44,24 @@ class Loaded(NamedTuple):
     context: Context
     pools: dict[str, Context]
     """By pool id; a pool that is not in it has ``context``."""
+    left: list[safety.Left]
+    """Threads and sockets, where ``unsafe`` lets them pass."""
 
 
-def load_application(order: messages.Load) -> Loaded:
+class Observer:
+    """Told how loading goes. A zygote has none; ``rocksyd doctor`` measures at these moments."""
+
+    def begins(self, step: str) -> None:
+        """The next step; what there is at the end belongs to the last one."""
+
+    def loaded(self) -> None:
+        """Every step is done, nothing is frozen yet."""
+
+    def frozen(self) -> None:
+        """As it will be forked, but not yet in huge pages."""
+
+
+def load_application(order: messages.Load, observer: Observer | None = None) -> Loaded:
     """Import what ``order`` names and make this process fit for forking.
 
     Raises:
@@ -54,6 +69,7 @@ def load_application(order: messages.Load) -> Loaded:
     """
     began = time.monotonic()
     pid = os.getpid()
+    observer = observer or Observer()
     with _failing("the application's settings", pid):
         limits = privileges.limits(order.settings.get("rlimits") or {})
         _enter(order)
@@ -64,19 +80,20 @@ def load_application(order: messages.Load) -> Loaded:
         watch = safety.Watch()
     offer = Offer()
     try:
-        _run_steps(order, offer, watch, pid)
+        _run_steps(_steps(order, offer), watch, observer, pid)
         problems, leftover = watch.problems(), watch.children_left()
     finally:
         watch.close()
     if problems and order.settings.get("unsafe", "refuse") != "warn":
-        raise LoadFailed("; ".join(problems) + ". " + safety.CURE)
+        raise LoadFailed("; ".join(map(str, problems)) + ". " + safety.CURE)
     with _failing("the application", pid):
-        context = _settle(order, offer, limits)
+        observer.loaded()
+        context = _settle(order, offer, limits, observer)
         if order.settings.get("smoke"):
             _smoke(str(order.settings["smoke"]), context)
-        ready = _ready(order, offer, began, [*offer.warnings, *problems, *leftover])
+        ready = _ready(order, offer, began, [*offer.warnings, *map(str, problems), *leftover])
         contexts = pools.contexts(context, order.settings.get("pools") or {})
-    return Loaded(ready, context, contexts)
+    return Loaded(ready, context, contexts, problems)
 
 
 # --- before the imports ---------------------------------------------------------------------------------------------------
@@ -108,18 +125,21 @@ def ignore(_number: int, _frame: object) -> None:
 
 
 # --- the imports ----------------------------------------------------------------------------------------------------------
-def _run_steps(order: messages.Load, offer: Offer, watch: safety.Watch, pid: int) -> None:
-    for step, act in _steps(order, offer):
+def _run_steps(steps: Iterator[tuple[str, Callable[[], object]]], watch: safety.Watch, observer: Observer, pid: int) -> None:
+    for step, act in steps:
+        observer.begins(step)
         with _failing(step, pid):
             act()
         watch.mark(step)
     for hook in before_fork_hooks:
         name = f"before_fork hook {getattr(hook, '__module__', '?')}:{getattr(hook, '__qualname__', hook)}"
+        observer.begins(name)
         with _failing(name, pid, "failed"):
             hook()
         watch.mark(name)
     for library, close in registry.steps_before_fork():
         name = f"making {library} fit for forks"
+        observer.begins(name)
         with _failing(name, pid, "failed"):
             close()
         watch.mark(name)
@@ -184,7 +204,7 @@ def _cause(error: BaseException, what: str) -> str:
 
 
 # --- after the imports ----------------------------------------------------------------------------------------------------
-def _settle(order: messages.Load, offer: Offer, limits: tuple[tuple[int, tuple[int, int]], ...]) -> Context:
+def _settle(order: messages.Load, offer: Offer, limits: tuple[tuple[int, tuple[int, int]], ...], observer: Observer) -> Context:
     if any(plan.is_async for plan in offer.plans.values()):
         import asyncio  # noqa: F401, PLC0415  (so that no worker has to)
     os.chdir(order.path)
@@ -200,6 +220,7 @@ def _settle(order: messages.Load, offer: Offer, limits: tuple[tuple[int, tuple[i
         deadline.prepare()
     # No gc.collect() before: the holes it leaves among the frozen objects are what children would write into and copy.
     gc.freeze()
+    observer.frozen()
     if order.settings.get("huge_pages", True):
         hugepages.collapse()
     return Context(

@@ -19,7 +19,7 @@ import sysconfig
 import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from rocksyd.posix.processes import children_of
 
@@ -27,6 +27,25 @@ _SETTLE = 0.5
 """Seconds that what is on its way out gets: a joined thread is in /proc a moment longer."""
 _SHARED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 """Kinds of sockets that two processes cannot share. Datagrams (syslog, statsd) they can."""
+
+
+class Left(NamedTuple):
+    """A thread or a socket that the preload left behind. As text: the sentence that says so."""
+
+    kind: str
+    """``thread`` or ``socket``."""
+    step: str
+    """What was being loaded: ``preload entry 'shop.urls'``."""
+    name: str
+    """``'poller'``, ``descriptor 5 connected to ('10.0.0.7', 5432)``."""
+    origin: str
+    """The line that made it, as ``module (file:line)``; "" where C code did."""
+    number: int
+    """The thread's number, or the socket's inode."""
+
+    def __str__(self) -> str:
+        verb = "left a thread running:" if self.kind == "thread" else "left a socket open:"
+        return f"{self.step} {verb} {self.name}{f', by {self.origin}' if self.origin else ''}"
 
 
 class Watch:
@@ -37,8 +56,8 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._step_of_thread = dict.fromkeys(_native_threads(), "")
-        self._step_of_socket = dict.fromkeys(_open_sockets(), "")
+        self._step_of_thread = dict.fromkeys(native_threads(), "")
+        self._step_of_socket = dict.fromkeys(open_sockets(), "")
         self._step_of_child = dict.fromkeys(children_of(os.getpid()), "")
         self._thread_origins: dict[int, str] = {}
         self._socket_origins: dict[int, str] = {}
@@ -48,23 +67,23 @@ class Watch:
     def mark(self, step: str) -> None:
         """What is new since the last mark is the doing of ``step``."""
         for seen, now in (
-            (self._step_of_thread, _native_threads()),
-            (self._step_of_socket, _open_sockets()),
+            (self._step_of_thread, native_threads()),
+            (self._step_of_socket, open_sockets()),
             (self._step_of_child, children_of(os.getpid())),
         ):
             for number in now:
                 seen.setdefault(number, step)
 
-    def problems(self) -> list[str]:
-        """Sentences on threads and sockets that are still there and were not at first."""
+    def problems(self) -> list[Left]:
+        """Threads and sockets that are still there and were not at first."""
         give_up = time.monotonic() + _SETTLE
-        while any(self._step_of_thread.get(number) for number in _native_threads()) and time.monotonic() < give_up:
+        while any(self._step_of_thread.get(number) for number in native_threads()) and time.monotonic() < give_up:
             time.sleep(0.01)
         found = []
-        for number in sorted(_native_threads()):
+        for number in sorted(native_threads()):
             if self._step_of_thread.get(number):
                 found.append(self._thread_problem(self._step_of_thread[number], number))
-        for inode, fd in sorted(_open_sockets().items(), key=lambda item: item[1]):
+        for inode, fd in sorted(open_sockets().items(), key=lambda item: item[1]):
             if self._step_of_socket.get(inode):
                 found.append(self._socket_problem(self._step_of_socket[inode], inode, fd))
         return found
@@ -105,23 +124,19 @@ class Watch:
         socket.socket.__init__ = init_seen  # type: ignore[assignment,method-assign]
 
     # --- saying -------------------------------------------------------------------------------------------------------
-    def _thread_problem(self, step: str, number: int) -> str:
+    def _thread_problem(self, step: str, number: int) -> Left:
         thread = next((t for t in threading.enumerate() if t.native_id == number), None)
-        name = repr(thread.name) if thread is not None else f"{_thread_name(number)!r} (started by C code)"
-        return f"{step} left a thread running: {name}{_at(self._thread_origins.get(number))}"
+        name = repr(thread.name) if thread is not None else f"{thread_name(number)!r} (started by C code)"
+        return Left("thread", step, name, self._thread_origins.get(number, ""), number)
 
-    def _socket_problem(self, step: str, inode: int, fd: int) -> str:
-        return f"{step} left a socket open: descriptor {fd}{_peer(fd)}{_at(self._socket_origins.get(inode))}"
+    def _socket_problem(self, step: str, inode: int, fd: int) -> Left:
+        return Left("socket", step, f"descriptor {fd}{_peer(fd)}", self._socket_origins.get(inode, ""), inode)
 
 
 CURE = (
     "Threads and connections do not survive a fork: start them in a function marked @rocksyd.jobs.after_fork,"
     ' close them in one marked @rocksyd.jobs.before_fork, or set unsafe = "warn" to load the application all the same'
 )
-
-
-def _at(origin: str | None) -> str:
-    return f", by {origin}" if origin else ""
 
 
 def _origin() -> str:
@@ -149,11 +164,12 @@ def _inode(fd: int) -> int:
         return -1
 
 
-def _native_threads() -> list[int]:
+def native_threads() -> list[int]:
+    """Numbers of all threads of this process, Python's and others."""
     return [int(name) for name in os.listdir("/proc/self/task")]
 
 
-def _open_sockets() -> dict[int, int]:
+def open_sockets() -> dict[int, int]:
     """Inode -> descriptor of the sockets that must not be shared."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
@@ -190,7 +206,8 @@ def _peer(fd: int) -> str:
     return f" connected to {peer!r}" if peer else " (a socket pair, as event loops have)"
 
 
-def _thread_name(number: int) -> str:
+def thread_name(number: int) -> str:
+    """The kernel's name of a thread of this process."""
     try:
         with open(f"/proc/self/task/{number}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().strip()
