@@ -83,6 +83,10 @@ class Run:
     """Why the worker was ordered to end: ``timeout``, ``cancelled``, ``memory``."""
     kill_at: float = 0.0
     """When TERM is followed by KILL."""
+    unnamed: bool = False
+    """Whether it is a call without a key: only the caller who waits can ask for it."""
+    behind: bool = False
+    """Whether the journal has not been told yet, and need not be before the answer: see ``master.behind``."""
     rev: int = 0
     """Grows with every change that the journal has to keep."""
 

@@ -64,7 +64,7 @@ def test_all_that_can_be_said() -> None:
         write_timeout = 5
         max_connections = 10
         restart = { hello_timeout = "1s", prepare_timeout = "2s", adopt_timeout = "3s" }
-        journal = { sync = "normal", keep = "1d", keep_runs = 5 }
+        journal = { sync = "normal", calls = "failed", keep = "1d", keep_runs = 5 }
         output = { limit = "1M", keep = 0 }
         [apps.shop]
         path = "./shop/"

@@ -165,6 +165,7 @@ def _journal(table: Table) -> JournalConfig:
     d = JournalConfig
     journal = JournalConfig(
         sync=table.get("sync", d.sync, values.choice("full", "normal")),
+        calls=table.get("calls", d.calls, values.choice("before", "behind", "failed")),
         keep=table.get("keep", d.keep, parse_duration),
         keep_runs=table.get("keep_runs", d.keep_runs, _COUNT),
     )

@@ -33,6 +33,9 @@ class JournalConfig:
 
     sync: Literal["full", "normal"] = "full"
     """``full``: an accepted run survives a power failure. ``normal``: it survives a crash, and is faster."""
+    calls: Literal["before", "behind", "failed"] = "behind"
+    """When a call without a key is written down: ``before`` it is begun and answered, as any run; ``behind`` the answer, together
+    with others; ``failed``: as that, but not at all when it soon ends well."""
     keep: float = 7 * 86400.0
     """Seconds an ended run is remembered."""
     keep_runs: int = 100_000

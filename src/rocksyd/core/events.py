@@ -27,6 +27,8 @@ class Submit(NamedTuple):
     """Whether the parameters are held against the job's signature (JSON-RPC); if not, Python does it when the job is called."""
     kind: str = ""
     """``script`` for what ``rocksyd exec`` orders: ``target`` is then what is shown, and ``app`` has been chosen."""
+    unnamed: bool = False
+    """Whether the caller waits for the result and gave no key that it could ask again by."""
 
 
 class Terminate(NamedTuple):

@@ -43,6 +43,7 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
     pool_name, pool = _pool(settings, target, app)
     delay = _duration(settings, "delay")
     start_within = _duration(settings, "start_within", pool.queue_timeout)
+    unnamed = event.unnamed and config.journal.calls != "before"
     return Run(
         key=event.key,
         app=target.app,
@@ -52,6 +53,8 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         params=event.params,
         each=each,
         kind=event.kind,
+        unnamed=unnamed,
+        behind=unnamed,
         log="" if event.kind == SCRIPT else output_path(config.state_dir, event.key, now.wall),
         submitted_at=now.wall,
         sequence=sequence,

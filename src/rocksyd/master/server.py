@@ -132,8 +132,9 @@ class Server:
         while behind:
             self._carry_out(behind)
             behind = self._act()
-        if self.all_written:
+        if not self.writing.waiting:
             self.children.acknowledge_exits()
+        self.writing.write_behind(self._now.mono, everything=self.freezing or self.engine.stopping)
         self._shelve()
         self._look_whether_done()
 
@@ -174,7 +175,7 @@ class Server:
             self.children.next_deadline(),
             self.outputs.next_deadline(),
             self.loading.next_deadline(),
-            self.writing.retry_at or None,
+            self.writing.next_deadline(),
             self._forget_at or None,
             self._suspect_at or None,
             self._alive_at or None,
@@ -227,7 +228,10 @@ class Server:
         for effect in effects:
             kind = type(effect)
             if kind is ev.Persist:
-                self.writing.put(effect.run)
+                if effect.run.behind:
+                    self.writing.put_behind(effect.run, self._now.mono, all_ends=self.config.journal.calls != "failed")
+                else:
+                    self.writing.put(effect.run)
             elif kind is ev.Erase:
                 self.writing.erase(effect.run)
             else:
@@ -343,6 +347,7 @@ class Server:
     def select(self, state: str | None, wanted: Filter) -> list[Run]:
         """Runs for ``list``: those that live first, then those that ended, latest first."""
         self._commit()
+        self.writing.write_behind(self._now.mono, everything=True)
         runs = []
         if state != ENDED and wanted.outcome is None:
             live = sorted(self.engine.runs.values(), key=lambda run: -run.sequence)
@@ -409,6 +414,7 @@ class Server:
 
     def missed(self, position: int) -> list[Run]:
         """The runs that have changed since then, as the journal has them: who subscribes again is told of these first."""
+        self.writing.write_behind(self._now.mono, everything=True)
         return self.journal.changed_since(position)
 
     def _tell_missed(self) -> None:
@@ -508,7 +514,7 @@ class Server:
     @property
     def all_written(self) -> bool:
         """Whether a hand-over may begin: what the journal does not hold is not carried, nor the answers that wait for it."""
-        return not self.writing.waiting
+        return self.writing.all_written
 
     def thawed(self, reason: str) -> None:
         """The hand-over was called off, and this master goes on."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from rocksyd.errors import JournalError
 from rocksyd.journal.store import Journal
+from rocksyd.master.behind import Behind
 from rocksyd.model import SCRIPT, Run
 from rocksyd.posix.log import log
 
@@ -29,6 +30,7 @@ class Writing:
         self.retry_at = 0.0
         """CLOCK_MONOTONIC seconds of the next try; 0 when none is due."""
         self._changed: dict[str, Run] = {}
+        self._behind = Behind()
         self._erased: dict[str, Run] = {}
         self._written: dict[str, Run] = {}
         """What was written and may not be on the disk yet."""
@@ -41,10 +43,15 @@ class Writing:
         """This run has changed."""
         self._changed[run.key] = run
 
+    def put_behind(self, run: Run, now: float, *, all_ends: bool) -> None:
+        """The same of one that is written behind the answer; unless ``all_ends`` are kept not at all where it soon ends well."""
+        self._behind.put(run, now, all_ends=all_ends)
+
     def erase(self, run: Run) -> None:
         """Nobody wants to know of this run any more."""
         self._erased[run.key] = run
         self._changed.pop(run.key, None)
+        self._behind.discard(run.key)
 
     def find(self, key: str) -> Run | None:
         """The run under this key as it was decided last."""
@@ -57,6 +64,22 @@ class Writing:
         """Whether anything is not yet where it has to be."""
         return bool(self._changed or self._erased or self._written or self._lasting)
 
+    @property
+    def all_written(self) -> bool:
+        """Whether the journal holds all that was decided."""
+        return not self.waiting and not self._behind
+
+    def next_deadline(self) -> float | None:
+        """CLOCK_MONOTONIC seconds at which something is to be written; None when nothing waits for that."""
+        return self.retry_at or self._behind.next_deadline()
+
+    def write_behind(self, now: float, *, everything: bool = False) -> None:
+        """Write what the answers did not wait for, when it is time to, or because somebody is about to look."""
+        if (everything and self._behind) or self._behind.due(now):
+            self._changed = {**self._behind.take(), **self._changed}
+            if self.write(now):
+                self.sync(now)
+
     def write(self, now: float) -> bool:
         """Commit what has changed; false while that is impossible, and then nothing of it may be said or done yet."""
         if not self._changed and not self._erased:
@@ -68,8 +91,7 @@ class Writing:
         except JournalError as error:
             self._in_trouble(error, now)
             return False
-        # A script ends with its caller: there is none left to remember it after the machine has lost its power.
-        self._lasting = self._lasting or bool(self._erased) or any(run.kind != SCRIPT for run in self._changed.values())
+        self._lasting = self._lasting or bool(self._erased) or any(_must_last(run) for run in self._changed.values())
         self._written.update(self._changed)
         self._changed.clear()
         self._gone.update(self._erased)
@@ -106,3 +128,8 @@ class Writing:
             log("master", f"the journal cannot be written, new runs are refused until it can: {error}")
         self.trouble = str(error)
         self.retry_at = now + RETRY
+
+
+def _must_last(run: Run) -> bool:
+    """Whether it has to outlast a power failure. A script or a call without a key ends with its caller: none is left to ask."""
+    return run.kind != SCRIPT and not run.unnamed
