@@ -40,10 +40,10 @@ def run(folder: Path, tests: str, ini: str = "", conftest: str = "") -> subproce
     (folder / "test_own.py").write_text(tests)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    words = ["-m", "pytest", "-p", PLUGIN, "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base")]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", PLUGIN, "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base")], cwd=folder, env=environment,
-        capture_output=True, text=True, check=False, timeout=100,
-    )  # fmt: skip
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=100
+    )
 
 
 def test_the_daemon_is_real_and_has_the_projects_applications(tmp_path: Path) -> None:
