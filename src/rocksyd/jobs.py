@@ -36,6 +36,7 @@ def job(target: Any = None, /, **settings: Any) -> Any:
     timeout: seconds or ``"10m"``; how long a run may take, 0 for no limit.
     grace: seconds or ``"10s"`` between TERM and KILL.
     start_within: seconds or ``"1h"``; a run that has not begun by then is not worth beginning, 0 for no limit.
+    slow_after: seconds or ``"30s"``; the stacks of a run that takes longer are written down, 0 for never.
     max_running: runs of this job at the same time, 0 for no limit.
     retries: how often a failed run is tried again.
     priority: among those that wait the highest goes first.
@@ -106,6 +107,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "timeout": _duration,
     "grace": _duration,
     "start_within": _duration,
+    "slow_after": _duration,
     "max_running": _count,
     "retries": _count,
     "priority": _number,

@@ -265,6 +265,12 @@ class Kill(Value):
     gets TERM when it has ended. Any other gets TERM now, as from a zygote that does not know this field."""
 
 
+class PrintStacks(Value):
+    """Let the worker ``pid`` print the stacks of its threads, where its standard error goes; asked of one that can."""
+
+    pid: int = 0
+
+
 class Retire(Value):
     """Fork no more; exit when the last worker has been reaped and acknowledged."""
 
@@ -429,7 +435,8 @@ _TYPES: dict[str, type[Any]] = {
     for cls in (
         Hello, Prepared, PrepareFailed, Shelve, Unshelve, Spawn, Signal, ExitAck, Restart, Frozen, Adopted, Refused, Stopped,
         Status, Prepare, Fds, Unshelved, Freeze, Thaw, Adopt, Retired, Exited, Spawned, Signalled, RestartFailed, Load, Fork,
-        Kill, Retire, Inventory, Ready, Failed, Forked, ForkFailed, Workers, Job, JobAck, Drain, Idle, Progress, Result,
+        Kill, PrintStacks, Retire, Inventory, Ready, Failed, Forked, ForkFailed, Workers, Job, JobAck, Drain, Idle, Progress,
+        Result,
     )
 }  # fmt: skip
 

@@ -87,6 +87,10 @@ class Run:
     """Whether it is a call without a key: only the caller who waits can ask for it."""
     behind: bool = False
     """Whether the journal has not been told yet, and need not be before the answer: see ``master.behind``."""
+    slow_after: float = 0.0
+    """Seconds after which it counts as slow."""
+    slow_at: float = 0.0
+    """When it will; 0 when it never will, or does already."""
     rev: int = 0
     """Grows with every change that the journal has to keep."""
 

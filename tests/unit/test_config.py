@@ -93,6 +93,7 @@ def test_all_that_can_be_said() -> None:
         grace = "250ms"
         max_queue = 7
         queue_timeout = "1h"
+        slow_after = "30s"
         [apps.shop.jobs_settings.nightly]
         timeout = "2h"
         grace = 1
@@ -100,6 +101,7 @@ def test_all_that_can_be_said() -> None:
         retries = 3
         priority = -5
         start_within = "5m"
+        slow_after = "90s"
         [apps.shop.jobs_settings."shop.reports:Daily"]
         """
     config = parse(text, FILE)
@@ -116,8 +118,8 @@ def test_all_that_can_be_said() -> None:
         0o027,
         {"MODE": "live", "EMPTY": ""},
     )
-    assert shop.pool == PoolConfig("dynamic", 16, 3, 2, 4, 10.0, 8, 100, 10, 600.0, 0.25, 7, 3600.0)
-    assert shop.jobs_settings == {"nightly": JobSettings(7200.0, 1.0, 1, 3, -5, 300.0), "shop.reports:Daily": JobSettings()}
+    assert shop.pool == PoolConfig("dynamic", 16, 3, 2, 4, 10.0, 8, 100, 10, 600.0, 0.25, 7, 3600.0, 30.0)
+    assert shop.jobs_settings == {"nightly": JobSettings(7200.0, 1.0, 1, 3, -5, 300.0, 90.0), "shop.reports:Daily": JobSettings()}
 
 
 def test_where_start_workers_is_not_set_it_is_min_spare() -> None:

@@ -291,6 +291,7 @@ COMMANDS: dict[str, Command] = {
         examples="  rocksyd ps\n  rocksyd ps -a --app shop --limit 20\n  rocksyd ps -a --json | jq '.[].key'",
     ),
     "why": Command("say why a run waits, goes on, or ended as it did", _key, _say_why, examples="  rocksyd why 4711"),
+    "stack": Command("print where each thread of a running job is", _key, runs.stack, examples="  rocksyd stack 4711"),
     "top": Command(
         "watch pools, workers, queue, rates and restarts live; piped, print them once", _top, _show_top,
         examples="  rocksyd top\n  rocksyd top --interval 250ms\n  rocksyd top | head -20",

@@ -24,7 +24,13 @@ ANSWER_WITHIN = 2.0
 KEYS_SHOWN = 200
 FILES, NO_SPACE = ":files", ":nospace"
 _FILE_OPTIONS = ("config", "pid_file", "log_file")
-_STATES = {"kill": ("running", "waiting"), "wait": ("running", "waiting"), "free": ("ended",), "retry": ("ended",)}
+_STATES = {
+    "kill": ("running", "waiting"),
+    "wait": ("running", "waiting"),
+    "stack": ("running",),
+    "free": ("ended",),
+    "retry": ("ended",),
+}
 
 SCRIPTS = {
     "bash": r"""# rocksyd completion bash

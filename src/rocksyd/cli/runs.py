@@ -1,4 +1,4 @@
-"""The commands about single runs: run, check, wait, logs, kill, free, retry."""
+"""The commands about single runs: run, check, wait, logs, kill, stack, free, retry."""
 
 from __future__ import annotations
 
@@ -168,6 +168,14 @@ def kill(options: argparse.Namespace) -> int:
     """End a run."""
     with _one(options) as daemon:
         daemon.terminate(options.key, options.signal)
+    return 0
+
+
+def stack(options: argparse.Namespace) -> int:
+    """Print where the threads of a run are."""
+    with _one(options) as daemon:
+        found = daemon.request("stack", {"key": options.key}, wait=True)
+    write(_json(found) if options.json else found["text"])
     return 0
 
 

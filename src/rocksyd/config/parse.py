@@ -242,6 +242,7 @@ def _job_settings(table: Table) -> JobSettings:
         retries=table.get("retries", None, values.integer(0, 1000)),
         priority=table.get("priority", None, values.integer(-1000, 1000)),
         start_within=table.get("start_within", None, parse_duration),
+        slow_after=table.get("slow_after", None, parse_duration),
         pool=table.get("pool", None, values.text("slow")),
     )
     table.complain_of_rest(HOMES)
@@ -284,6 +285,7 @@ def _pool(table: Table) -> PoolConfig:
         grace=table.get("grace", d.grace, parse_duration),
         max_queue=table.get("max_queue", d.max_queue, _COUNT),
         queue_timeout=table.get("queue_timeout", d.queue_timeout, parse_duration),
+        slow_after=table.get("slow_after", d.slow_after, parse_duration),
     )
     _check_pool(table, pool)
     table.complain_of_rest(HOMES)

@@ -80,6 +80,8 @@ class PoolConfig:
     """Runs that may wait; what comes then is told "Too busy"."""
     queue_timeout: float = 0.0
     """Seconds a run may wait; 0 for no limit."""
+    slow_after: float = 0.0
+    """Seconds after which a run is slow: the stacks of its threads are written down, once; 0 for never."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class JobSettings:
     """Among those that wait the highest goes first; 0 is usual."""
     start_within: float | None = None
     """Seconds after which a run that has not begun is not worth beginning; 0 for no limit."""
+    slow_after: float | None = None
+    """Seconds after which the stacks of its threads are written down; 0 for never."""
     pool: str | None = None
     """Which of the application's ``pools`` it runs in; None or "" for the application's own."""
 

@@ -49,6 +49,9 @@ def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None
     if run.timeout:
         run.deadline = now.mono + run.timeout
         state.reminders.add(run.deadline, "timeout", run.key)
+    if run.slow_after:
+        run.slow_at = now.mono + run.slow_after
+        state.reminders.add(run.slow_at, "slow", run.key)
     state.queues[pool.name].begin(run)
     worker.run, worker.last = run.key, run.kind == SCRIPT or pool.next_is_last(worker)
     pool.move(worker, "job", now.mono)

@@ -116,6 +116,12 @@ def _due(state: State, what: str, who: Any, now: Now) -> None:
         state.end(state.runs[who], outcome.too_late(), now)
     elif what == "timeout":
         state.end_early(state.runs[who], TIMEOUT, now)
+    elif what == "slow":
+        run = state.runs[who]
+        run.slow_at = 0.0
+        state.counters["slow"] += 1
+        state.persist(run)
+        state.effects.append(ev.Slow(run))
     elif what == "kill":
         run = state.runs[who]
         run.kill_at = 0.0

@@ -244,6 +244,12 @@ class Started(NamedTuple):
     run: Run
 
 
+class Slow(NamedTuple):
+    """Write down what the run is at: it takes long."""
+
+    run: Run
+
+
 class Progressed(NamedTuple):
     """Tell whoever watches: the run is further."""
 

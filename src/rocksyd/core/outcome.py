@@ -86,6 +86,7 @@ def clear(run: Run) -> None:
     """Forget the last ending: the run is to run again."""
     run.outcome, run.retcode, run.signal, run.result, run.error = "", None, 0, None, None
     run.cpu, run.max_rss, run.progress, run.ended_at, run.started_at = 0.0, 0, None, 0.0, 0.0
+    run.slow_at = 0.0
     run.kill_reason, run.kill_at, run.deadline, run.started, run.worker, run.pid = "", 0.0, 0.0, 0.0, 0, 0
 
 

@@ -132,7 +132,7 @@ class State:
         self._forget_running(run)
         run.state = lifecycle.step(lifecycle.RUN, run.state, "return")
         run.worker = run.pid = 0
-        run.started = run.deadline = run.started_at = 0.0
+        run.started = run.deadline = run.started_at = run.slow_at = 0.0
         if run.kill_reason:
             self.end(run, outcome.never_started(run.kill_reason), now)
         elif run.app not in self.applications:
@@ -238,8 +238,9 @@ class State:
         run = self.runs.get(who)
         if run is None:
             return False
-        moment = {"due": run.not_before, "start_by": run.start_by, "timeout": run.deadline, "kill": run.kill_at}[what]
-        return moment == when and run.state == (WAITING if what in ("due", "start_by") else RUNNING)
+        waits = {"due": run.not_before, "start_by": run.start_by}
+        moment = {**waits, "timeout": run.deadline, "kill": run.kill_at, "slow": run.slow_at}[what]
+        return moment == when and run.state == (WAITING if what in waits else RUNNING)
 
 
 def not_found(key: str) -> RequestError:

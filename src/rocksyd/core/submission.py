@@ -61,6 +61,7 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         priority=_integer(settings, "priority", -_MOST),
         timeout=_duration(settings, "timeout", pool.timeout),
         grace=_duration(settings, "grace", pool.grace),
+        slow_after=0.0 if event.kind == SCRIPT else _duration(settings, "slow_after", pool.slow_after),
         retries=_integer(settings, "retries"),
         max_running=_integer(settings, "max_running"),
         env=_strings(settings, "env"),
@@ -94,7 +95,7 @@ def _settings(event: Submit, target: Target, app: AppConfig) -> dict[str, Any]:
     settings = dict(target.settings)
     configured = app.jobs_settings.get(event.target) or app.jobs_settings.get(target.target)
     if configured is not None:
-        for name in ("pool", "timeout", "grace", "max_running", "retries", "priority", "start_within"):
+        for name in ("pool", "timeout", "grace", "max_running", "retries", "priority", "start_within", "slow_after"):
             value = getattr(configured, name)
             if value is not None:
                 settings[name] = value

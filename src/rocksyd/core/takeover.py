@@ -82,6 +82,8 @@ def _take_over(state: State, run: Run, now: Now) -> None:
             state.queues[run.pool].begin(run)
         if run.deadline and not run.kill_reason:
             state.reminders.add(run.deadline, "timeout", run.key)
+        if run.slow_at:
+            state.reminders.add(run.slow_at, "slow", run.key)
         if run.kill_at:
             state.reminders.add(run.kill_at, "kill", run.key)
     elif run.app in state.applications:

@@ -17,6 +17,7 @@ from rocksyd.config import AppConfig, starting
 from rocksyd.core import events as ev
 from rocksyd.errors import ChannelClosed, MessageError
 from rocksyd.model import Run
+from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
@@ -365,6 +366,20 @@ class Children:
             self._tell(zygote, m.Kill(link.pid, order.number, order.grace, soft))
         else:
             self.tell_keeper(m.Signal(link.pid, order.number, True))
+
+    def prints_stacks(self, worker: int) -> bool:
+        """Whether a worker can print the stacks of its threads."""
+        link = self.workers.get(worker)
+        return link is not None and signals.caught(link.pid, signals.STACKS)
+
+    def print_stacks(self, worker: int) -> None:
+        """Let a worker that can print the stacks of its threads."""
+        link = self.workers[worker]
+        zygote = self.zygotes.get(f"zygote:{link.app}@{link.generation}")
+        if zygote is not None:
+            self._tell(zygote, m.PrintStacks(link.pid))
+        else:
+            self.tell_keeper(m.Signal(link.pid, signals.STACKS))
 
     def _tell(self, zygote: Zygote, message: Any) -> None:
         try:

@@ -36,6 +36,7 @@ def freeze(server: Server) -> str:
     """Hand everything over, then wait for the verdict: leave, or go on as if nothing had been. Returns why it was called off."""
     began = time.monotonic()
     server.freezing = False
+    server.stacks.give_up()
     unshelved = list(server.clients.unshelved)
     for client in unshelved:
         client.inode = os.fstat(client.fd).st_ino

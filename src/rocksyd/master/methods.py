@@ -188,6 +188,12 @@ METHODS: dict[str, Method] = {
         ),
         errors=(-32001,),
     ),
+    "stack": Method(
+        "What the threads of a running job are at; it is written to the run's output as well.",
+        (_THE_KEY,),
+        _object({"key": _KEY, "pid": _COUNT, "text": _TEXT}),
+        errors=(-32001, -32005),
+    ),
     "subscribe": Method(
         "Be told what happens, as notifications, as long as the connection lasts (a restart does not end it).",
         (

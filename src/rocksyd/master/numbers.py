@@ -43,6 +43,7 @@ class Numbers:
         yield "runs_running", sum(pool.busy for pool in engine.pools.values())
         for name in ("submitted", "refused", "retried", "forks_failed"):
             yield f"runs_{name}" if name != "forks_failed" else name, engine.counters[name]
+        yield "runs_slow", engine.counters["slow"]
         for outcome in ("ok", "failed", "killed", "timeout", "memory", "lost", "cancelled"):
             yield f"runs_ended_{outcome}", engine.counters[f"ended_{outcome}"]
         yield "workers", len(engine.workers)

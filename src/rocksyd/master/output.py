@@ -46,6 +46,8 @@ class Outputs:
         self.limit = limit
         self._grown = grown
         self.by_path: dict[str, Run] = {}
+        self.uncut: set[str] = set()
+        """Paths of outputs that somebody reads what is about to be written of: they are cut when that was read."""
         self._folders: dict[str, int] = {}
         self._by_watch: dict[int, str] = {}
         self._resume_at = 0.0
@@ -122,7 +124,7 @@ class Outputs:
 
     def check(self, run: Run) -> None:
         """Cut a file that is over the limit, with a mark that says so, and how much was not kept."""
-        if not self.limit:
+        if not self.limit or run.log in self.uncut:
             return
         try:
             size = os.stat(run.log).st_size

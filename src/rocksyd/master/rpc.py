@@ -62,6 +62,7 @@ class Rpc:
             "retry": self._retry,
             "logs": self._logs,
             "why": self._why,
+            "stack": self._stack,
             "subscribe": self._subscribe,
             "targets": self._targets,
             "stats": self._stats,
@@ -252,6 +253,18 @@ class Rpc:
 
     def _why(self, caller: Caller, params: dict[str, Any]) -> Any:
         return reasons.why(self._server.engine, self._known(params), Now(time.monotonic(), time.time()))
+
+    def _stack(self, caller: Caller, params: dict[str, Any]) -> Any:
+        run = self._known(params)
+
+        def told(text: str, trouble: str) -> None:
+            if trouble:
+                self.fail(caller, RequestError(encode.NOT_NOW, trouble, data="rocksyd why says how the run is"), waited=True)
+            else:
+                self.answer(caller, {"key": run.key, "pid": run.pid, "text": text})
+
+        self._server.stacks.ask(run, told)
+        return LATER
 
     # --- output -------------------------------------------------------------------------------------------------------
     def _logs(self, caller: Caller, params: dict[str, Any]) -> Any:

@@ -32,6 +32,8 @@ from rocksyd.master.orders import RESTART, Order, Orders, Requester
 from rocksyd.master.output import Outputs
 from rocksyd.master.reloading import Loading
 from rocksyd.master.rpc import Rpc
+from rocksyd.master.slowlog import SlowLog
+from rocksyd.master.stacks import Stacks
 from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiters
 from rocksyd.master.writing import Writing
 from rocksyd.model import ENDED, RUNNING, SCRIPT, WAITING, Now, Run
@@ -72,6 +74,7 @@ class Server:
         self.loading = Loading(self)
         self.outputs = Outputs(loop, config.output.limit, self.follow_soon)
         self.writing = Writing(lambda: self.journal, self.outputs.remove)
+        self.stacks = Stacks(children, self.outputs, SlowLog(f"{config.state_dir}/slow.log"))
         self.execs = Execs(self)
         self.numbers = Numbers(self)
         self.board: Scoreboard
@@ -109,6 +112,7 @@ class Server:
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
             ev.Started: lambda effect: self._news("run.started", effect.run),
+            ev.Slow: lambda effect: self.stacks.slow(effect.run, self._now),
             ev.Progressed: lambda effect: self._news("run.progress", effect.run),
             ev.Ended: self._do_ended,
             ev.Note: lambda effect: log("master", effect.text),
@@ -176,6 +180,7 @@ class Server:
             self.outputs.next_deadline(),
             self.loading.next_deadline(),
             self.writing.next_deadline(),
+            self.stacks.next_deadline(),
             self._forget_at or None,
             self._suspect_at or None,
             self._alive_at or None,
@@ -193,6 +198,7 @@ class Server:
         self.children.overdue(now)
         self.outputs.on_time(now)
         self.loading.on_time(now)
+        self.stacks.on_time(now)
         if self._forget_at and now >= self._forget_at:
             self._forget_old()
         if self._alive_at and now >= self._alive_at:

@@ -15,7 +15,7 @@ MAX_BATCH = 1000
 """Requests in one batch. A line's worth of ``[1,1,1...]`` would otherwise be answered with sixty times its length."""
 MAX_KEY = 128
 """Characters of a run's key."""
-KEYED = frozenset({"run", "call", "status", "wait", "terminate", "free", "retry", "logs", "why"})
+KEYED = frozenset({"run", "call", "status", "wait", "terminate", "free", "retry", "logs", "why", "stack"})
 """Methods whose ``key`` is a run's key."""
 
 

@@ -35,7 +35,7 @@ from rocksyd import surroundings
 from rocksyd.posix import libc, signals
 from rocksyd.posix.channel import read_memfd
 from rocksyd.surroundings import Surroundings
-from rocksyd.worker import console, deadline, stdio
+from rocksyd.worker import console, deadline, stacks, stdio
 
 KIND = "script"
 """Of an order to a worker that is for this module."""
@@ -193,6 +193,7 @@ def _enter(around: Surroundings, fds: tuple[int, ...]) -> None:
     stdio.coerce_c_locale()
     time.tzset()
     deadline.forget()
+    stacks.forget()
     ignored = {int(word) for word in around.ignored.split()}
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 from rocksyd import messages
 from rocksyd.errors import JobError, RocksydError
 from rocksyd.jobs import before_fork_hooks
-from rocksyd.worker import deadline, inherited, output, values
+from rocksyd.worker import deadline, inherited, output, stacks, values
 from rocksyd.worker.context import Context
 from rocksyd.worker.integrations import registry
 from rocksyd.worker.target import import_module, load
@@ -218,6 +218,7 @@ def _settle(order: messages.Load, offer: Offer, limits: tuple[tuple[int, tuple[i
     registry.prepare()
     if order.settings.get("signals"):
         deadline.prepare()
+        stacks.prepare()
     # No gc.collect() before: the holes it leaves among the frozen objects are what children would write into and copy.
     gc.freeze()
     observer.frozen()

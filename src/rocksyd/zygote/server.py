@@ -55,6 +55,7 @@ class Server:
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             messages.Fork: self._fork,
             messages.Kill: self._kill,
+            messages.PrintStacks: self._print_stacks,
             messages.ExitAck: lambda ack: self._children.acknowledge(ack.pids),
             messages.Inventory: self._inventory,
             messages.Retire: self._retire,
@@ -221,6 +222,11 @@ class Server:
             os.kill(child.pid, signals.TIME_UP)
         else:
             processes.signal_group(child.pid, order.number)
+
+    def _print_stacks(self, order: messages.PrintStacks) -> None:
+        child = self._children.get(order.pid)
+        if child is not None and signals.caught(child.pid, signals.STACKS):
+            os.kill(child.pid, signals.STACKS)
 
     def _retire(self, _order: messages.Retire) -> None:
         self._retiring = True

@@ -1,0 +1,165 @@
+"""Where the threads of a run are: asked for by callers, and of runs that are slow.
+
+What must live here: telling what the worker printed from what its job prints, and knowing when that was all.
+What this file must not know: how a worker prints it (``worker.stacks``), who asks over what.
+
+A worker prints to the run's output, where there is no last word: it was all when it has stopped growing, as far as it is stacks.
+Only while somebody waits for that is the file looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+
+from rocksyd.master.children import Children
+from rocksyd.master.output import Outputs
+from rocksyd.master.slowlog import SlowLog
+from rocksyd.model import RUNNING, SCRIPT, Now, Run
+from rocksyd.posix.log import line
+from rocksyd.units import format_duration
+
+LOOK = 0.03
+"""Seconds between two looks."""
+PATIENCE = 2.0
+"""Seconds after which there is no point in waiting for more."""
+_MOST = 8 << 20
+"""Bytes that are read at one look. (A job that prints faster than that is not listened to for ever: see PATIENCE.)"""
+_ENOUGH = 4 << 20
+"""Bytes behind the first stack after which no more is read; faulthandler prints at most 100 threads of 100 frames."""
+_BLOCK = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+ .*\n(?:  .*\n)*", re.MULTILINE)
+_STARTS = (b"\nCurrent thread 0x", b"\nThread 0x")
+_CURRENT = re.compile(r"^Current thread 0x", re.MULTILINE)
+
+Told = Callable[[str, str], None]
+"""Called with the stacks, or with "" and why there are none."""
+
+
+class _Asked:
+    """One run that was asked, and has not said all of it yet."""
+
+    def __init__(self, run: Run, offset: int, now: float) -> None:
+        self.run = run
+        self._offset = offset
+        self._printed = b"\n"
+        self.told: list[Told] = []
+        self.text = ""
+        self.look_at = now + LOOK
+        self.until = now + PATIENCE
+
+    def look(self, now: float) -> bool:
+        """Read on; whether that was all."""
+        before, self.look_at = self.text, now + LOOK
+        data = _read(self.run.log, self._offset)
+        self._offset += len(data)
+        printed = self._printed + data
+        found = [at for at in map(printed.find, _STARTS) if at >= 0]  # a job may print faster than an expression searches
+        self._printed = printed[min(found) :] if found else printed[-64:]
+        self.text = stacks_in(self._printed.decode("utf-8", "replace"))
+        complete = self.text == before and _CURRENT.search(self.text) is not None
+        return complete or len(self._printed) > _ENOUGH or now >= self.until or self.run.state != RUNNING
+
+
+class Stacks:
+    """Questions that are open."""
+
+    def __init__(self, children: Children, outputs: Outputs, log: SlowLog) -> None:
+        self._children = children
+        self._outputs = outputs
+        self._log = log
+        self._asked: dict[str, _Asked] = {}
+
+    # --- who asks -----------------------------------------------------------------------------------------------------
+    def ask(self, run: Run, told: Told, title: str = "asked for by a client") -> None:
+        """Ask; ``told`` is called at once if the run cannot answer, or when it has."""
+        asked = self._asked.get(run.key)
+        if asked is None or asked.run is not run:
+            trouble = self._begin(run, title)
+            if trouble:
+                told("", trouble)
+                return
+        self._asked[run.key].told.append(told)
+
+    def slow(self, run: Run, now: Now) -> None:
+        """The run takes long: its stacks go to the slow log as well."""
+        took = format_duration(round(max(0.0, now.mono - run.started), 1))
+        what = f"run {run.key} ({run.target}) of pool {run.pool}, process {run.pid}, has been running for {took}"
+        limit = f"slow_after = {format_duration(run.slow_after)}"
+
+        def told(text: str, trouble: str) -> None:
+            self._log.write(line("slow", f"{what} ({limit})\n{(text or trouble).rstrip()}"))
+
+        self.ask(run, told, f"it has been running for {took}, {limit}")
+
+    def _begin(self, run: Run, title: str) -> str:
+        """Why it cannot answer; "" when it is about to."""
+        if run.state != RUNNING:
+            return f"run {run.key!r} does not run"
+        if run.kind == SCRIPT:
+            return f"run {run.key!r} is a script that prints to its caller, so its stacks cannot be read"
+        if not self._children.prints_stacks(run.worker):
+            return f"run {run.key!r} cannot say: it has become another program, blocks signals, or is just ending"
+        offset = _mark(run.log, f"rocksyd: the stacks of all threads ({title}):\n")
+        if offset is None:
+            return f"the output of run {run.key!r} cannot be written"
+        self._children.print_stacks(run.worker)
+        self._asked[run.key] = _Asked(run, offset, time.monotonic())
+        self._outputs.uncut.add(run.log)
+        return ""
+
+    # --- what it says -------------------------------------------------------------------------------------------------
+    def next_deadline(self) -> float | None:
+        """CLOCK_MONOTONIC seconds of the next look."""
+        return min((asked.look_at for asked in self._asked.values()), default=None)
+
+    def on_time(self, now: float) -> None:
+        """Look at those whose time it is."""
+        for asked in [asked for asked in self._asked.values() if asked.look_at <= now]:
+            if asked.look(now):
+                self._answer(asked)
+
+    def give_up(self) -> None:
+        """Another master is about to serve: answer with what there is."""
+        for asked in list(self._asked.values()):
+            asked.look(time.monotonic())
+            self._answer(asked)
+
+    def _answer(self, asked: _Asked) -> None:
+        del self._asked[asked.run.key]
+        self._outputs.uncut.discard(asked.run.log)
+        self._outputs.check(asked.run)
+        what = "it has put something else in the place of its standard error, is stopped, or has ended meanwhile"
+        trouble = "" if asked.text else f"run {asked.run.key!r} has not said where it is: {what}"
+        for told in asked.told:
+            told(asked.text, trouble)
+
+
+def stacks_in(text: str) -> str:
+    """The stacks among whatever else was printed: ``Thread 0x...`` and what is indented below it, with a blank line between."""
+    return "\n".join(found[0] for found in _BLOCK.finditer(text))
+
+
+def _read(path: str, offset: int) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(_MOST)
+    except OSError:
+        return b""
+
+
+def _mark(path: str, text: str) -> int | None:
+    """Append a line to a run's output; where what follows begins, None when it cannot be written."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError:
+        return None
+    try:
+        os.write(fd, text.encode("utf-8", "backslashreplace"))
+        return os.fstat(fd).st_size
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
