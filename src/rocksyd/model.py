@@ -58,6 +58,8 @@ class Run:
     generation: int = 0
     worker: int = 0
     pid: int = 0
+    slot: int = -1
+    """Of its worker on the scoreboard; -1 for one that is not known."""
     submitted_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0

@@ -58,7 +58,7 @@ class World(Actors):
                 case ev.Ended(run):
                     identity = run.key, run.sequence, run.attempt  # now: the run may be retried before the turn is over
                     assert run.outcome != "ok" or self.executions[identity] == 1, f"{identity} is ok and never ran"
-                    self.effects.append(("ended", identity))
+                    self.effects.append(("ended", identity, run))
                 case ev.ForkWorker():
                     pool = self.engine.pools[effect.pool]
                     most = pool.policy.max_workers
@@ -104,7 +104,8 @@ class World(Actors):
                     zygote.inbox.append(effect)
             case ev.KillWorker():
                 self.signal(effect)
-            case ("ended", identity):
+            case ("ended", identity, run):
+                assert (run.state, (run.key, run.sequence, run.attempt)) == (ENDED, identity), "it is told of as it ended"
                 self.endings[identity] += 1
                 written = json.loads(self.journal.get(identity[0], "{}"))
                 same = (identity[0], written.get("sequence"), written.get("attempt", 1)) == identity
@@ -180,9 +181,10 @@ class World(Actors):
         if message.worker in self.links:
             while process.outbox:
                 self.step(process.outbox.popleft())
-            unread = any(isinstance(order, ev.StartJob) for order in process.inbox)
             self.links.discard(message.worker)
-            message = message._replace(unread=unread)
+        run = self.engine.held_by(message.worker)
+        if run is not None:  # the scoreboard says what it has begun
+            message = message._replace(unread=process.identity != (run.key, run.sequence, run.attempt))
         self.step(message)
         self.heard_exits.append((zygote, message.worker))
 

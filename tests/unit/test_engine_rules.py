@@ -110,14 +110,39 @@ def test_queue_timeout_is_the_default_of_start_within_and_zero_lifts_it() -> Non
     assert desk.submit("c", start_within=0).start_by == 0.0
 
 
-def test_a_delayed_run_is_not_lined_up_before_its_time_and_takes_no_place_in_the_queue() -> None:
-    desk = Desk(PoolConfig("ondemand", max_workers=1, max_queue=1))
+def test_a_delayed_run_is_not_lined_up_before_its_time() -> None:
+    desk = Desk(PoolConfig("ondemand", max_workers=1))
     run = desk.submit("later", delay=4)
     desk.submit("now")
     assert len(desk.engine.queues["app"]) == 1
     desk.at(1004.0)
     assert len(desk.engine.queues["app"]) == 2
     assert run.not_before == 0.0
+
+
+def test_max_queue_is_for_delayed_runs_as_well() -> None:
+    desk = Desk(PoolConfig("ondemand", max_workers=1, max_queue=2))
+    desk.submit("a", delay=4)
+    desk.submit("b", delay=5)
+    with pytest.raises(RequestError, match="2 runs wait"):
+        desk.submit("c", delay=6)
+    with pytest.raises(RequestError, match="2 runs wait"):
+        desk.submit("d")
+    desk.answer(ev.Terminate(1, "a"))
+    desk.submit("e")
+    desk.at(1005.0)
+    with pytest.raises(RequestError, match="2 runs wait"):
+        desk.submit("f")
+    assert desk.engine.runs["b"].not_before == 0.0
+
+
+def test_a_retry_in_the_turn_of_the_end_leaves_the_end_as_it_was() -> None:
+    desk = Desk()
+    run = desk.started()
+    (ended,) = kinds(desk.result(run, 3), ev.Ended)
+    again = desk.answer(ev.Retry(1, "k"))
+    assert (again.state, again.attempt) != (ended.run.state, ended.run.attempt)
+    assert (ended.run.state, ended.run.attempt, ended.run.retcode) == ("ended", 1, 3)
 
 
 def test_terminate_ends_what_waits_at_once_and_what_runs_by_term_then_kill() -> None:
@@ -226,7 +251,7 @@ def test_retry_runs_an_ended_run_again_under_its_key_and_minds_the_limits() -> N
     assert desk.refusal(ev.Retry(1, "k")).code == -32005
     desk.result(run, 1)
     desk.submit("other")
-    assert desk.answer(ev.Retry(2, "k")) is run
+    run = desk.answer(ev.Retry(2, "k"))
     assert (run.state, run.attempt, run.error) == ("waiting", 2, None)
     other = desk.engine.runs["other"]
     desk.result(other)
@@ -362,14 +387,19 @@ def test_numbers_are_never_given_twice_across_crashes() -> None:
     assert min(engine.workers) > before
 
 
-@pytest.mark.parametrize(("status", "state"), [(NOTHING_RUN << 8, "waiting"), (0, "ended"), (1 << 8, "ended")])
-def test_p2_a_worker_that_nobody_could_bring_back_says_by_its_exit_status_that_it_never_got_its_run(
-    status: int, state: str
+@pytest.mark.parametrize(("unread", "state"), [(True, "waiting"), (False, "ended")])
+@pytest.mark.parametrize("status", [NOTHING_RUN << 8, 0, 1 << 8])
+def test_p2_whether_a_worker_that_nobody_could_bring_back_had_begun_its_run_does_not_follow_from_its_exit_status(
+    status: int, unread: bool, state: str
 ) -> None:
     desk = Desk()
     run = desk.started()
     engine = desk.engine = Engine(desk.engine.config)
     engine.restore([Run.load(run.dump())], None, desk.now)
     run = engine.runs["k"]
-    desk.exit(run, status)
+    slot = run.slot
+    desk.say(ev.ZygoteReady("app", 1, {"job": {"target": "jobs:job"}}))
+    desk.submit("other")
+    assert slot not in [worker.slot for worker in engine.workers.values()], "what stands there is evidence"
+    desk.say(ev.WorkerExited(run.worker, status, unread=unread))
     assert run.state == state

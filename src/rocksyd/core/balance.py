@@ -29,9 +29,9 @@ def _balance(state: State, name: str, now: Now) -> None:
         return
     while (worker := pool.next_worker()) is not None and (run := queue.pop()) is not None:
         _start(state, run, worker, pool, now)
-    if app.ready:
-        for _ in range(pool.missing(queue.startable, now.mono)):
-            _fork(state, app, pool, now)
+    missing = pool.missing(queue.startable, now.mono)
+    for _ in range(missing if app.ready else 0):
+        _fork(state, app, pool, now)
     while (worker := pool.surplus(queue.startable, now.mono)) is not None:
         state.send_away(worker, now)
     when = pool.look_again(queue.startable, now.mono)
@@ -42,7 +42,7 @@ def _balance(state: State, name: str, now: Now) -> None:
 
 def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None:
     run.state = lifecycle.step(lifecycle.RUN, run.state, "start")
-    run.worker, run.pid = worker.number, worker.pid
+    run.worker, run.pid, run.slot = worker.number, worker.pid, worker.slot
     run.generation = worker.generation
     run.started_at, run.started = now.wall, now.mono
     run.error = None
@@ -62,7 +62,7 @@ def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None
 
 def _fork(state: State, app: targets.Application, pool: Pool, now: Now) -> None:
     state.worker_number += 1
-    used = {worker.slot for worker in state.workers.values()}
+    used = {worker.slot for worker in state.workers.values()} | set(state.slots_of_strangers())
     slot = next(slot for slot in count() if slot not in used)
     worker = Worker(state.worker_number, app.name, pool.name, app.generation, slot, since=now.mono)
     state.workers[worker.number] = worker

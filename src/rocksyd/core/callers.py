@@ -7,6 +7,7 @@ What this file must not know: workers, and how an answer reaches anybody.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rocksyd.core import events as ev
@@ -52,7 +53,7 @@ def _accept(state: State, event: ev.Submit, now: Now) -> Run:
     else:
         target = targets.resolve(state.applications, event.app, event.target)
     run = new_run(event, target, state.config, state.sequence + 1, now)
-    _refuse_when_full(state, run.pool)
+    _refuse_when_full(state, run.pool, later=run.not_before > 0)
     state.sequence += 1
     run.generation = state.generation
     state.runs[run.key] = run
@@ -62,12 +63,12 @@ def _accept(state: State, event: ev.Submit, now: Now) -> Run:
     return run
 
 
-def _refuse_when_full(state: State, name: str) -> None:
+def _refuse_when_full(state: State, name: str, *, later: bool = False) -> None:
     pool, queue = state.pools[name], state.queues[name]
-    if len(queue) >= pool.policy.max_queue and not (pool.idle and not queue.startable):
+    if queue.total >= pool.policy.max_queue and (later or not pool.idle or queue.startable):
         raise RequestError(
             targets.TOO_BUSY,
-            f"{len(queue)} runs wait for pool {name!r} already (max_queue = {pool.policy.max_queue})",
+            f"{queue.total} runs wait for pool {name!r} already (max_queue = {pool.policy.max_queue})",
             classic="Too busy",
             data="try again later, or raise max_queue or max_workers",
         )
@@ -134,7 +135,7 @@ def _take_again(state: State, key: str) -> Run:
         raise RequestError(targets.NOT_FOUND, outcome.GONE.format(run.app))
     _refuse_when_full(state, run.pool if run.pool in state.queues else run.app)
     state.ended.pop(key, None)
-    state.runs[key] = run
+    run = state.runs[key] = replace(run)  # whoever is told of its end at the end of this turn is told of it as it was
     state.sequence += 1
     run.sequence = state.sequence
     outcome.clear(run)

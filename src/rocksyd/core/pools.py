@@ -164,13 +164,13 @@ class Pool:
         A worker that is leaving keeps its memory for a few milliseconds more; at most ``max_workers`` of them are
         left out of the count, so a pool never has more than twice its processes.
         """
-        if now < self.fork_after:
-            return 0
         room = self.policy.max_workers - self.live - max(0, self.leaving - self.policy.max_workers)
         wanted = self._wanted(waiting)
         full = self.policy.pm != "static" and waiting > 0 and wanted > room
         self.max_reached += full and not self.full
         self.full = full
+        if now < self.fork_after:
+            return 0
         if self.live >= self.warm:
             self.warm = 0
         if self._may_wait(waiting, now):

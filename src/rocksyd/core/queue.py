@@ -42,11 +42,17 @@ class Queue:
         self.running: Counter[str] = Counter()
         """How often each target runs now."""
         self._runs: dict[str, Run] = {}
+        self._later: set[str] = set()
         self._groups: dict[str, dict[int, _Group]] = {}
 
     def __len__(self) -> int:
-        """All that wait."""
+        """All that wait, those for their own moment left out."""
         return len(self._runs)
+
+    @property
+    def total(self) -> int:
+        """All that wait, also those for their own moment: each of them will have to be kept and run."""
+        return len(self._runs) + len(self._later)
 
     def __contains__(self, key: object) -> bool:
         return key in self._runs
@@ -54,8 +60,13 @@ class Queue:
     def __iter__(self) -> Iterator[Run]:
         return iter(self._runs.values())
 
+    def expect(self, run: Run) -> None:
+        """A run that will come when its delay is over."""
+        self._later.add(run.key)
+
     def push(self, run: Run) -> None:
         """Put a run in its place."""
+        self._later.discard(run.key)
         self._runs[run.key] = run
         group = self._group(run)
         heappush(group.entries, (-run.priority, run.sequence, run.key))
@@ -64,6 +75,7 @@ class Queue:
 
     def discard(self, run: Run) -> None:
         """Take a run out, if it is there."""
+        self._later.discard(run.key)
         if self._runs.pop(run.key, None) is None:
             return
         group = self._group(run)

@@ -13,7 +13,6 @@ from rocksyd.core import events as ev
 from rocksyd.core import outcome
 from rocksyd.core.pools import BUSY, IDLE, STARTING, Pool, Worker
 from rocksyd.core.state import SIGKILL, SIGTERM, State
-from rocksyd.messages import NOTHING_RUN
 from rocksyd.model import RUNNING, Now
 
 
@@ -163,15 +162,12 @@ def worker_exited(state: State, event: ev.WorkerExited, now: Now) -> None:
     """A worker's process has ended; if it had a run that it never began, that is given to another."""
     run = state.held_by(event.worker)
     worker = state.workers.get(event.worker)
-    never_began = event.unread
     if worker is not None:
-        if not worker.jobs and worker.sure and (worker.state == IDLE or never_began):
+        if not worker.jobs and worker.sure and (worker.state == IDLE or event.unread):
             # A hook that is broken would be forked in a frenzy.
             _fork_failed(state, state.pool_of(worker), f"worker {worker.number} ended before its first job", now)
         state.remove(worker, now)
-    else:  # nobody could bring back its channel; it left when it saw that
-        never_began = never_began or event.status == NOTHING_RUN << 8
-    if run is not None and never_began:
+    if run is not None and event.unread:
         state.give_back(run, now)
     elif run is not None:
         state.end(run, outcome.from_exit(run, event), now)

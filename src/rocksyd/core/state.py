@@ -92,6 +92,13 @@ class State:
         run = self.runs.get(worker.run if worker is not None else self.holders.get(number, ""))
         return run if run is not None and run.state == RUNNING and run.worker == number else None
 
+    def slots_of_strangers(self) -> Iterator[int]:
+        """Slots of workers that run something and that nobody has named since the take-over: what stands there is evidence."""
+        for number in self.holders:
+            run = None if number in self.workers else self.held_by(number)
+            if run is not None:
+                yield run.slot
+
     def pools_of(self, app: str) -> Iterator[Pool]:
         """The application's pools that the configuration has."""
         return (pool for pool in self.pools.values() if pool.app == app and pool.name in self.queues)
@@ -112,6 +119,7 @@ class State:
             self.reminders.add(run.start_by, "start_by", run.key)
         if run.not_before:
             self.reminders.add(run.not_before, "due", run.key)
+            self.queues[run.pool].expect(run)
         else:
             self.queues[run.pool].push(run)
             self.touched[run.pool] = None
@@ -149,6 +157,7 @@ class State:
             queue = self.queues.get(run.pool)
             if queue is not None:
                 queue.discard(run)
+                self.touched[run.pool] = None  # with fewer that wait it may be full no more, or have a worker too many
         outcome.apply(run, ending)
         again = outcome.try_again_after(run, ending)
         if again is not None and not self.stopping and run.app in self.applications:

@@ -87,6 +87,8 @@ def _take_over(state: State, run: Run, now: Now) -> None:
         if run.kill_at:
             state.reminders.add(run.kill_at, "kill", run.key)
     elif run.app in state.applications:
+        if run.not_before <= now.mono:
+            run.not_before = 0.0  # its delay is over, which was nothing to write down
         state.wait(run)
     else:
         state.end(run, outcome.application_gone(run.app), now)

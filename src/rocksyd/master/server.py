@@ -224,7 +224,8 @@ class Server:
         if any(type(effect) is ev.StartJob and effect.worker == number for effect in self._effects):
             return True  # it was to be told at the end of this turn
         worker = self.engine.workers.get(number)
-        entry = self.board.read(worker.slot) if worker is not None and worker.slot >= 0 else self.board.find(number)
+        slot = worker.slot if worker is not None and worker.slot >= 0 else run.slot
+        entry = self.board.read(slot) if slot >= 0 else self.board.find(number)
         if run.kind == SCRIPT or entry is None or entry.worker != number:
             return False  # (a script's descriptors have gone with the worker, so it cannot be run by another one)
         return entry.stage not in ("running", "finishing") or not run.key.startswith(entry.key)
@@ -631,17 +632,11 @@ class Server:
 
     def _say_goodbye(self) -> None:
         """Nothing runs any more: the last words to clients, then to the keeper."""
-        while self.clients.dirty:
-            self.clients.flush(next(iter(self.clients.dirty)))
-        for client in list(self.clients.by_number.values()):
-            client.socket.setblocking(True)
-            client.socket.settimeout(1.0)
-            try:
-                client.socket.sendall(client.out)
-            except OSError:
-                pass
-            self.clients.close(client)
-        self.journal.commit((), (), {"stopped": {"at": self._now.wall}})
+        self.clients.say_goodbye()
+        try:
+            self.journal.commit((), (), {"stopped": {"at": self._now.wall}})
+        except JournalError as error:
+            log("master", str(error))
         self.journal.close()
         self.children.tell_keeper(m.Stopped(0, "stopped in order"))
         while self.keeper.pending:
