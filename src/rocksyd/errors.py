@@ -15,6 +15,14 @@ class MessageError(RocksydError):
     """A datagram between two of rocksyd's processes is not a message."""
 
 
+class DescriptorsLost(RocksydError):
+    """A message came without the descriptors that went with it: this process may have no more open. ``message`` is the rest."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__("no room for the descriptors of a message: raise the limit of open files (LimitNOFILE=, ulimit -n)")
+        self.message = message
+
+
 class ChannelClosed(RocksydError):
     """The process at the other end of a channel is gone."""
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     Json = Any  # a value that JSON can carry
 
 NOTHING_RUN = 83
-"""Exit status of an idle worker whose channel has ended: if the journal has given it a run, it never got that."""
+"""Exit status of an idle worker whose channel has ended. It decides nothing, since a job may exit with it as well: whether a
+worker had begun its run stands on the scoreboard."""
 
 
 # --- master -> keeper -------------------------------------------------------------------------------------------------
@@ -37,6 +38,8 @@ class Hello(Value):
     """Seconds the keeper waits for PREPARED before it calls the preparation failed."""
     adopt_timeout: float = 10.0
     """Seconds the keeper waits for ADOPTED (and for the old master's FROZEN)."""
+    more: bool = False
+    """Said again when the configuration has been read; until then the time that was given for HELLO holds, counted anew."""
 
 
 class Prepared(Value):
@@ -153,6 +156,8 @@ class Prepare(Value):
     """Seconds between the WATCHDOG=1 the service manager wants; 0 when it wants none."""
     children: dict[str, int] = {}
     """Living children of the keeper, name -> PID, masters left out."""
+    stopping: bool = False
+    """The master that died had begun to stop the service: go on with that."""
 
 
 class Fds(Value):
@@ -163,7 +168,10 @@ class Fds(Value):
 
 
 class Unshelved(Value):
-    """Told to a preparing master: the serving one took these names off the shelf."""
+    """Told to a preparing master: the serving one took these names off the shelf.
+
+    Told to the serving master: there was no room for these, so they do not outlive it and travel with FROZEN.
+    """
 
     names: tuple[str, ...] = ()
 

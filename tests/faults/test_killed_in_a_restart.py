@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -86,16 +87,38 @@ def test_p3_a_restart_whose_new_master_or_zygote_is_killed_changes_nothing(tmp_p
         assert serving_master(daemon) == restarting.old
 
 
-def test_p11_the_serving_master_is_killed_while_the_next_one_prepares_and_that_one_takes_over(tmp_path: Path) -> None:
+def test_p11_when_the_serving_master_is_killed_while_the_next_one_prepares_nobody_waits_for_that(tmp_path: Path) -> None:
     with Daemon(tmp_path, SLOW, parts={"pool": POOL}) as daemon:
         restarting = Restarting(daemon)
         restarting.order()
         os.kill(restarting.old, signal.SIGKILL)
-        restarting.release()
         assert restarting.requester.line() == b""
         assert restarting.half.line() == b""
-        until(lambda: serving_master(daemon) == restarting.candidate, "the new master to serve")
-        restarting.all_is_well(2, half=False)
+        until(lambda: serving_master(daemon) not in (0, restarting.old, restarting.candidate), "another master")
+        restarting.all_is_well(1, half=False)  # while the new code would still be loading
+        reason = "the master was killed by SIGKILL while a restart was under way"
+        assert f"restart failed: {reason}" in daemon.log()
+        crash, *_ = restarting.talk.rpc("stats")["restarts"]
+        assert (crash["kind"], crash["reason"]) == ("crash", reason)
+        restarting.release()
+        assert restarting.talk.ask("restart") == {"error_text": "Restarted successfully"}
+
+
+def test_p3_what_a_new_master_loses_while_the_old_one_freezes_is_the_reason_that_is_given(tmp_path: Path) -> None:
+    package, environment = held_at(tmp_path, MOMENTS["freezing"])
+    with Daemon(tmp_path, SLOW, parts={"pool": POOL}, package=package, environment=environment) as daemon:
+        restarting = Restarting(daemon)
+        restarting.order()
+        (tmp_path / "hold").touch()
+        restarting.release()
+        until((tmp_path / "hold.reached").exists, "the old master to freeze")
+        os.kill(restarting.new_zygote, signal.SIGKILL)
+        until(lambda: not os.path.exists(f"/proc/{restarting.candidate}"), "the end of the new master")
+        (tmp_path / "hold").unlink()
+        reply = json.loads(restarting.requester.line())["error_text"]
+        assert reply.startswith("Restart failed: the zygote of app ended ("), reply
+        restarting.all_is_well(1)
+        assert serving_master(daemon) == restarting.old
 
 
 def test_p11_old_and_new_master_are_killed_while_the_new_one_prepares(tmp_path: Path) -> None:
@@ -162,9 +185,9 @@ def test_p11_the_next_restart_after_a_crash_in_a_restart_works(tmp_path: Path) -
         restarting = Restarting(daemon)
         restarting.order()
         os.kill(restarting.old, signal.SIGKILL)
+        until(lambda: serving_master(daemon) not in (0, restarting.old, restarting.candidate), "another master")
         restarting.release()
-        until(lambda: serving_master(daemon) == restarting.candidate, "the new master to serve")
         assert daemon.restart() == {"error_text": "Restarted successfully"}
         kill_master(daemon)
         assert daemon.restart() == {"error_text": "Restarted successfully"}
-        restarting.all_is_well(4, half=False)
+        restarting.all_is_well(3, half=False)

@@ -246,17 +246,39 @@ def test_old_master_hangs_in_freeze(stage: Stage) -> None:
 
 
 def test_old_master_dies_while_the_new_one_prepares(stage: Stage) -> None:
-    """The one that is being prepared is used; no third one is started."""
+    """Nobody waits until it can take over: it is ended, and another one takes over what there is."""
     old = started(stage)
     ask(old)
     new = stage.master()
     new.prepare("restart")
+    zygote = stage.spawn(new, "zygote:shop@2")
+    new.say("Shelve", names=["listen:b"], fds=["memfd:B"])
     old.kill()
-    stage.wait_for_log("the serving master was killed by SIGKILL")
-    new.say("Prepared")
-    assert new.expect("Adopt")[1] == []
-    new.say("Adopted", generation=2)
-    stage.settled(new)
+    third = stage.master()
+    fields, shelf = third.prepare("crash")
+    assert fields["reason"] == "the master was killed by SIGKILL while a restart was under way"
+    assert (fields["crashes"], fields["children"], set(shelf)) == (1, {}, {"listen:a"})
+    new.gone()
+    wait_for(lambda: not os.path.exists(f"/proc/{zygote}"), "the end of the zygote")
+    third.say("Prepared")
+    assert third.expect("Adopt")[1] == []
+    third.say("Adopted", generation=1)
+    stage.settled(third)
+
+
+def test_new_master_hangs_before_it_has_read_its_configuration(stage: Stage) -> None:
+    """The time that was ordered for HELLO holds, not the default of a timeout that nobody has told yet."""
+    old = started(stage)
+    ask(old, hello_timeout=0.5)
+    stage.master().prepare("restart", more=True)
+    fails(stage, old, "did not say that it has read its configuration within the hello timeout", thawed=False)
+
+
+def test_new_master_loses_what_it_prepared_while_the_old_one_freezes(stage: Stage) -> None:
+    old = started(stage)
+    new = to_freeze(stage, old)
+    new.say("PrepareFailed", reason="the zygote of shop ended")
+    fails(stage, old, "the zygote of shop ended", thawed=True)
 
 
 def test_both_masters_die(stage: Stage) -> None:

@@ -24,7 +24,7 @@ from rocksyd.keeper.effects import (
     StartMaster,
     Stop,
 )
-from rocksyd.keeper.events import Begin, Died, Expired, Hung, Said, Signal
+from rocksyd.keeper.events import Begin, Died, Expired, Hindered, Hung, Said, Signal
 
 
 def kinds(effects: list[Any]) -> list[str]:
@@ -63,6 +63,34 @@ def test_a_restart_step_by_step() -> None:
     keeper.step(Died(1, "was killed"), 115)
     assert keeper.quiet
     assert keeper.deadline is None
+
+
+def test_until_the_configuration_is_read_the_time_for_hello_holds() -> None:
+    keeper = serving()
+    keeper.step(Said(1, messages.Restart(hello_timeout=3)), 100)
+    keeper.step(Said(2, messages.Hello(more=True)), 101)
+    assert keeper.deadline == 104
+    keeper.step(Said(2, messages.Hello(prepare_timeout=50)), 102)
+    assert keeper.deadline == 152
+
+
+def test_a_serving_master_that_dies_before_the_new_one_is_prepared_is_followed_by_a_third() -> None:
+    keeper = serving()
+    keeper.step(Said(1, messages.Restart()), 100)
+    keeper.step(Said(2, messages.Hello()), 100)
+    assert kinds(keeper.step(Died(1, "died"), 101)) == ["LoseServing", "Log", "Kill"]
+    assert kinds(keeper.step(Died(2, "was killed"), 101)) == ["Discard", "Log", "StartMaster"]
+    assert keeper.step(Said(3, messages.Hello()), 101) == [
+        SendPrepare(3, "crash", "the master died while a restart was under way", 0)
+    ]
+
+
+def test_what_begins_to_stop_goes_on_with_that_after_a_crash() -> None:
+    keeper = serving()
+    keeper.step(Said(1, messages.Status("stopping", stopping=True)), 5)
+    keeper = Choreography.load(keeper.dump())
+    keeper.step(Died(1, "died"), 100)
+    assert keeper.step(Said(2, messages.Hello()), 100) == [SendPrepare(2, "crash", "the master died", 0, True)]
 
 
 def test_an_old_master_that_died_is_not_waited_for() -> None:
@@ -128,7 +156,7 @@ def test_a_third_order_is_obeyed_at_once() -> None:
 
 WORDS = [
     messages.Hello(), messages.Prepared(), messages.PrepareFailed("no"), messages.Restart(), messages.Frozen(),
-    messages.Adopted(), messages.Refused("no"),
+    messages.Adopted(), messages.Refused("no"), messages.Hello(more=True), messages.Status("stopping", stopping=True),
 ]  # fmt: skip
 EVENTS = st.one_of(
     st.tuples(st.just("said"), st.integers(-2, 0), st.sampled_from(WORDS)),
@@ -137,6 +165,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("died"), st.integers(-2, 0), st.none()),
     st.tuples(st.just("hung"), st.integers(-2, 0), st.none()),
     st.tuples(st.just("time"), st.integers(0, 40), st.none()),
+    st.tuples(st.just("hindered"), st.just(0), st.none()),
     st.tuples(st.just("signal"), st.sampled_from([1, 10, 12]), st.none()),
 )
 
@@ -203,7 +232,12 @@ class Watcher:
 
     def next_word(self) -> Said | None:
         keeper = self.keeper
-        word = {"started": messages.Hello(), "preparing": messages.Prepared(), "adopting": messages.Adopted()}.get(keeper.stage)
+        word = {
+            "started": messages.Hello(),
+            "reading": messages.Hello(),
+            "preparing": messages.Prepared(),
+            "adopting": messages.Adopted(),
+        }.get(keeper.stage)
         if word is not None:
             return Said(keeper.candidate, word)
         if keeper.stage in ("freezing", "unfreezing"):
@@ -225,6 +259,8 @@ def test_whatever_happens(events: list[Any]) -> None:
             if watcher.keeper.stage != "ended":
                 watcher.signals.append(number)
             watcher.feed(Signal(number))
+        elif kind == "hindered":
+            watcher.feed(Hindered("no room"))
         elif kind == "next":
             event = watcher.next_word()
             if event is not None:

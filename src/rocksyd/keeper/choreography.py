@@ -6,10 +6,13 @@ decisions go out as effects, in the order in which they are to be carried out. M
 
 One *attempt* is under way at most: a **candidate** that is to become the serving master. Its stages::
 
-    idle ──restart──▶ started ──Hello──▶ preparing ──Prepared──▶ freezing ──Frozen──▶ adopting ──Adopted──▶ idle
-      ▲                  ▲                    └──────(nobody serves)────────────────────▲
+    idle ─restart─▶ started ─Hello─▶ reading ─Hello─▶ preparing ─Prepared─▶ freezing ─Frozen─▶ adopting ─Adopted─▶ idle
+      ▲                  ▲                                 └───────(nobody serves)──────▲
       │                  └── waiting (the ladder's delay) ◀── the serving master died
       └── failing (killed; its channel is read to the end before the old master goes on)
+
+A serving master that dies while its successor still loads applications is not waited for: the successor goes, and another one
+is started, which takes over what there is.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from rocksyd.keeper.effects import (
     StartMaster,
     Stop,
 )
-from rocksyd.keeper.events import Begin, Died, Expired, Hung, Said, Signal
+from rocksyd.keeper.events import Begin, Died, Expired, Hindered, Hung, Said, Signal
 from rocksyd.keeper.ladder import Ladder
 from rocksyd.posix.processes import signal_name
 from rocksyd.values import Value
@@ -80,6 +83,8 @@ class Choreography:
         """Whether any master ever served: before that a stop has nothing to be orderly about."""
         self.frozen = False
         """FREEZE was sent and neither THAW nor RETIRED yet: the serving master is not to be told anything."""
+        self.stopping = False
+        """The serving master has begun to stop the service: one that takes its place after a crash goes on with that."""
         self.failure = ""
         self.held: list[int] = []
         """Signals nobody could be told yet."""
@@ -88,7 +93,10 @@ class Choreography:
         self.leaving: dict[int, float] = {}
         """Masters that must be gone at a time, or are killed."""
         self._last_master = 0
+        self._hello_timeout = self.limits.hello
         self._adopt_timeout = 10.0
+        self._bereft = False
+        """The serving master died while the candidate was not able to take over; its death has been counted."""
         self._stage_ends: float | None = None
         self._insist_ends: float | None = None
 
@@ -129,8 +137,13 @@ class Choreography:
 
     def _hello(self, message: messages.Hello, now: float) -> list[Effect]:
         self._adopt_timeout = message.adopt_timeout
-        self._enter("preparing", now + message.prepare_timeout)
-        return [SendPrepare(self.candidate, self.cause, self.ladder.last if self.cause == "crash" else "", self.ladder.young)]
+        if message.more:
+            self._enter("reading", now + self._hello_timeout)
+        else:
+            self._enter("preparing", now + message.prepare_timeout)
+        crash = self.cause == "crash"
+        reason = self.ladder.last if crash else ""
+        return [SendPrepare(self.candidate, self.cause, reason, self.ladder.young, crash and self.stopping)]
 
     def _hello_again(self, message: messages.Hello, now: float) -> list[Effect]:
         """It has read its configuration, and knows better how long it may take."""
@@ -179,6 +192,10 @@ class Choreography:
     def _restart_again(self, _: messages.Restart, now: float) -> list[Effect]:
         return [Log("RESTART while a restart is under way: its outcome answers both")]
 
+    def _status(self, message: messages.Status, now: float) -> list[Effect]:
+        self.stopping = self.stopping or message.stopping
+        return []
+
     def _stopped(self, message: messages.Stopped, now: float) -> list[Effect]:
         return self._end(Stop(message.status, message.reason, orderly=True))
 
@@ -197,7 +214,7 @@ class Choreography:
 
     def _candidate_died(self, how: str, now: float) -> list[Effect]:
         if self.stage != "failing":
-            missing = {"started": "HELLO", "preparing": "PREPARED"}.get(self.stage, "ADOPTED")
+            missing = {"started": "HELLO", "reading": "PREPARED", "preparing": "PREPARED"}.get(self.stage, "ADOPTED")
             self.failure = f"the new master {how} before it said {missing}"
         lost, self.candidate = self.candidate, 0
         effects: list[Effect] = [Discard(lost)]
@@ -205,6 +222,8 @@ class Choreography:
             return effects + self._go_on_with_old(now)
         if not self.has_served:
             return effects + self._end(Stop(1, self.failure, failed=True))
+        if self._bereft:
+            return effects + self._next_rung(now)
         return effects + self._climb(self.failure, 0.0, now)
 
     def _go_on_with_old(self, now: float) -> list[Effect]:
@@ -227,15 +246,29 @@ class Choreography:
             return effects + self._end(Stop(0, f"the master {how} after a second order to stop", now=True))
         if not self.candidate:
             return effects + self._climb(f"the master {how}", now - self.served_since, now)
-        # A candidate is on its way: it is used instead of starting another one.
+        if stage in ("started", "reading", "preparing", "failing"):
+            return effects + self._bereave(how, now)
+        # The candidate can take over at once: it is used instead of starting another one.
         if not was_frozen:
             self.ladder.fell(f"the master {how}", now - self.served_since)
         if stage in ("freezing", "unfreezing"):
             effects.extend(self._adopt(now, snapshot=False))
         return effects
 
+    def _bereave(self, how: str, now: float) -> list[Effect]:
+        """The candidate may be minutes from taking over, if it ever comes so far, and meanwhile nobody would serve: it goes."""
+        how = f"the master {how} while a restart was under way"
+        self.ladder.fell(how, now - self.served_since)
+        self._bereft = True
+        effects: list[Effect] = [Log(f"restart failed: {how}")]
+        return effects if self.stage == "failing" else effects + self._fail(how, now)
+
     def _climb(self, how: str, served: float, now: float) -> list[Effect]:
         self.ladder.fell(how, served)
+        return self._next_rung(now)
+
+    def _next_rung(self, now: float) -> list[Effect]:
+        how = self.ladder.last
         if self.ladder.exhausted:
             return self._end(Stop(70, f"giving up after {self.ladder.young} masters died young; the last: {how}"))
         delay = self.ladder.delay
@@ -254,8 +287,13 @@ class Choreography:
         self.candidate = self._last_master
         self.cause = cause
         self.failure = ""
+        self._bereft = False
+        self._hello_timeout = hello_timeout
         self._enter("started", now + hello_timeout)
         return [StartMaster(self.candidate)]
+
+    def _hindered(self, event: Hindered, now: float) -> list[Effect]:
+        return self._fail(event.reason, now) if self.candidate and self.stage != "failing" else []
 
     def _fail(self, reason: str, now: float) -> list[Effect]:
         self.failure = reason
@@ -291,6 +329,7 @@ class Choreography:
             return [Bury(self.candidate)]
         missing, seconds = {
             "started": ("HELLO", "the hello timeout"),
+            "reading": ("that it has read its configuration", "the hello timeout"),
             "preparing": ("PREPARED", "its prepare timeout"),
             "adopting": ("ADOPTED", f"{self._adopt_timeout:g} s"),
         }[self.stage]
@@ -343,6 +382,7 @@ class Choreography:
             "held": self.held,
             "told": self.told,
             "ladder": self.ladder.dump(),
+            "stopping": self.stopping,
         }
 
     @classmethod
@@ -355,6 +395,7 @@ class Choreography:
         self.held = [int(number) for number in state.get("held", ())]
         self.told = [int(number) for number in state.get("told", ())]
         self.ladder = Ladder.load(state.get("ladder", {}))
+        self.stopping = bool(state.get("stopping", False))
         self.has_served = True
         return self
 
@@ -363,6 +404,7 @@ _EVENTS: dict[type[Any], Any] = {
     Begin: Choreography._begin,
     Died: Choreography._died,
     Hung: Choreography._hung,
+    Hindered: Choreography._hindered,
     Expired: Choreography._expired,
     Signal: Choreography._signal,
 }
@@ -370,9 +412,15 @@ _EVENTS: dict[type[Any], Any] = {
 _WORDS: dict[tuple[str, str, type[Any]], Any] = {
     ("candidate", "started", messages.Hello): Choreography._hello,
     ("candidate", "started", messages.PrepareFailed): Choreography._cannot,
+    ("candidate", "reading", messages.Hello): Choreography._hello_again,
+    ("candidate", "reading", messages.PrepareFailed): Choreography._cannot,
     ("candidate", "preparing", messages.Hello): Choreography._hello_again,
     ("candidate", "preparing", messages.Prepared): Choreography._prepared,
     ("candidate", "preparing", messages.PrepareFailed): Choreography._cannot,
+    # Something of what it had prepared was lost while the old master froze.
+    ("candidate", "freezing", messages.PrepareFailed): Choreography._cannot,
+    ("candidate", "unfreezing", messages.PrepareFailed): Choreography._cannot,
+    ("candidate", "adopting", messages.PrepareFailed): Choreography._cannot,
     ("candidate", "adopting", messages.Adopted): Choreography._adopted,
     # Killed too late: it had begun to serve, so this is the crash of a serving master and no roll-back.
     ("candidate", "failing", messages.Adopted): Choreography._adopted,
@@ -381,6 +429,7 @@ _WORDS: dict[tuple[str, str, type[Any]], Any] = {
     ("serving", "*", messages.Restart): Choreography._restart_again,
     ("serving", "freezing", messages.Frozen): Choreography._frozen,
     ("serving", "unfreezing", messages.Frozen): Choreography._frozen,
+    ("serving", "*", messages.Status): Choreography._status,
     ("serving", "*", messages.Stopped): Choreography._stopped,
 }
 """(role, stage, message) -> what follows; a triple that is not here is logged and changes nothing."""

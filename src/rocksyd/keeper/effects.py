@@ -22,6 +22,7 @@ class SendPrepare(Value):
     cause: str
     reason: str
     crashes: int
+    stopping: bool = False
 
 
 class Send(Value):

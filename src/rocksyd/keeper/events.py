@@ -29,6 +29,12 @@ class Hung(Value):
     master: int
 
 
+class Hindered(Value):
+    """The attempt that is under way cannot come about; ``reason`` is a sentence for whoever ordered it."""
+
+    reason: str
+
+
 class Signal(Value):
     """The service's PID got this signal."""
 

@@ -12,11 +12,11 @@ import time
 from collections import deque
 
 from rocksyd import messages
-from rocksyd.errors import ChannelClosed, MessageError
+from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
 from rocksyd.keeper import effects as fx
 from rocksyd.keeper.choreography import INSISTING, Choreography
 from rocksyd.keeper.ending import Ending
-from rocksyd.keeper.events import Begin, Died, Expired, Hung, Said, Signal
+from rocksyd.keeper.events import Begin, Died, Expired, Hindered, Hung, Said, Signal
 from rocksyd.keeper.links import Link
 from rocksyd.keeper.renewal import Renewal
 from rocksyd.keeper.signals import SignalInbox
@@ -183,6 +183,9 @@ class Keeper:
                 link.ended = True
                 self._feed(Hung(link.number))
                 return False
+            except DescriptorsLost as lost:
+                self._lost(link, lost)
+                continue
             except (MessageError, OSError) as error:
                 self.world.log.line(f"killing master {link.pid}, which cannot be understood: {error}")
                 send_signal(link.pid, signal.SIGKILL)
@@ -191,6 +194,18 @@ class Keeper:
                 return False
             _WORDS.get(type(message), Keeper._hear)(self, link, message)
         return True
+
+    def _lost(self, link: Link, lost: DescriptorsLost) -> None:
+        """There was no room for what came with a message: the masters live, and whoever counts on it is told."""
+        message = lost.message
+        self.world.log.line(f"{lost}; {type(message).__name__.upper()} of master {link.pid} is dropped")
+        role = self.choreography.role(link.number)
+        if isinstance(message, messages.Spawn):
+            link.say(messages.Spawned(message.name, 0, str(lost)))
+        elif isinstance(message, messages.Shelve) and role == "serving":
+            link.say(messages.Unshelved(message.names))
+        elif role == "candidate" or isinstance(message, messages.Frozen):
+            self._feed(Hindered(str(lost)))
 
     def _hear(self, link: Link, message: Any) -> None:
         close_all(getattr(message, "fds", ()))
@@ -252,6 +267,7 @@ class Keeper:
         if self.choreography.role(link.number) != "serving":
             return
         if message.stopping:
+            self._feed(Said(link.number, message))
             self.world.notifier.stopping(message.text)
         elif message.text:
             self.world.notifier.status(message.text)
@@ -266,7 +282,13 @@ class Keeper:
             self._feed(Died(effect.master, f"could not be started ({error.strerror})"))
 
     def _send_prepare(self, effect: fx.SendPrepare) -> None:
-        self.world.prepare(effect.master, effect.cause, effect.reason, effect.crashes)
+        self.world.prepare(effect)
+
+    def _send_adopt(self, effect: fx.SendAdopt) -> None:
+        try:
+            self.world.adopt(effect.master, with_snapshot=effect.snapshot)
+        except OSError as error:
+            self._feed(Hindered(f"the keeper cannot pass the snapshot on: {error.strerror}"))
 
     def _bury_alive(self, effect: fx.Bury) -> None:
         link = self.world.links.get(effect.master)
@@ -319,7 +341,7 @@ _EFFECTS: dict[type[Any], Any] = {
     fx.StartMaster: Keeper._start_master,
     fx.SendPrepare: Keeper._send_prepare,
     fx.Send: lambda self, effect: self.world.say(effect.master, effect.message),
-    fx.SendAdopt: lambda self, effect: self.world.adopt(effect.master, with_snapshot=effect.snapshot),
+    fx.SendAdopt: Keeper._send_adopt,
     fx.Promote: lambda self, effect: self.world.promote(effect.master),
     fx.Discard: lambda self, effect: self.world.discard(effect.master),
     fx.LoseServing: Keeper._lose_serving,

@@ -13,6 +13,7 @@ import signal
 from rocksyd import messages
 from rocksyd.keeper import pidfile
 from rocksyd.keeper.children import Children
+from rocksyd.keeper.effects import SendPrepare
 from rocksyd.keeper.links import Link
 from rocksyd.keeper.log import Log, write_text
 from rocksyd.keeper.options import Options
@@ -72,14 +73,15 @@ class World:
         if link is not None:
             link.say(message)
 
-    def prepare(self, number: int, cause: str, reason: str, crashes: int) -> None:
+    def prepare(self, order: SendPrepare) -> None:
         """Send PREPARE and the shelf."""
-        link = self.links.get(number)
+        link = self.links.get(order.master)
         if link is None:
             return
         names = tuple(self.shelf)
-        watchdog, children = self.notifier.watchdog, self.children.names(number)
-        link.say(messages.Prepare(cause, reason, self.options.config, names, crashes, watchdog, children))
+        watchdog, children = self.notifier.watchdog, self.children.names(order.master)
+        config = self.options.config
+        link.say(messages.Prepare(order.cause, order.reason, config, names, order.crashes, watchdog, children, order.stopping))
         link.say_shelved(names)
         link.announced = True
 

@@ -15,7 +15,7 @@ from typing import Any
 from rocksyd import messages as m
 from rocksyd.config import AppConfig, starting
 from rocksyd.core import events as ev
-from rocksyd.errors import ChannelClosed, MessageError
+from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
 from rocksyd.model import Run
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
@@ -142,6 +142,11 @@ class Children:
                 self._await_status(zygote)
             else:
                 self.zygote_gone(zygote, "it closed its channel")
+        except DescriptorsLost as lost:
+            log("master", f"{zygote.name}: {lost}")
+            if not isinstance(lost.message, m.Forked):
+                raise
+            self._tell(zygote, m.Kill(lost.message.pid, 9))  # nobody can talk to it; its end is told as any other's
         except MessageError as error:
             log("master", f"{zygote.name}: {error}")
 
@@ -237,6 +242,17 @@ class Children:
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds at which ``overdue`` is wanted."""
         return min((z.deadline for z in self.zygotes.values() if z.deadline and z.state == LOADING), default=None)
+
+    def not_shelved(self, name: str) -> None:
+        """The keeper has no room for this channel: a worker's is handed over with the snapshot, a zygote's has to be there."""
+        if name in self.zygotes:
+            zygote = self.zygotes[name]
+            zygote.failure = f"the keeper has no room for the channel of application {zygote.app}: raise the limit of open files"
+            self.end_zygote(zygote)
+            return
+        number = name.removeprefix("worker:")
+        if number.isdigit() and int(number) in self.workers:
+            self.workers[int(number)].shelved = False
 
     # --- workers ------------------------------------------------------------------------------------------------------
     def _forked(self, zygote: Zygote, message: m.Forked) -> None:

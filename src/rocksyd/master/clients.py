@@ -39,6 +39,8 @@ SHELVE_AFTER = 0.05
 LINGER = 2.0
 """Seconds that what a client still sends is read and dropped after the last word to it (else its kernel drops that word)."""
 LINGER_BYTES = 8 << 20
+GOODBYE = 1.0
+"""Seconds that a daemon which is about to end waits for clients to take what they are owed."""
 OTHER_FILES = 64
 """Descriptors that are neither a client's nor a worker's, at most."""
 FEWEST = 16
@@ -467,6 +469,21 @@ class Clients:
             client.mask = mask
             self._loop.modify(client.fd, mask)
 
+    def say_goodbye(self) -> None:
+        """Give everybody what they are owed, as far as they take it within ``GOODBYE`` seconds in all, and close."""
+        until = time.monotonic() + GOODBYE
+        for client in list(self.by_number.values()):
+            self.flush(client)
+        while (owed := [c for c in self.by_number.values() if c.out]) and (left := until - time.monotonic()) > 0:
+            poll = select.poll()
+            by_fd = {client.fd: client for client in owed}
+            for fd in by_fd:
+                poll.register(fd, select.POLLOUT)
+            for fd, _ in poll.poll(left * 1000):
+                self.flush(by_fd[fd])
+        for client in list(self.by_number.values()):
+            self.close(client)
+
     # --- time ---------------------------------------------------------------------------------------------------------
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds of the next thing to do without an event; None for never."""
@@ -488,6 +505,13 @@ class Clients:
                 text = f"did not read for {self.config.write_timeout:g} s: dropped"
                 log("master", f"client {client.number} ({client.address}) {text}")
                 self.close(client)
+
+    def not_shelved(self, name: str) -> None:
+        """The keeper has no room for this connection: it travels with the snapshot, and is tried again with the next one's."""
+        client = self.by_number.get(int(name.split(":")[1]))
+        if client is not None:
+            client.shelved = False
+            self.unshelved[client] = None
 
     def to_shelve(self, now: float) -> list[Client]:
         """Those that have lived long enough to be put on the shelf."""

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from rocksyd import __version__
 from rocksyd import messages as m
-from rocksyd.errors import SnapshotError
+from rocksyd.errors import ChannelClosed, SnapshotError
 from rocksyd.journal.store import Journal
 from rocksyd.master.clients import Client
-from rocksyd.posix.channel import memfd, read_memfd
+from rocksyd.posix.channel import Channel, memfd, read_memfd
 from rocksyd.wire.connection import Connection
 
 if TYPE_CHECKING:
@@ -57,13 +57,20 @@ def freeze(server: Server) -> str:
 
 
 def _flush_channels(server: Server) -> None:
+    """Send what waits for zygotes and workers, as far as they take it. The end of one is told by whoever reads its channel."""
     until = time.monotonic() + FLUSH_TIMEOUT
-    channels = [server.keeper, *(zygote.channel for zygote in server.children.zygotes.values())]
+    channels = [zygote.channel for zygote in server.children.zygotes.values()]
     channels += [worker.channel for worker in server.children.workers.values()]
-    while channels and time.monotonic() < until:
-        channels = [channel for channel in channels if channel.pending and not channel.flush()]
-        if channels:
-            time.sleep(0.001)
+    server.keeper.flush()
+    while (channels := [channel for channel in channels if _has_more(channel)]) and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def _has_more(channel: Channel) -> bool:
+    try:
+        return not channel.flush()
+    except ChannelClosed:
+        return False
 
 
 def _verdict(server: Server) -> str:

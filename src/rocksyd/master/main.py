@@ -21,7 +21,7 @@ from rocksyd import config as configuration
 from rocksyd import messages as m
 from rocksyd.config import Address, Config
 from rocksyd.core import events as ev
-from rocksyd.errors import ChannelClosed, ConfigError, RocksydError, SnapshotError
+from rocksyd.errors import ChannelClosed, ConfigError, DescriptorsLost, RocksydError, SnapshotError
 from rocksyd.journal.store import Journal, exists
 from rocksyd.master import handover, listeners
 from rocksyd.master.children import LOADING, READY, RETIRING, Children, Zygote
@@ -71,7 +71,7 @@ class Master:
     # --- preparing ----------------------------------------------------------------------------------------------------
     def run(self) -> None:
         """All of it. Returns never; raises CannotServe while nothing has changed."""
-        self.keeper.send(m.Hello(os.getpid(), __version__))
+        self.keeper.send(m.Hello(os.getpid(), __version__, more=True))
         message = self.keeper.wait()
         if not isinstance(message, m.Prepare):
             raise CannotServe(f"the keeper began with {type(message).__name__}")
@@ -156,6 +156,12 @@ class Master:
         """Nothing is decided before the take-over; a zygote's end is dealt with by ``_settled``."""
 
     def _configure(self) -> None:
+        self._read_configuration()
+        limits = self.config.restart
+        # A little more for the keeper: we say which application takes too long, it could only say that we hang.
+        self.keeper.send(m.Hello(os.getpid(), __version__, limits.prepare_timeout + KEEPER_WAITS_LONGER, limits.adopt_timeout))
+
+    def _read_configuration(self) -> None:
         path = self.prepare.config
         if self.prepare.cause == CRASH and "config" in self.shelf:
             self.text = read_memfd(self.shelf["config"]).decode("utf-8", "surrogateescape")
@@ -169,9 +175,6 @@ class Master:
             raise CannotServe(str(error)) from error
         if problems:
             raise CannotServe("\n".join(problems))
-        limits = self.config.restart
-        # A little more for the keeper: we say which application takes too long, it could only say that we hang.
-        self.keeper.send(m.Hello(os.getpid(), __version__, limits.prepare_timeout + KEEPER_WAITS_LONGER, limits.adopt_timeout))
 
     def _use_page(self) -> None:
         if "busy" not in self.shelf:
@@ -220,8 +223,9 @@ class Master:
 
     def _listen(self) -> None:
         """Have a socket for every address: from the shelf, from the service manager, or a new one."""
-        self.addresses = {f"listen:{address}": address for address in self.config.listen}
-        self.for_callers = {f"listen:{a}": a for a in map(listeners.for_callers, self.config.listen) if a is not None}
+        wanted = () if self.prepare.stopping else self.config.listen
+        self.addresses = {f"listen:{address}": address for address in wanted}
+        self.for_callers = {f"listen:{a}": a for a in map(listeners.for_callers, wanted) if a is not None}
         given = {name: fd for name, fd in self.shelf.items() if name.startswith("sd:") and name[3:].isdigit()}
         used = set()
         for name, address in [*self.addresses.items(), *self.for_callers.items()]:
@@ -379,6 +383,8 @@ class Master:
         server.watch(self.prepare.watchdog)
         if self.prepare.cause == RESTART:
             server.finish_restart()
+        if self.prepare.stopping:
+            server.stop("whoever ordered the last master to: this one goes on with that")
         server.finish_turn()
         set_title("rocksyd: master")
         while True:
@@ -470,6 +476,12 @@ class Master:
                 server.order_failed(message.reason)
             case m.Freeze():
                 server.freezing = True
+            case m.Unshelved():
+                for name in message.names:
+                    if name.startswith("conn:"):
+                        server.clients.not_shelved(name)
+                    else:
+                        self.children.not_shelved(name)
             case m.Fds():
                 for fd in message.fds:
                     os.close(fd)
@@ -521,7 +533,7 @@ def main(argv: list[str]) -> int:
         master.run()
     except ChannelClosed:
         return 1  # the keeper is gone: the service is over, and the zygotes notice by themselves
-    except (CannotServe, SnapshotError, ConfigError) as error:
+    except (CannotServe, DescriptorsLost, SnapshotError, ConfigError) as error:
         master.give_up(str(error))
     except Exception as error:  # noqa: BLE001  (whatever it is, whoever ordered this has to hear of it)
         log("master", traceback.format_exc().rstrip())

@@ -15,7 +15,7 @@ import os
 from collections import deque
 
 from rocksyd import messages
-from rocksyd.errors import ChannelClosed, MessageError
+from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +117,12 @@ class Channel:
         return True
 
     def receive(self) -> Any:
-        """The next message; None when there is none now. Raises ChannelClosed at the end, MessageError on garbage.
+        """The next message; None when there is none now.
+
+        Raises:
+            ChannelClosed: at the end.
+            DescriptorsLost: this process has no room for what came with a message.
+            MessageError: on garbage.
 
         A message that this version does not know is dropped, its descriptors closed.
         """
@@ -137,7 +142,7 @@ class Channel:
                 raise ChannelClosed("the other end of a channel was closed")
             if flags & _socket.MSG_CTRUNC:
                 close_all(fds)
-                raise OSError(errno.EMFILE, "no room for the descriptors of a message: raise the limit of open files")
+                raise DescriptorsLost(messages.decode(data) if data != b"M" else None)
             try:
                 if data == b"M":
                     if not fds:

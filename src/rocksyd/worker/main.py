@@ -18,7 +18,7 @@ from collections import deque
 from typing import Any, NoReturn
 
 from rocksyd import messages
-from rocksyd.errors import ChannelClosed, JobError, MessageError
+from rocksyd.errors import ChannelClosed, DescriptorsLost, JobError, MessageError
 from rocksyd.jobs import Current, set_current
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
@@ -123,7 +123,7 @@ class Worker:
                 return self._channel.wait()
             except MessageError as error:
                 output.note(f"a worker ignores a message: {error}")
-            except (ChannelClosed, OSError):
+            except (ChannelClosed, DescriptorsLost, OSError):
                 return None
 
     # --- running ------------------------------------------------------------------------------------------------------

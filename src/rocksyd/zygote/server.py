@@ -8,7 +8,6 @@ One thread, no asyncio, no code of the application's: nothing here can be in an 
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from rocksyd import messages
-from rocksyd.errors import ChannelClosed, MessageError
+from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.scoreboard import Scoreboard
@@ -129,12 +128,10 @@ class Server:
         while True:
             try:
                 return self._channel.receive()
-            except MessageError as error:
+            except (MessageError, DescriptorsLost) as error:
                 output.note(f"zygote {self._app} ignores a message: {error}")
-            except OSError as error:
-                if error.errno != errno.EMFILE:  # that one message was consumed; anything else would come back for ever
-                    raise ChannelClosed(f"the channel to the master cannot be read: {error.strerror}") from error
-                output.note(f"zygote {self._app} ignores a message: {error}")
+            except OSError as error:  # it would come back for ever
+                raise ChannelClosed(f"the channel to the master cannot be read: {error.strerror}") from error
 
     def _handle(self, message: Any) -> None:
         handler = self._handlers.get(type(message))
