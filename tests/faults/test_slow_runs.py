@@ -198,7 +198,7 @@ def test_p1_who_asks_while_the_daemon_is_restarted_gets_an_answer(tmp_path: Path
 
 def test_stacks_are_told_from_what_else_is_printed() -> None:
     printed = (
-        'hello\nThread 0x00007f1 (most recent call first):\n  File "a.py", line 1 in f\n\nmore\n'
+        'hello\nThread 0x00007f1 (most recent call first):\n  File "a.py", line 1 in f\n\nmore'
         'Current thread 0x00007f2 (most recent call first):\n  File "b.py", line 2 in g\n  File "c.py", line 3 in h\nbye\n'
     )
     assert stacks_in(printed).splitlines() == [

@@ -29,9 +29,9 @@ _MOST = 8 << 20
 """Bytes that are read at one look. (A job that prints faster than that is not listened to for ever: see PATIENCE.)"""
 _ENOUGH = 4 << 20
 """Bytes behind the first stack after which no more is read; faulthandler prints at most 100 threads of 100 frames."""
-_BLOCK = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+ .*\n(?:  .*\n)*", re.MULTILINE)
-_STARTS = (b"\nCurrent thread 0x", b"\nThread 0x")
-_CURRENT = re.compile(r"^Current thread 0x", re.MULTILINE)
+_BLOCK = re.compile(r"(?:Current thread|Thread) 0x[0-9a-f]+ [^\n]*\(most recent call first\):\n(?:  [^\n]*\n)*")
+"""Not only at the start of a line: a job may be in the middle of printing one."""
+_STARTS = (b"Current thread 0x", b"Thread 0x")
 
 Told = Callable[[str, str], None]
 """Called with the stacks, or with "" and why there are none."""
@@ -43,7 +43,7 @@ class _Asked:
     def __init__(self, run: Run, offset: int, now: float) -> None:
         self.run = run
         self._offset = offset
-        self._printed = b"\n"
+        self._printed = b""
         self.told: list[Told] = []
         self.text = ""
         self.look_at = now + LOOK
@@ -58,7 +58,7 @@ class _Asked:
         found = [at for at in map(printed.find, _STARTS) if at >= 0]  # a job may print faster than an expression searches
         self._printed = printed[min(found) :] if found else printed[-64:]
         self.text = stacks_in(self._printed.decode("utf-8", "replace"))
-        complete = self.text == before and _CURRENT.search(self.text) is not None
+        complete = self.text == before and "Current thread 0x" in self.text
         return complete or len(self._printed) > _ENOUGH or now >= self.until or self.run.state != RUNNING
 
 
