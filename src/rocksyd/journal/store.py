@@ -56,8 +56,6 @@ class Journal:
         self.path = path
         self.readonly = readonly
         self._full = sync == "full"
-        self._wal = -1
-        """Descriptor of the write-ahead log, once it has been needed."""
         try:
             self._db = self._open()
         except sqlite3.Error as error:
@@ -70,22 +68,24 @@ class Journal:
             _make_private(self.path)
             db = sqlite3.connect(self.path, isolation_level=None, cached_statements=64)
         try:
-            self._check_version(db)
+            version = self._check_version(db)
             if self.readonly:
                 return db
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA busy_timeout = 5000")
             db.execute("PRAGMA cache_size = -4096")
-            db.executescript(_SCHEMA)
-            if not db.execute("PRAGMA user_version").fetchone()[0]:
+            if (
+                version != SCHEMA_VERSION
+            ):  # a master that prepares to take over opens the file of one that serves: nothing is written
+                db.executescript(_SCHEMA)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except BaseException:
             db.close()
             raise
         return db
 
-    def _check_version(self, db: sqlite3.Connection) -> None:
+    def _check_version(self, db: sqlite3.Connection) -> int:
         """A newer minor layout only adds, so it is read; the number says when that stops being true."""
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
@@ -93,6 +93,7 @@ class Journal:
                 f"{self.path}: written by a newer rocksyd (layout {version}, this one knows {SCHEMA_VERSION}): "
                 "start the newer version, or move the file away to begin with an empty journal"
             )
+        return version
 
     def _trouble(self, error: sqlite3.Error) -> JournalError:
         cure = {
@@ -134,17 +135,14 @@ class Journal:
         if not self._full:
             return
         try:
-            if self._wal < 0 or not os.fstat(self._wal).st_nlink:
-                self._close_wal()
-                self._wal = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-            os.fdatasync(self._wal)
+            # SQLite does not lend its own. Nobody locks this file, so closing a descriptor of it takes no lock away (fcntl(2)).
+            wal = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(wal)
+            finally:
+                os.close(wal)
         except OSError as error:
             raise JournalError(f"{self.path}-wal: {error.strerror}; look for the cause in the kernel's log") from error
-
-    def _close_wal(self) -> None:
-        if self._wal >= 0:
-            os.close(self._wal)
-            self._wal = -1
 
     def add_restart(self, record: dict[str, Any]) -> None:
         """Append to the audit of restarts; the oldest beyond RESTARTS_KEPT go."""
@@ -256,7 +254,6 @@ class Journal:
 
     def close(self) -> None:
         """Close the file. What was committed stays."""
-        self._close_wal()
         self._db.close()
 
 

@@ -65,6 +65,8 @@ class Master:
         self.early: list[Any] = []
         self.bound: list[Address] = []
         """Addresses that were not served before."""
+        self.journal: Journal | None = None
+        """That of the master which still serves, read ahead: because it is open here, that master leaves without clearing up."""
         self.known_runs: list[Run] = []
         self.generation = 1
 
@@ -252,9 +254,8 @@ class Master:
         path = self.journal_path
         if self.prepare.cause == RESTART and exists(path):
             try:
-                journal = Journal(path, readonly=True)
-                self.known_runs = journal.live()
-                journal.close()
+                self.journal = Journal(path, sync=self.config.journal.sync)
+                self.known_runs = self.journal.live()
             except RocksydError as error:
                 raise CannotServe(str(error)) from error
 
@@ -306,7 +307,7 @@ class Master:
         carried = 0
         if header is not None:
             handover.check_manifest(server, header, self.shelf)
-        server.journal = Journal(self.journal_path, sync=self.config.journal.sync)
+        server.journal = self.journal or Journal(self.journal_path, sync=self.config.journal.sync)
         runs = server.journal.refresh(self.known_runs) if self.known_runs else server.journal.live()
         rev, sequence = server.journal.counters()
         server.engine.rev, server.engine.sequence = rev, sequence
@@ -382,7 +383,10 @@ class Master:
         server.begin(self.generation)
         server.watch(self.prepare.watchdog)
         if self.prepare.cause == RESTART:
+            server.turn(wait=False)  # clients have waited long enough
             server.finish_restart()
+        else:
+            server.record_service()
         if self.prepare.stopping:
             server.stop("whoever ordered the last master to: this one goes on with that")
         server.finish_turn()

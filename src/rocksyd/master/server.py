@@ -119,9 +119,9 @@ class Server:
         }
 
     # --- the turn -----------------------------------------------------------------------------------------------------
-    def turn(self) -> None:
-        """One turn of the loop."""
-        ready = self.loop.wait(self._next_deadline())
+    def turn(self, *, wait: bool = True) -> None:
+        """One turn of the loop; unless it is to ``wait``, with what is there already."""
+        ready = self.loop.wait(self._next_deadline() if wait else 0.0)
         self._now = Now(time.monotonic(), time.time())
         for handler, events in ready:
             handler.handle(events)
@@ -254,12 +254,11 @@ class Server:
         self._facts = facts
 
     def begin(self, generation: int) -> None:
-        """The first turn's work: write down who serves."""
+        """What has to be known before the first turn."""
         self.engine.generation = max(self.engine.generation, generation)
         if self.journal.has_ended():
             self._forget_at = self._now.mono + FORGET_INTERVAL
         self.position, _ = self.journal.counters()
-        self.record_service()
         for run in self.engine.runs.values():
             if run.state == RUNNING:
                 self.outputs.begin(run)
@@ -292,6 +291,7 @@ class Server:
     def finish_restart(self) -> None:
         """Answer those who ordered the restart that this master is the result of."""
         self._now = Now(time.monotonic(), time.time())
+        self.record_service()
         self.order_succeeded({"to": self.engine.generation, **self._facts})
         if self.engine.draining and not self.waiters.drains and not self.drain_then_stop:
             self.step(ev.Undrain())
