@@ -33,7 +33,10 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         ["do not match the manifest", "conn:"],
     ),
     "a journal it cannot open": (
-        patch("_take_over", "from dataclasses import replace", "self.journal = None", "self.config = replace(self.config, state_dir='/nowhere')"),
+        patch(
+            "_take_over", "from dataclasses import replace", "self.journal = None",
+            "self.config = replace(self.config, state_dir='/nowhere')",
+        ),
         ["/nowhere"],
     ),
     "its death when all was loaded": (patch("_load_header", "os._exit(6)"), ["exited with status 6"]),
