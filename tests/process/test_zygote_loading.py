@@ -191,6 +191,20 @@ def test_what_was_closed_in_time_is_no_problem(tmp_path: Path) -> None:
         assert zygote.ready().warnings == ()
 
 
+def test_threads_that_their_library_ends_at_each_fork_are_no_problem(tmp_path: Path) -> None:
+    # OpenBLAS has a thread for each core from the import of numpy on, ends it at each fork and starts it again when it is used.
+    source = """
+        import os, numpy
+        table = numpy.ones((300, 300))
+        threads = len(os.listdir("/proc/self/task"))
+        def job(): return [threads, float((table @ table).sum())]
+    """
+    load = {"preload": ("shop",), "allow": ("shop:job",), "env": {"OPENBLAS_NUM_THREADS": "2"}}
+    with Zygote(tmp_path, {"shop": source}, **load) as zygote:
+        assert zygote.ready().warnings == ()
+        assert zygote.run("shop:job")[0].value == [2, 300.0**3]
+
+
 def test_a_child_that_comes_back_from_the_preload_is_no_second_zygote(tmp_path: Path) -> None:
     source = "import os\npid = os.fork()\nif pid: os.waitpid(pid, 0)\ndef job(): return pid > 0"
     with Zygote(tmp_path, {"shop": source}, preload=("shop",), allow=("shop:job",)) as zygote:

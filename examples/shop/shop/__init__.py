@@ -2,6 +2,6 @@
 
 import os
 
-# NumPy's OpenBLAS starts a thread per core when it is imported. Threads do not survive a fork, so a preloaded application must
-# not have any; and jobs that run beside each other already use every core. To be said before anything imports numpy.
+# NumPy's OpenBLAS would take a thread per core in every job, and jobs that run beside each other already use every core.
+# To be said before anything imports numpy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -18,6 +18,7 @@ import sys
 import sysconfig
 import threading
 import time
+import warnings
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -27,6 +28,11 @@ _SETTLE = 0.5
 """Seconds that what is on its way out gets: a joined thread is in /proc a moment longer."""
 _SHARED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 """Kinds of sockets that two processes cannot share. Datagrams (syslog, statsd) they can."""
+
+
+_HARMLESS = ("jemalloc_bg_thd",)
+"""Names of threads that may be missing in a fork. jemalloc (in pyarrow) gives memory back in that one, and does so by itself in a
+forked child, where its pthread_atfork handlers have switched the thread off (jemalloc, ``src/background_thread.c``)."""
 
 
 class Left(NamedTuple):
@@ -79,9 +85,11 @@ class Watch:
         give_up = time.monotonic() + _SETTLE
         while any(self._step_of_thread.get(number) for number in native_threads()) and time.monotonic() < give_up:
             time.sleep(0.01)
+        if any(self._step_of_thread.get(number) for number in native_threads()):
+            _fork_once()
         found = []
         for number in sorted(native_threads()):
-            if self._step_of_thread.get(number):
+            if self._step_of_thread.get(number) and thread_name(number) not in _HARMLESS:
                 found.append(self._thread_problem(self._step_of_thread[number], number))
         for inode, fd in sorted(open_sockets().items(), key=lambda item: item[1]):
             if self._step_of_socket.get(inode):
@@ -137,6 +145,19 @@ CURE = (
     "Threads and connections do not survive a fork: start them in a function marked @rocksyd.jobs.after_fork,"
     ' close them in one marked @rocksyd.jobs.before_fork, or set unsafe = "warn" to load the application all the same'
 )
+
+
+def _fork_once() -> None:
+    """Let libraries that end their threads at each fork, and start them again when they are needed, do so (pthread_atfork(3)).
+
+    OpenBLAS is one, and with it numpy: it has a thread for each core from its import on, which no fork ever meets.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of a fork beside threads
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _origin() -> str:
