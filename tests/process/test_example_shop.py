@@ -55,6 +55,14 @@ def test_the_shops_own_tests_pass_cold(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_shops_tests_with_rocksyds_fixtures_pass(tmp_path: Path) -> None:
+    words = ["-m", "pytest", "-q", "-p", "rocksyd.testing.plugin", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "base")]
+    clean = {name: value for name, value in environment(tmp_path).items() if not name.startswith("PYTEST_")}
+    clean["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    done = subprocess.run([sys.executable, *words], cwd=SHOP, env=clean, capture_output=True, text=True, check=False)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_the_migrations_are_complete(tmp_path: Path) -> None:
     for command in (["migrate", "--verbosity", "0"], ["makemigrations", "--check", "--dry-run"]):
         done = subprocess.run(

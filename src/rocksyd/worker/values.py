@@ -204,4 +204,4 @@ def _without_ours(entry: Any) -> Any:
     return entry
 
 
-_OURS = ("rocksyd.worker.", "rocksyd.zygote.")
+_OURS = ("rocksyd.worker.", "rocksyd.zygote.", "rocksyd.testing.")

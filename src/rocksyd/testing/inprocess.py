@@ -1,0 +1,264 @@
+"""A daemon's decisions with this process as all of its workers.
+
+What must live here: the engine's effects carried out here and now, and the moments at which time passes.
+What this file must not know: how callers ask (``eager``).
+
+The rules of outcomes, retries, limits and records are not made again: they are the engine's own (``core``), and a job is called
+as a worker calls it (``worker.target``, ``worker.convert``, ``worker.outcome``).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rocksyd.config import Config
+from rocksyd.core import events as ev
+from rocksyd.core.engine import Engine
+from rocksyd.errors import RocksydError
+from rocksyd.jobs import Current
+from rocksyd.model import ENDED, RUNNING, Run
+from rocksyd.testing.clock import Clock, FakeClock
+from rocksyd.testing.surroundings import redirected, surroundings
+from rocksyd.worker import hooks, output
+from rocksyd.worker.outcome import Outcome, observed
+from rocksyd.worker.target import Plan, plan_for
+from rocksyd.zygote.discovery import Offer
+
+RESULT_LIMIT = 1 << 20
+_TERM, _KILL = 15, 9
+
+
+class EagerError(RocksydError, AssertionError):
+    """The test waits for something that cannot happen here. The message says why, and what to do."""
+
+
+class Killed(BaseException):
+    """Raised in a job, out of ``time.sleep`` of a fake clock, where a worker would have been ended by a signal."""
+
+
+class Post:
+    """A worker: the run this process is at, or nothing."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.current: Current | None = None
+        self.signal = 0
+        """What it was ordered to end by; 0 for nothing."""
+
+
+class InProcess:
+    """Runs at once, in this process, what a daemon with this configuration would run.
+
+    Args:
+        config: the settings; ``state_dir`` is where outputs go.
+        clock: what time it is.
+        echo: whether what jobs print is shown, too, when they have ended.
+    """
+
+    def __init__(self, config: Config, clock: Clock, *, echo: bool = True) -> None:
+        self.engine = Engine(config)
+        self.clock = clock
+        self.config = config
+        self.runs: dict[str, Run] = {}
+        """Every run there has been, by key."""
+        self.raised: dict[str, BaseException] = {}
+        """What the last attempt of a run has raised, by key."""
+        self.news: list[tuple[str, dict[str, Any], Run]] = []
+        """Notifications so far: name, record, run."""
+        self._echo = echo
+        self._posts: dict[int, Post] = {}
+        self._stack: list[Post] = []
+        """The posts this process is at, the innermost last: a job may order a run, which runs inside of it."""
+        self._plans: dict[str, dict[str, Plan]] = {}
+        self._answers: dict[int, ev.Answer] = {}
+        self._ticket = 0
+        self._paths: list[str] = []
+        for app in config.apps.values():
+            self._load(app.name)
+        if isinstance(clock, FakeClock):
+            clock.watch(self.on_time)
+
+    def _load(self, name: str) -> None:
+        app = self.config.apps[name]
+        if app.path not in sys.path:
+            sys.path.insert(0, app.path)
+            self._paths.append(app.path)
+        for variable, value in app.env.items():
+            os.environ.setdefault(variable, value)
+        offer = Offer()
+        for module in app.jobs:
+            offer.add_module(module)
+        for pattern in app.allow:
+            offer.add_pattern(pattern)
+        self._plans[name] = offer.plans
+        self.step(ev.ZygoteReady(name, 1, offer.jobs, tuple(offer.allowed), tuple(offer.open_patterns)))
+
+    def close(self) -> None:
+        """Take back what was done to this process."""
+        for path in self._paths:
+            if path in sys.path:
+                sys.path.remove(path)
+        self._paths.clear()
+
+    # --- the engine ---------------------------------------------------------------------------------------------------
+    def order(self, make: Callable[[int], Any]) -> ev.Answer:
+        """Take a caller's event, made with a ticket, and return the answer once all that follows at once has happened."""
+        self._ticket += 1
+        ticket = self._ticket
+        self.step(make(ticket))
+        return self._answers.pop(ticket)
+
+    def step(self, event: Any) -> None:
+        """Take one event and carry out what follows."""
+        effects = self.engine.step(event, self.clock.now())
+        starts = [effect for effect in effects if isinstance(effect, ev.StartJob)]
+        for effect in effects:
+            self._perform(effect)
+        for start in starts:
+            self._start(start)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case ev.ForkWorker():
+                self._posts[effect.worker] = Post()
+                self.step(ev.WorkerForked(effect.worker, os.getpid()))
+            case ev.DrainWorker():
+                self._leave(effect.worker, 0)
+            case ev.KillWorker():
+                self._kill(effect.worker, effect.number)
+            case ev.Answer():
+                self._answers[effect.ticket] = effect
+            case ev.Persist():
+                self.runs[effect.run.key] = effect.run
+            case ev.Erase():
+                self.runs.pop(effect.run.key, None)
+                self.raised.pop(effect.run.key, None)
+            case ev.Started():
+                self.news.append(("run.started", effect.run.record(), effect.run))
+            case ev.Progressed():
+                self.news.append(("run.progress", effect.run.record(), effect.run))
+            case ev.Ended():
+                self.news.append(("run.ended", effect.run.record(), effect.run))
+
+    def _leave(self, worker: int, status: int) -> None:
+        if self._posts.pop(worker, None) is not None:
+            self.step(ev.WorkerExited(worker, status))
+
+    def _kill(self, worker: int, number: int) -> None:
+        post = self._posts.get(worker)
+        if post is None:
+            return None
+        if post.run is None:
+            return self._leave(worker, number)
+        if number == _TERM and post.current is not None and post.current._watching:
+            post.current._stopping = True
+        elif number in (_TERM, _KILL):
+            post.signal = number
+        return None
+
+    # --- a run --------------------------------------------------------------------------------------------------------
+    def _start(self, order: ev.StartJob) -> None:
+        run, post = order.run, self._posts[order.worker]
+        current = Current(
+            run.key, run.attempt, self.clock.as_seen(run.deadline) if run.deadline else 0.0,
+            lambda *said: self._progress(order.worker, run, *said),
+        )  # fmt: skip
+        post.run, post.current = run, current
+        before = _cpu()
+        self._stack.append(post)
+        outcome, stray = self._observed(run, current)
+        self._stack.pop()
+        current.close()
+        self.on_time(0.0)  # a timeout that has passed meanwhile
+        post.run, post.current = None, None
+        if stray is not None and not isinstance(stray, Killed):
+            post.signal = post.signal or 2
+        if post.signal or isinstance(stray, Killed):
+            self._leave(order.worker, post.signal or _TERM)
+        else:
+            error = outcome.error
+            self.step(
+                ev.WorkerResult(
+                    order.worker, run.key, outcome.ok, outcome.retcode, outcome.value, error, max(0.0, _cpu() - before)
+                )
+            )
+            if order.last:
+                self._leave(order.worker, 0)
+        if stray is not None and not isinstance(stray, Killed):
+            raise stray
+
+    def _observed(self, run: Run, current: Current) -> tuple[Outcome, BaseException | None]:
+        """How the job ended, and what the test itself has to be told of: Ctrl-C, ``pytest.skip``, the end by a signal."""
+        stray: list[BaseException] = []
+
+        def call() -> Any:
+            try:
+                return self._call(run)
+            except Exception as error:
+                self.raised[run.key] = error
+                raise
+            except SystemExit:
+                raise
+            except BaseException as error:  # noqa: BLE001  (no end of a job: raised again below, outside of it)
+                stray.append(error)
+                return None
+
+        os.makedirs(os.path.dirname(run.log), exist_ok=True)
+        self.raised.pop(run.key, None)
+        with surroundings(current, run.env), redirected(run.log, echo=self._echo):
+            outcome = observed(call, RESULT_LIMIT)
+            hooks.after_job()
+            for note in outcome.notes:
+                output.note(note)
+        return outcome, stray[0] if stray else None
+
+    def _call(self, run: Run) -> Any:
+        plan = plan_for(run.target, self._plans[run.app])
+        hooks.before_job()
+        return [plan.call(params) for params in run.params] if run.each else plan.call(run.params)
+
+    def _progress(self, worker: int, run: Run, done: Any, total: Any, note: str) -> None:
+        self.step(ev.WorkerProgress(worker, run.key, {"done": done, "total": total, "note": str(note)[:1000]}))
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+    def on_time(self, until: float) -> float:
+        """Do what is due now; the next moment at which something is (a fake clock stops there), or ``until``."""
+        due = self.engine.next_deadline()
+        while due is not None and due <= self.clock.now().mono:
+            self.step(ev.Tick())
+            due = self.engine.next_deadline()
+        if until and self._stack and self._stack[-1].signal:
+            raise Killed
+        return until if due is None else min(until, due)
+
+    def wait(self, run: Run, timeout: float | None = None) -> bool:
+        """Let time pass until ``run`` has ended; False when ``timeout`` seconds were over before.
+
+        Raises EagerError: it cannot end as long as this waits.
+        """
+        until = None if timeout is None else self.clock.now().mono + timeout
+        while run.state != ENDED:
+            self.on_time(0.0)
+            if run.state == ENDED:
+                break
+            due = self.engine.next_deadline()
+            if until is not None and (due is None or due > until):
+                self.clock.go_to(until)
+                self.on_time(0.0)
+                return run.state == ENDED
+            if due is None or run.state == RUNNING:
+                raise EagerError(
+                    f"run {run.key!r} ({run.name}) {run.state}, and nothing can happen while this waits for it: eager runs go on "
+                    "one inside the other in one process; raise max_workers or max_running, or use a real daemon"
+                )
+            self.clock.go_to(due)
+        return True
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
