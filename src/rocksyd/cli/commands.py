@@ -143,6 +143,18 @@ def _serve(parser: Parser) -> None:
     parser.add_argument("--log-file", metavar="FILE", help="append the log there (default: standard error)")
 
 
+def _dev(parser: Parser) -> None:
+    _config(parser)
+    parser.add_argument(
+        "--watch",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="a further folder or file whose changes reload; may be repeated",
+    )
+    parser.add_argument("--no-reload", dest="reload", action="store_false", help="do not watch files")
+
+
 def _config(parser: Parser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", help="default: rocksyd.toml of this folder or above")
 
@@ -234,6 +246,12 @@ def _examine(options: argparse.Namespace) -> int:
     return doctor(options)
 
 
+def _develop(options: argparse.Namespace) -> int:
+    from rocksyd.cli.dev import dev
+
+    return dev(options, daemon.config_path(options))
+
+
 def _show_top(options: argparse.Namespace) -> int:
     from rocksyd.cli.top import top
 
@@ -256,6 +274,10 @@ COMMANDS: dict[str, Command] = {
     "serve": Command(
         "run the daemon, in the foreground unless told otherwise", _serve, daemon.serve, asks_daemon=False, prints_data=False,
         examples="  rocksyd serve\n  rocksyd serve -c /srv/shop/rocksyd.toml --daemon --pid-file shop.pid --log-file shop.log",
+    ),
+    "dev": Command(
+        "run the daemon for development: a changed file reloads it, what runs print is shown", _dev, _develop,
+        asks_daemon=False, prints_data=False, examples="  rocksyd dev\n  rocksyd dev -c shop/rocksyd.toml --watch ../library",
     ),
     "check-config": Command(
         "say what is wrong with a configuration (exit status 1), or what it sets up (0)", _config, daemon.check_config,

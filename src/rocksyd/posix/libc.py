@@ -6,7 +6,7 @@ Every function is harmless where the C library lacks it or ctypes is not built i
 Imported by the zygote before it forks, so that a worker finds it loaded.
 
 Sources: madvise(2) (MADV_HUGEPAGE 14, MADV_COLLAPSE 25 since Linux 6.1), mmap(2), setvbuf(3), fflush(3), mallopt(3),
-prctl(2) (PR_SET_DUMPABLE 4), https://docs.python.org/3/c-api/memory.html (PyObject_SetArenaAllocator).
+prctl(2) (PR_SET_PDEATHSIG 1, PR_SET_DUMPABLE 4), https://docs.python.org/3/c-api/memory.html (PyObject_SetArenaAllocator).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MADV_HUGEPAGE = 14
 MADV_COLLAPSE = 25
-_PR_SET_DUMPABLE = 4
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _IOLBF = 1
 _PROT_READ, _PROT_WRITE, _MAP_SHARED = 1, 2, 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -150,6 +150,11 @@ def line_buffer_stdout() -> bool:
         return False
     setvbuf.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
     return bool(setvbuf(stream, None, _IOLBF, 0) == 0)
+
+
+def die_with_parent(number: int) -> bool:
+    """Let the kernel send signal ``number`` to this process when the thread that forked it ends. True when done."""
+    return _prctl is not None and _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) == 0
 
 
 def keep_dumpable() -> bool:
