@@ -382,6 +382,8 @@ class Job(Value):
     """``params`` is a list of such: the target is called for each, the result is the list of what they return."""
     kind: str = ""
     """``script``: run the script that the caller's surroundings name, with the caller's descriptors."""
+    spool: str = ""
+    """Absolute path of a file of the worker's own to print into; it is renamed to ``log`` at the end, if there is anything in it."""
     fds: tuple[int, ...] = ()
     """For a script: surroundings, folder, line to the caller, and those of 0, 1 and 2 that the caller has open."""
     timeout: float = 0.0

@@ -66,6 +66,8 @@ class Run:
     cpu: float = 0.0
     max_rss: int = 0
     log: str = ""
+    spool: str = ""
+    """The file of its worker's own that a call prints into while it runs: what is in it becomes ``log``, nothing becomes no file."""
     log_cut: int = 0
     """Bytes of output that were not kept because of the size limit."""
     priority: int = 0
@@ -95,6 +97,11 @@ class Run:
     """When it will; 0 when it never will, or does already."""
     rev: int = 0
     """Grows with every change that the journal has to keep."""
+
+    @property
+    def output(self) -> str:
+        """Where its output is now."""
+        return self.spool if self.spool and self.state == RUNNING else self.log
 
     def dump(self) -> dict[str, Any]:
         """Plain data with the defaults left out: missing keys are defaulted when it is read back."""

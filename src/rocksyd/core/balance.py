@@ -54,6 +54,7 @@ def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None
         state.reminders.add(run.slow_at, "slow", run.key)
     state.queues[pool.name].begin(run)
     worker.run, worker.last = run.key, run.kind == SCRIPT or pool.next_is_last(worker)
+    run.spool = f"{run.log.rpartition('/')[0]}/.worker-{worker.number}" if run.unnamed and not worker.last else ""
     pool.move(worker, "job", now.mono)
     pool.gave_job(now.mono)
     state.persist(run)

@@ -48,6 +48,8 @@ class Outputs:
         self.by_path: dict[str, Run] = {}
         self.uncut: set[str] = set()
         """Paths of outputs that somebody reads what is about to be written of: they are cut when that was read."""
+        self._spools: dict[int, Run] = {}
+        """Worker -> its latest run that printed into a file of the worker's own."""
         self._folders: dict[str, int] = {}
         self._by_watch: dict[int, str] = {}
         self._resume_at = 0.0
@@ -65,7 +67,9 @@ class Outputs:
         folder = os.path.dirname(run.log)
         if folder not in self._folders:
             self._watch(folder)
-        self.by_path[run.log] = run
+        self.by_path[run.output] = run
+        if run.spool:
+            self._spools[run.worker] = run
 
     def _watch(self, folder: str) -> None:
         try:
@@ -88,7 +92,22 @@ class Outputs:
 
     def end(self, run: Run) -> None:
         """A run has ended: its file has been checked for the last time."""
-        self.by_path.pop(run.log, None)
+        self.by_path.pop(run.spool or run.log, None)
+
+    def worker_gone(self, worker: int) -> None:
+        """The worker has ended: what it printed at its last call, if it was at one, is that call's output."""
+        run = self._spools.pop(worker, None)
+        if run is None:
+            return
+        try:
+            if run.spool in self.by_path and os.stat(run.spool).st_size:
+                os.rename(run.spool, run.log)
+            else:
+                os.unlink(run.spool)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log("master", f"the output of run {run.key} stays in {run.spool}: {error.strerror}")
 
     # --- growth -------------------------------------------------------------------------------------------------------
     def handle(self, events: int) -> None:
@@ -107,7 +126,7 @@ class Outputs:
             overflow = overflow or bool(mask & _IN_Q_OVERFLOW)
             paths.add(f"{self._by_watch.get(watch, '')}/{os.fsdecode(name)}")
         for run in list(self.by_path.values()) if overflow else [self.by_path[p] for p in paths if p in self.by_path]:
-            self.check(run)
+            self.check(run, run.output)
             self._grown(run)
         self._loop.modify(self._fd, 0)
         self._resume_at = time.monotonic() + LULL
@@ -122,18 +141,20 @@ class Outputs:
             self._resume_at = 0.0
             self._loop.modify(self._fd, select.EPOLLIN)
 
-    def check(self, run: Run) -> None:
-        """Cut a file that is over the limit, with a mark that says so, and how much was not kept."""
-        if not self.limit or run.log in self.uncut:
+    def check(self, run: Run, path: str) -> None:
+        """Cut the run's output, which is at ``path``, to the limit, with a mark that says so, and how much was not kept."""
+        if not self.limit or path in self.uncut:
             return
         try:
-            size = os.stat(run.log).st_size
+            size = os.stat(path).st_size
+            if size <= self.limit:
+                return
             mark = _mark(self.limit, run.log_cut)
             kept = self.limit + (len(mark) if run.log_cut else 0)
             if size <= kept:
                 return
             run.log_cut += size - kept
-            fd = os.open(run.log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
                 os.ftruncate(fd, self.limit)
                 os.write(fd, _mark(self.limit, run.log_cut))
@@ -142,7 +163,7 @@ class Outputs:
         except FileNotFoundError:
             return
         except OSError as error:
-            log("master", f"cannot cut the output of run {run.key} ({run.log}): {error.strerror}")
+            log("master", f"cannot cut the output of run {run.key} ({path}): {error.strerror}")
 
     # --- reading ------------------------------------------------------------------------------------------------------
     @staticmethod

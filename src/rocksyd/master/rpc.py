@@ -271,7 +271,7 @@ class Rpc:
         run = self._known(params)
         offset, follow = params.get("offset", 0), params.get("follow", False)
         ended = run.state == ENDED
-        chunk = self._server.outputs.read(run.log, offset, final=ended)
+        chunk = self._server.outputs.read(run.output, offset, final=ended)
         complete = ended and chunk.end
         if follow and not complete:
             self._server.waiters.follow(Follower(caller.client, caller.id, run.key, chunk.offset))
@@ -281,7 +281,7 @@ class Rpc:
     def follow(self, follower: Follower, run: Run) -> bool:
         """Send one piece of output to a follower; true when there is nothing more to come now."""
         ended = run.state == ENDED
-        chunk = self._server.outputs.read(run.log, follower.offset, final=ended)
+        chunk = self._server.outputs.read(run.output, follower.offset, final=ended)
         complete = ended and chunk.end
         if chunk.text or complete:
             follower.offset = chunk.offset

@@ -208,6 +208,8 @@ class Server:
 
     def step(self, event: Any) -> None:
         """Let the engine decide, and keep what is to be done until the journal holds it."""
+        if isinstance(event, ev.WorkerExited):
+            self.outputs.worker_gone(event.worker)
         if isinstance(event, ev.WorkerResult | ev.WorkerExited):
             self._measure_output(event.worker)
         if isinstance(event, ev.ZygoteGone) and self.children.orphans():
@@ -383,7 +385,7 @@ class Server:
         job = m.Job(
             run.key, run.target, run.params, run.attempt, run.deadline, run.log, "", run.env, effect.last,
             f"{run.name} #{run.key}", run.grace, each=run.each, kind=run.kind, fds=self.execs.descriptors(run.key),
-            timeout=run.timeout,
+            timeout=run.timeout, spool=run.spool,
         )  # fmt: skip
         self.children.tell_worker(effect.worker, job)
         self.execs.given(run.key)
@@ -407,8 +409,8 @@ class Server:
     def _measure_output(self, worker: int) -> None:
         known = self.engine.workers.get(worker)
         run = self.engine.runs.get(known.run) if known is not None else None
-        if run is not None and run.log in self.outputs.by_path:
-            self.outputs.check(run)
+        if run is not None and run.output in self.outputs.by_path:
+            self.outputs.check(run, run.log)
 
     def _news(self, event: str, run: Run) -> None:
         for subscriber in self.waiters.subscribers:

@@ -42,6 +42,8 @@ class _Asked:
 
     def __init__(self, run: Run, offset: int, now: float) -> None:
         self.run = run
+        self.path = run.output
+        """Where its output was when it was asked; what is read is where it is now."""
         self._offset = offset
         self._printed = b""
         self.told: list[Told] = []
@@ -52,7 +54,7 @@ class _Asked:
     def look(self, now: float) -> bool:
         """Read on; whether that was all."""
         before, self.look_at = self.text, now + LOOK
-        data = _read(self.run.log, self._offset)
+        data = _read(self.run.output, self._offset)
         self._offset += len(data)
         printed = self._printed + data
         found = [at for at in map(printed.find, _STARTS) if at >= 0]  # a job may print faster than an expression searches
@@ -101,12 +103,12 @@ class Stacks:
             return f"run {run.key!r} is a script that prints to its caller, so its stacks cannot be read"
         if not self._children.prints_stacks(run.worker):
             return f"run {run.key!r} cannot say: it has become another program, blocks signals, or is just ending"
-        offset = _mark(run.log, f"rocksyd: the stacks of all threads ({title}):\n")
+        offset = _mark(run.output, f"rocksyd: the stacks of all threads ({title}):\n")
         if offset is None:
             return f"the output of run {run.key!r} cannot be written"
         self._children.print_stacks(run.worker)
         self._asked[run.key] = _Asked(run, offset, time.monotonic())
-        self._outputs.uncut.add(run.log)
+        self._outputs.uncut.add(run.output)
         return ""
 
     # --- what it says -------------------------------------------------------------------------------------------------
@@ -128,8 +130,8 @@ class Stacks:
 
     def _answer(self, asked: _Asked) -> None:
         del self._asked[asked.run.key]
-        self._outputs.uncut.discard(asked.run.log)
-        self._outputs.check(asked.run)
+        self._outputs.uncut.discard(asked.path)
+        self._outputs.check(asked.run, asked.run.output)
         what = "it has put something else in the place of its standard error, is stopped, or has ended meanwhile"
         trouble = "" if asked.text else f"run {asked.run.key!r} has not said where it is: {what}"
         for told in asked.told:

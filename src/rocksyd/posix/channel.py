@@ -26,8 +26,11 @@ MAX_FDS = 253
 MAX_INLINE = 128 * 1024
 """Bytes of a message that go into the datagram itself; a larger one travels in a memfd."""
 
+_buffer = memoryview(bytearray(MAX_INLINE + 1))
+"""Where every datagram is received: memory for the largest, asked for each time, costs more than the system call itself."""
 _ANCILLARY = _socket.CMSG_SPACE(MAX_FDS * 4)
 _SEND_FLAGS = _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT
+_RECEIVE_FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
 _FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS)
 
 
@@ -45,11 +48,12 @@ class Channel:
     The descriptors of a message in the outbox are duplicated, so the caller may close its own at once.
     """
 
-    __slots__ = ("_outbox", "socket")
+    __slots__ = ("_blocking", "_outbox", "socket")
 
     def __init__(self, socket: _socket.socket) -> None:
         socket.setblocking(False)
         self.socket = socket
+        self._blocking = False
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
 
     @classmethod
@@ -126,9 +130,12 @@ class Channel:
 
         A message that this version does not know is dropped, its descriptors closed.
         """
+        return self._receive(_RECEIVE_FLAGS)
+
+    def _receive(self, how: int) -> Any:
         while True:
             try:
-                data, ancillary, flags, _ = self.socket.recvmsg(MAX_INLINE + 1, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
+                size, ancillary, flags, _ = self.socket.recvmsg_into([_buffer], _ANCILLARY, how)
             except BlockingIOError:
                 return None
             except ConnectionResetError:
@@ -136,10 +143,11 @@ class Channel:
                 continue
             except ConnectionError as error:
                 raise ChannelClosed(f"the other end of a channel is gone ({error.strerror})") from error
-            fds = descriptors_in(ancillary)
-            if not data:
+            fds = descriptors_in(ancillary) if ancillary else ()
+            if not size:
                 close_all(fds)
                 raise ChannelClosed("the other end of a channel was closed")
+            data = bytes(_buffer[:size])
             if flags & _socket.MSG_CTRUNC:
                 close_all(fds)
                 raise DescriptorsLost(messages.decode(data) if data != b"M" else None)
@@ -163,12 +171,18 @@ class Channel:
 
     def wait(self, timeout: float | None = None) -> Any:
         """Block until the next message (for processes with nothing else to do). None when ``timeout`` seconds passed."""
+        if timeout is None:
+            if not self._blocking:
+                self._blocking = True
+                self.socket.setblocking(True)  # and it stays so: everything else says MSG_DONTWAIT
+            return self._receive(_socket.MSG_CMSG_CLOEXEC)
         self.socket.settimeout(timeout)
         try:
             return self.receive()
         except TimeoutError:
             return None
         finally:
+            self._blocking = False
             self.socket.setblocking(False)
 
     def close(self) -> None:

@@ -47,6 +47,7 @@ class Worker:
         self._identity = _identity(channel.fileno())
         self._pid = os.getpid()
         self._streams = output.Streams()
+        self._spool = output.Spool()
         self._waiting: deque[messages.Job] = deque()
         """Jobs that came while a result was not acknowledged yet: none should, but one that does must not be lost."""
         self._draining = False
@@ -137,11 +138,11 @@ class Worker:
         retcode = 128 + ending.signal if ending.signal else ending.status
         max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         cpu, ended = max(0.0, _cpu() - before), time.monotonic()
-        self._deliver(
-            messages.Result(
-                key=job.key, ok=retcode == 0, retcode=retcode, cpu=cpu, max_rss=max_rss, started=self._started, ended=ended
-            )
+        result = messages.Result(
+            key=job.key, ok=retcode == 0, retcode=retcode, cpu=cpu, max_rss=max_rss, started=self._started, ended=ended
         )
+        self._say(result)
+        self._await_ack(result)
         os._exit(0)
 
     def _serve(self, job: messages.Job) -> None:
@@ -163,8 +164,10 @@ class Worker:
         if job.last:
             leaving.finish(self._deadline.left(job.grace))
             self._end_stray_child(outcome)
+        elif job.spool:
+            self._spool.keep(job.log)
         else:
-            self._tidy()
+            output.flush()
         ended = time.monotonic()
         current.close()
         set_current(None)
@@ -182,7 +185,10 @@ class Worker:
             signal=outcome.signal,
             reason=outcome.reason,
         )
-        self._deliver(result)
+        self._say(result)
+        if not job.last:
+            self._tidy(job)  # while others hear of the result
+        self._await_ack(result)
         if job.last:
             os._exit(0)
         self._seat.at("idle")
@@ -190,9 +196,12 @@ class Worker:
     def _run(self, job: messages.Job) -> Any:
         """Everything from the job's surroundings to its code: what goes wrong on the way is the run's failure."""
         try:
-            output.attach(job.log)
+            if job.spool:
+                self._spool.attach(job.spool)
+            else:
+                output.attach(job.log)
         except OSError as error:
-            raise JobError(f"the run's output {job.log} cannot be opened: {error.strerror}") from error
+            raise JobError(f"the run's output {job.spool or job.log} cannot be opened: {error.strerror}") from error
         if job.env:
             os.environ.update(job.env)
         if job.cwd:
@@ -217,8 +226,11 @@ class Worker:
             output.flush()
             os._exit(outcome.retcode)
 
-    def _tidy(self) -> None:
-        output.detach()
+    def _tidy(self, job: messages.Job) -> None:
+        if job.spool:
+            self._spool.rest()
+        else:
+            output.detach()
         self._streams.restore()
         reset.between_jobs(self._context)
 
@@ -232,12 +244,18 @@ class Worker:
             return
 
     # --- telling ------------------------------------------------------------------------------------------------------
-    def _deliver(self, result: messages.Result) -> None:
-        """Say RESULT until it was heard. Who cannot be heard leaves with the run's exit status, which somebody will see."""
+    def _say(self, result: messages.Result) -> None:
+        """Say RESULT. Who cannot be heard leaves with the run's exit status, which somebody will see."""
         if not self._has_channel():
             os._exit(result.retcode)
         try:
             self._send(result)
+        except ChannelClosed:
+            os._exit(result.retcode)
+
+    def _await_ack(self, result: messages.Result) -> None:
+        """Wait until RESULT was heard, and say it again to whoever asks."""
+        try:
             while True:
                 message = self._receive()
                 if message is None:

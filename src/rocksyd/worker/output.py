@@ -51,6 +51,57 @@ def detach() -> None:
         os.close(fd)
 
 
+class Spool:
+    """A file of the worker's own that jobs print into one after another; what one has printed becomes that job's file.
+
+    To make a file is the dearest thing that a short job asks of the system, and most print nothing.
+    """
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._file: tuple[int, int] | None = None
+        self._null: tuple[int, int] | None = None
+
+    def attach(self, path: str) -> None:
+        """Make descriptors 1 and 2 the file ``path``, opened append, if they are not already.
+
+        Raises:
+            OSError: it cannot be opened; the message names it.
+        """
+        if path != self._path or not self._attached:
+            attach(path)
+            self._path, self._file = path, _identity(1)
+
+    def keep(self, log: str) -> None:
+        """The job has ended: what it printed is the file ``log`` from now on; nothing is no file."""
+        flush()
+        try:
+            if os.fstat(1).st_size if self._attached else os.stat(self._path).st_size:
+                os.rename(self._path, log)
+                self._path = ""
+        except OSError:
+            self._path = ""  # somebody has removed it; the next job makes another
+
+    def rest(self) -> None:
+        """Between two jobs: descriptors 0, 1 and 2 as they were, whatever the last job has made of them."""
+        if _identity(0) != self._null or not self._attached:
+            self._path = ""
+            detach()
+            self._null = _identity(0)
+
+    @property
+    def _attached(self) -> bool:
+        return _identity(1) == self._file and _identity(2) == self._file
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class Streams:
     """Python's ``sys.stdin``, ``stdout`` and ``stderr`` as they were before any job, to give them to the next."""
 

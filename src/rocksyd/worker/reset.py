@@ -56,11 +56,22 @@ def between_jobs(context: Context) -> None:
         os.chdir(context.cwd)
     except OSError:
         os.chdir("/")  # a deploy has removed the folder; the result of the job before must still be said
-    if dict(os.environ) != context.env:
+    if not _same_environment(context.env):
         os.environ.clear()
         os.environ.update(context.env)
     set_title(context.idle_title)
     registry.between_jobs()
+
+
+_encoded: tuple[dict[str, str], dict[bytes, bytes]] | None = None
+"""The environment that jobs begin with, and the same as ``os.environ`` keeps it: decoding it for every job costs more than most jobs."""
+
+
+def _same_environment(env: dict[str, str]) -> bool:
+    global _encoded
+    if _encoded is None or _encoded[0] is not env:
+        _encoded = env, {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    return bool(os.environ._data == _encoded[1])  # type: ignore[attr-defined]
 
 
 def _set_oom_score(value: int) -> None:
