@@ -383,7 +383,7 @@ class Job(Value):
     kind: str = ""
     """``script``: run the script that the caller's surroundings name, with the caller's descriptors."""
     spool: str = ""
-    """Absolute path of a file of the worker's own to print into; it is renamed to ``log`` at the end, if there is anything in it."""
+    """Absolute path of a file of the worker to print into; it is renamed to ``log`` at the end, if there is anything in it."""
     fds: tuple[int, ...] = ()
     """For a script: surroundings, folder, line to the caller, and those of 0, 1 and 2 that the caller has open."""
     timeout: float = 0.0
@@ -438,6 +438,8 @@ class Result(Value):
     """The signal that the run counts as ended by: TERM for one that did not catch ``JobTimeout``."""
     reason: str = ""
     """The limit that ended it, as far as the worker knows: ``timeout`` or ``memory``."""
+    next_acks: bool = False
+    """Whether the worker takes the next JOB for a JOB_ACK: it is sent when the journal holds this result."""
 
 
 _TYPES: dict[str, type[Any]] = {

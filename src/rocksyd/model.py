@@ -7,6 +7,7 @@ What this file must not know: how any of it changes (``rocksyd.core``), where it
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 WAITING, RUNNING, ENDED = "waiting", "running", "ended"
@@ -67,7 +68,7 @@ class Run:
     max_rss: int = 0
     log: str = ""
     spool: str = ""
-    """The file of its worker's own that a call prints into while it runs: what is in it becomes ``log``, nothing becomes no file."""
+    """The file of its worker that a call prints into while it runs: what is in it becomes ``log``, nothing becomes no file."""
     log_cut: int = 0
     """Bytes of output that were not kept because of the size limit."""
     priority: int = 0
@@ -105,12 +106,7 @@ class Run:
 
     def dump(self) -> dict[str, Any]:
         """Plain data with the defaults left out: missing keys are defaulted when it is read back."""
-        data = {}
-        for name, default in _DEFAULTS:
-            value = getattr(self, name)
-            if value != default:
-                data[name] = value
-        return data
+        return {name: value for (name, default), value in zip(_DEFAULTS, _values(self), strict=True) if value != default}
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> Run:
@@ -153,3 +149,4 @@ def _default(item: Any) -> Any:
 
 
 _DEFAULTS = tuple((item.name, _default(item)) for item in fields(Run))
+_values = attrgetter(*(name for name, _ in _DEFAULTS))

@@ -1,4 +1,4 @@
-"""What calls print: into a file of the worker's own while they run, into a file of their own at the end, and no file for nothing."""
+"""What calls print: into a file of the worker's own while they run, into one of their own at the end, and no file for nothing."""
 
 from __future__ import annotations
 

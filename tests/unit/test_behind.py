@@ -27,8 +27,8 @@ def test_the_journal_never_holds_a_run_as_running_that_has_ended(steps: list[tup
     runs: dict[str, Run] = {}
     journal: dict[str, tuple[str, str]] = {}
 
-    def write() -> None:
-        journal.update({key: (run.state, run.outcome) for key, run in behind.take().items()})
+    def write(*, everything: bool = False) -> None:
+        journal.update({key: (run.state, run.outcome) for key, run in behind.take(now, everything=everything).items()})
 
     for what, key in steps:
         now += DELAY / 3
@@ -47,20 +47,24 @@ def test_the_journal_never_holds_a_run_as_running_that_has_ended(steps: list[tup
                 journal[key] = (run.state, run.outcome)  # once it is there it is written like any other
         if behind.due(now):
             write()
-    write()
+    write(everything=True)
     for key, run in runs.items():
         assert journal.get(key) == (run.state, run.outcome) or (not all_ends and run.outcome == OK and key not in journal)
 
 
-@given(st.integers(1, 2 * BATCH))
-def test_nothing_waits_longer_than_its_time_nor_in_a_larger_crowd(count: int) -> None:
+@given(st.lists(st.booleans(), min_size=1, max_size=2 * BATCH))
+def test_nothing_waits_longer_than_its_time_and_what_has_ended_not_in_a_larger_crowd(ended: list[bool]) -> None:
     behind = Behind()
     assert behind.next_deadline() is None
-    for number in range(count):
-        behind.put(Run(str(number), behind=True), number / 1e6, all_ends=True)
+    for number, over in enumerate(ended):
+        state, outcome = (ENDED, OK) if over else (RUNNING, "")
+        behind.put(Run(str(number), behind=True, state=state, outcome=outcome), number / 1e6, all_ends=True)
         assert behind.next_deadline() == DELAY
-    assert behind.due(0.001) is (count >= BATCH)
+    assert behind.due(0.001) is (sum(ended) >= BATCH)
     assert behind.due(DELAY)
-    assert len(behind.take()) == count
+    taken = behind.take(DELAY)
+    assert len(taken) >= sum(ended)
+    assert "0" in taken
+    behind.take(DELAY + len(ended) / 1e6)
     assert not behind
     assert behind.next_deadline() is None

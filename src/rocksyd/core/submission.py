@@ -7,6 +7,7 @@ What this file must not know: queues, workers.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -88,7 +89,12 @@ def output_path(state_dir: str, key: str, wall: float) -> str:
         name = f"%2E{name[1:]}"
     if len(name) > _NAME_MOST:
         name = f"{name[: _NAME_MOST - 66]}~{sha256(name.encode()).hexdigest()}"
-    return f"{state_dir}/output/{datetime.fromtimestamp(wall, UTC):%Y-%m-%d}/{name}.log"
+    return f"{state_dir}/output/{_day(int(wall // 86400))}/{name}.log"
+
+
+@cache
+def _day(number: int) -> str:
+    return f"{datetime.fromtimestamp(86400 * number, UTC):%Y-%m-%d}"
 
 
 def _settings(event: Submit, target: Target, app: AppConfig) -> dict[str, Any]:

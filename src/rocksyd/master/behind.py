@@ -22,36 +22,53 @@ class Behind:
     """Runs that the journal does not know yet (``Run.behind``)."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Run] = {}
-        self._at = 0.0
+        self._live: dict[str, tuple[float, Run]] = {}
+        """Those that have not ended, oldest first, with the moment since which they wait to be written."""
+        self._ended: dict[str, Run] = {}
+        self._ended_at = 0.0
+        """Since when the oldest of those that have ended waits."""
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._live) + len(self._ended)
 
     def put(self, run: Run, now: float, *, all_ends: bool) -> None:
         """The run has changed. Unless ``all_ends`` are kept, one that has ended well need not be written."""
-        if not all_ends and run.state == ENDED and run.outcome == OK:
-            self._runs.pop(run.key, None)
+        if run.state != ENDED:
+            if run.key not in self._live:
+                self._live[run.key] = now, run
             return
-        if not self._runs:
-            self._at = now + DELAY
-        self._runs[run.key] = run
+        self._live.pop(run.key, None)
+        if all_ends or run.outcome != OK:
+            if not self._ended:
+                self._ended_at = now
+            self._ended[run.key] = run
 
     def discard(self, key: str) -> None:
         """The run is to be forgotten."""
-        self._runs.pop(key, None)
+        self._live.pop(key, None)
+        self._ended.pop(key, None)
 
     def due(self, now: float) -> bool:
         """Whether it is time to write."""
-        return bool(self._runs) and (now >= self._at or len(self._runs) >= BATCH)
+        at = self.next_deadline()
+        return len(self._ended) >= BATCH or (at is not None and now >= at)
 
     def next_deadline(self) -> float | None:
-        """CLOCK_MONOTONIC seconds at which it is; None while nothing waits."""
-        return self._at if self._runs else None
+        """CLOCK_MONOTONIC seconds at which it is, at the latest; None while nothing waits."""
+        first = self._ended_at if self._ended else None
+        if self._live:
+            oldest = next(iter(self._live.values()))[0]
+            first = oldest if first is None else min(first, oldest)
+        return None if first is None else first + DELAY
 
-    def take(self) -> dict[str, Run]:
-        """All that wait, to be written now: from here on each is a run like any other."""
-        runs, self._runs = self._runs, {}
+    def take(self, now: float, *, everything: bool = False) -> dict[str, Run]:
+        """What has ended and what waits for its time already, or ``everything``: from here on each is a run like any other."""
+        runs, self._ended = self._ended, {}
+        for key, (since, run) in list(self._live.items()):
+            if not everything and now < since + DELAY:
+                break
+            runs[key] = run
+            del self._live[key]
         for run in runs.values():
             run.behind = False
         return runs

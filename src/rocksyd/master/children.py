@@ -58,7 +58,7 @@ class Zygote:
 class Link:
     """One worker's channel."""
 
-    __slots__ = ("app", "channel", "generation", "number", "owner", "pid", "shelved")
+    __slots__ = ("app", "channel", "generation", "next_acks", "number", "owner", "pid", "shelved")
 
     def __init__(self, owner: Children, worker: tuple[int, int], zygote: tuple[str, int], channel: Channel) -> None:
         self.owner = owner
@@ -66,6 +66,8 @@ class Link:
         self.app, self.generation = zygote
         self.channel = channel
         self.shelved = False
+        self.next_acks = False
+        """Whether the worker takes a next job for the acknowledgement of its last result."""
 
     def handle(self, events: int) -> None:
         """What epoll says."""
@@ -300,6 +302,7 @@ class Children:
             while (message := link.channel.receive()) is not None:
                 match message:
                     case m.Result():
+                        link.next_acks = message.next_acks
                         self._step(
                             ev.WorkerResult(
                                 link.number, message.key, message.ok, message.retcode, message.value, message.error, message.cpu,
@@ -371,6 +374,11 @@ class Children:
         link = self.workers.get(number)
         if link is not None:
             self.say(link, message)
+
+    def takes_next_for_ack(self, number: int) -> bool:
+        """Whether a next job tells worker ``number`` that its result was heard."""
+        link = self.workers.get(number)
+        return link is not None and link.next_acks
 
     def kill(self, order: ev.KillWorker, *, soft: bool = False) -> None:
         """Signal a worker's group, through whoever is its parent now; ``soft``: as its zygote does at a deadline."""

@@ -152,8 +152,13 @@ class Server:
         while self.writing.write(self._now.mono) and (self._effects or self.writing.waiting):
             written = self.engine.rev
             effects, self._effects = self._effects, []
-            self._carry_out([effect for effect in effects if type(effect) is ev.StartJob])
-            effects = [effect for effect in effects if type(effect) is not ev.StartJob]
+            starts = [effect for effect in effects if type(effect) is ev.StartJob]
+            if starts:
+                self._carry_out(starts)
+                told = {effect.worker for effect in starts if self.children.takes_next_for_ack(effect.worker)}
+                effects = [
+                    e for e in effects if type(e) is not ev.StartJob and not (type(e) is ev.AckResult and e.worker in told)
+                ]
             if not self.writing.sync(self._now.mono):
                 self._effects = effects + self._effects
                 break

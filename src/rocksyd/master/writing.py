@@ -76,7 +76,7 @@ class Writing:
     def write_behind(self, now: float, *, everything: bool = False) -> None:
         """Write what the answers did not wait for, when it is time to, or because somebody is about to look."""
         if (everything and self._behind) or self._behind.due(now):
-            self._changed = {**self._behind.take(), **self._changed}
+            self._changed = {**self._behind.take(now, everything=everything), **self._changed}
             if self.write(now):
                 self.sync(now)
 

@@ -49,7 +49,7 @@ class Worker:
         self._streams = output.Streams()
         self._spool = output.Spool()
         self._waiting: deque[messages.Job] = deque()
-        """Jobs that came while a result was not acknowledged yet: none should, but one that does must not be lost."""
+        """The job that came in place of an acknowledgement: it is sent when the journal holds the result before it."""
         self._draining = False
         self._status = 0
         self._started = 0.0
@@ -184,6 +184,7 @@ class Worker:
             ended=ended,
             signal=outcome.signal,
             reason=outcome.reason,
+            next_acks=True,
         )
         self._say(result)
         if not job.last:
@@ -268,6 +269,7 @@ class Worker:
                     self._draining = True
                 elif isinstance(message, messages.Job):
                     self._waiting.append(message)
+                    return
         except ChannelClosed:
             os._exit(result.retcode)
 

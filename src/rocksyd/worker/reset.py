@@ -64,7 +64,7 @@ def between_jobs(context: Context) -> None:
 
 
 _encoded: tuple[dict[str, str], dict[bytes, bytes]] | None = None
-"""The environment that jobs begin with, and the same as ``os.environ`` keeps it: decoding it for every job costs more than most jobs."""
+"""The environment that jobs begin with, and the same as ``os.environ`` keeps it: decoding it for every job takes long."""
 
 
 def _same_environment(env: dict[str, str]) -> bool:
