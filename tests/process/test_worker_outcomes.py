@@ -292,12 +292,12 @@ def test_a_failing_atexit_handler_does_not_change_the_result(zygote: Zygote) -> 
 
 def test_progress_is_told_at_first_and_at_last(zygote: Zygote) -> None:
     worker = zygote.fork()
-    worker.start("shop:tells", key="my-key", attempt=2, deadline=12.5)
+    worker.start("shop:tells", key="my-key", attempt=2, deadline=1e9)
     first, last = worker.next(messages.Progress), worker.next(messages.Progress)
     assert (first.key, first.done, first.total, first.note) == ("my-key", 1, 1000, "counting")
     assert last.done == 1000 or last.done > first.done
     result = worker.next(messages.Result)
-    assert result.value == ["my-key", 2, 12.5, False]
+    assert result.value == ["my-key", 2, 1e9, False]
 
 
 def test_cpu_and_memory_and_times_are_told(zygote: Zygote) -> None:
