@@ -61,7 +61,8 @@ class Client:
 
     __slots__ = (
         "address", "ahead", "authorised", "batches", "closing", "connection", "eof", "fd", "held", "inode", "linger_until",
-        "lingered", "mask", "number", "out", "owner", "progress_at", "shelved", "slot", "slots", "socket", "trusted", "waits",
+        "lingered", "mask", "name", "number", "out", "owner", "progress_at", "shelved", "slot", "slots", "socket", "trusted",
+        "waits",
     )  # fmt: skip
 
     def __init__(self, owner: Clients, socket: _socket.socket, number: int, slot: int, address: str) -> None:
@@ -70,6 +71,8 @@ class Client:
         self.fd = socket.fileno()
         self.number = number
         self.slot = slot
+        self.name = f"conn:{number}:{slot}"
+        """On the shelf."""
         self.address = address
         self.connection = Connection(max_line=owner.config.max_line)
         self.ahead = 0
@@ -97,9 +100,11 @@ class Client:
         self.lingered = 0
 
     @property
-    def name(self) -> str:
-        """On the shelf."""
-        return f"conn:{self.number}:{self.slot}"
+    def quiet(self) -> bool:
+        """Whether a hand-over has nothing to tell of it but its name: so it is with nearly all of ten thousand."""
+        return not (
+            self.out or self.waits or self.held or self.closing or self.eof or self.linger_until or self.batches
+        ) and self.connection.untouched  # fmt: skip
 
     def handle(self, events: int) -> None:
         """What epoll says."""

@@ -52,6 +52,11 @@ class Connection:
         return self._lines.remaining()
 
     @property
+    def untouched(self) -> bool:
+        """Whether it is as a new connection: a hand-over has nothing to tell of it."""
+        return self._lines.empty and not self.closed
+
+    @property
     def has_line(self) -> bool:
         """Whether ``next_request`` has a line to look at (it may turn out blank). Costs next to nothing."""
         return bool(self._lines)

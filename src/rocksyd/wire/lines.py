@@ -42,6 +42,11 @@ class LineBuffer:
         """Whether ``next_line`` has something to say: a complete line, or one that is too long."""
         return bool(self._lines) or self._overlong
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has come that has not come out."""
+        return not self._rest and not self._lines
+
     def append(self, data: bytes) -> None:
         """Add bytes as they came from the client."""
         if self._overlong:
