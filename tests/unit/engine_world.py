@@ -113,7 +113,10 @@ class World(Actors):
             case ev.StartJob() | ev.AckResult() | ev.AskWorker() | ev.DrainWorker():
                 if effect.worker in self.links:
                     self.processes[effect.worker].inbox.append(effect)
-            case ev.Started() | ev.Progressed() | ev.Note():
+            case ev.Measure():
+                living = [number for number, _ in effect.workers if self.processes[number].alive]
+                self.step(ev.Measured(effect.pool, {number: self.size_of(number) for number in living}))
+            case ev.Slow() | ev.Started() | ev.Progressed() | ev.Note():
                 pass
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
@@ -121,6 +124,11 @@ class World(Actors):
     def zygote(self, app: str, generation: int) -> Zygote | None:
         """The living one of this name."""
         return next((z for z in self.zygotes if (z.app, z.generation, z.alive) == (app, generation, True)), None)
+
+    def size_of(self, number: int) -> ev.Size:
+        """Every fifth run takes more than any limit allows."""
+        rss = 300 if sum(self.processes[number].identity[1:]) % 5 == 0 else 100 + number % 50
+        return ev.Size(rss, rss)
 
     def signal(self, order: ev.KillWorker) -> None:
         process = self.processes.get(order.worker)

@@ -94,6 +94,9 @@ def test_all_that_can_be_said() -> None:
         max_queue = 7
         queue_timeout = "1h"
         slow_after = "30s"
+        max_rss = "512M"
+        max_rss_hard = "1G"
+        max_total_rss = "4G"
         [apps.shop.jobs_settings.nightly]
         timeout = "2h"
         grace = 1
@@ -118,8 +121,15 @@ def test_all_that_can_be_said() -> None:
         0o027,
         {"MODE": "live", "EMPTY": ""},
     )
-    assert shop.pool == PoolConfig("dynamic", 16, 3, 2, 4, 10.0, 8, 100, 10, 600.0, 0.25, 7, 3600.0, 30.0)
+    assert shop.pool == PoolConfig(
+        "dynamic", 16, 3, 2, 4, 10.0, 8, 100, 10, 600.0, 0.25, 7, 3600.0, 30.0, 512 << 20, 1 << 30, 4 << 30
+    )
     assert shop.jobs_settings == {"nightly": JobSettings(7200.0, 1.0, 1, 3, -5, 300.0, 90.0), "shop.reports:Daily": JobSettings()}
+
+
+def test_a_hard_limit_of_memory_below_the_soft_one_is_refused() -> None:
+    text = pool('max_rss = "1G"\nmax_rss_hard = "512M"')
+    assert problems(text)[0].startswith("6: apps.shop.pool.max_rss_hard: is below max_rss")
 
 
 def test_where_start_workers_is_not_set_it_is_min_spare() -> None:

@@ -21,6 +21,7 @@ POOLS = {
     "fresh": PoolConfig("ondemand", max_workers=2, max_jobs=1, timeout=20.0, grace=2.0, max_queue=4, idle_timeout=5.0),
     "spare": PoolConfig("dynamic", 3, 2, min_spare=1, max_spare=2, max_jobs=3, max_jobs_jitter=2, max_queue=3),
     "fixed": PoolConfig("static", max_workers=2, max_jobs=0, queue_timeout=30.0),
+    "tight": PoolConfig("ondemand", max_workers=3, max_jobs=5, slow_after=1.0, max_rss=120, max_rss_hard=200, max_total_rss=250),
     "kept": PoolConfig("ondemand", max_workers=3, max_jobs=2, idle_timeout=1.0, spawn_rate=1),
 }
 kinds = st.sampled_from(sorted(POOLS))

@@ -286,6 +286,9 @@ def _pool(table: Table) -> PoolConfig:
         max_queue=table.get("max_queue", d.max_queue, _COUNT),
         queue_timeout=table.get("queue_timeout", d.queue_timeout, parse_duration),
         slow_after=table.get("slow_after", d.slow_after, parse_duration),
+        max_rss=table.get("max_rss", d.max_rss, parse_size),
+        max_rss_hard=table.get("max_rss_hard", d.max_rss_hard, parse_size),
+        max_total_rss=table.get("max_total_rss", d.max_total_rss, parse_size),
     )
     _check_pool(table, pool)
     table.complain_of_rest(HOMES)
@@ -304,6 +307,9 @@ def _check_pool(table: Table, pool: PoolConfig) -> None:
         what = "every job has a fresh process" if pool.max_jobs else "workers never leave"
         sentence = f"max_jobs is {pool.max_jobs} ({what}), so there is nothing to spread; remove it or raise max_jobs"
         table.problem(sentence, "max_jobs_jitter")
+    if 0 < pool.max_rss_hard < pool.max_rss:
+        sentence = "is below max_rss, so no worker would be left to recycle; raise max_rss_hard or lower max_rss"
+        table.problem(sentence, "max_rss_hard")
     if pool.pm == "dynamic":
         _check_spares(table, pool)
 

@@ -82,6 +82,12 @@ class PoolConfig:
     """Seconds a run may wait; 0 for no limit."""
     slow_after: float = 0.0
     """Seconds after which a run is slow: the stacks of its threads are written down, once; 0 for never."""
+    max_rss: int = 0
+    """Resident bytes above which a worker leaves after the job it has; 0 for no limit."""
+    max_rss_hard: int = 0
+    """Resident bytes above which a worker is killed; 0 for no limit."""
+    max_total_rss: int = 0
+    """Bytes of all workers together, what they share counted once, above which no worker is forked; 0 for no limit."""
 
 
 @dataclass(frozen=True)

@@ -49,5 +49,5 @@ def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = ()) ->
 
 def _settings_of(pool: PoolConfig) -> dict[str, Any]:
     """What a pool's workers must know; what is not set is left out."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"memory": pool.max_rss_hard or None}
     return {name: value for name, value in settings.items() if value not in ("", None)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import count
 
 from rocksyd.core import events as ev
-from rocksyd.core import lifecycle, targets
+from rocksyd.core import lifecycle, memory, targets
 from rocksyd.core.pools import Pool, Worker
 from rocksyd.core.state import State
 from rocksyd.model import SCRIPT, Now, Run
@@ -38,6 +38,9 @@ def _balance(state: State, name: str, now: Now) -> None:
     if when and not (pool.reminded and pool.reminded <= when):
         pool.reminded = when
         state.reminders.add(when, "pool", pool.name)
+    if pool.busy and not pool.memory.look_at and memory.watched(pool.policy):
+        pool.memory.look_at = now.mono + pool.memory.interval(pool.policy)
+        state.reminders.add(pool.memory.look_at, "memory", pool.name)
 
 
 def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from rocksyd.core import callers, outcome, staff, takeover
 from rocksyd.core import events as ev
 from rocksyd.core.balance import balance_touched
+from rocksyd.core.pools import BUSY, Pool
 from rocksyd.core.state import SIGKILL, Effects, State, not_found
 from rocksyd.model import ENDED, RUNNING, TIMEOUT, WAITING, Now, Run
 
@@ -106,6 +107,8 @@ def _due(state: State, what: str, who: Any, now: Now) -> None:
     if what == "pool":
         state.pools[who].reminded = 0.0
         state.touched[who] = None
+    elif what == "memory":
+        _look_at_memory(state, state.pools[who])
     elif what == "leave":
         state.effects.append(ev.KillWorker(who, SIGKILL, 0.0))
     elif what == "due":
@@ -126,6 +129,16 @@ def _due(state: State, what: str, who: Any, now: Now) -> None:
         run = state.runs[who]
         run.kill_at = 0.0
         state.effects.append(ev.KillWorker(run.worker, SIGKILL, 0.0))
+
+
+def _look_at_memory(state: State, pool: Pool) -> None:
+    """Have a pool's workers measured, as long as any of them does something; when that is over nobody looks any more."""
+    pool.memory.look_at = 0.0
+    if pool.busy:
+        shares = bool(pool.policy.max_total_rss)
+        workers = tuple((w.number, w.pid) for w in pool.workers.values() if w.pid and (shares or w.state == BUSY))
+        state.effects.append(ev.Measure(pool.name, workers, shares))
+        state.touched[pool.name] = None
 
 
 _HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {

@@ -142,6 +142,24 @@ class WorkerExited(NamedTuple):
     max_rss: int = 0
     unread: bool = False
     """It had not begun the job it was given."""
+    oom: bool = False
+    """The kernel says that it killed it for want of memory."""
+
+
+class Size(NamedTuple):
+    """What memory a worker has, in bytes."""
+
+    rss: int
+    """All that is resident."""
+    pss: int
+    """The same with each page divided by the number of processes that share it."""
+
+
+class Measured(NamedTuple):
+    """The answer to Measure: what the workers of this pool have, by their numbers; those that are gone are left out."""
+
+    pool: str
+    sizes: dict[int, Size]
 
 
 class Tick(NamedTuple):
@@ -242,6 +260,14 @@ class Started(NamedTuple):
     """Tell whoever watches: the run has been given to a worker."""
 
     run: Run
+
+
+class Measure(NamedTuple):
+    """Look how much memory these workers, (number, pid), have. ``shares``: how much of it is their own matters as well."""
+
+    pool: str
+    workers: tuple[tuple[int, int], ...]
+    shares: bool
 
 
 class Slow(NamedTuple):

@@ -50,7 +50,7 @@ def from_exit(run: Run, event: WorkerExited) -> Ending:
         return lost("its worker is gone and nobody knows how it ended")
     number = event.status & 0x7F
     retcode = 128 + number if number else event.status >> 8
-    outcome = run.kill_reason or (KILLED if number else OK if retcode == 0 else FAILED)
+    outcome = run.kill_reason or (MEMORY if number and event.oom else KILLED if number else OK if retcode == 0 else FAILED)
     return Ending(outcome, retcode, number, None, None, event.cpu, event.max_rss)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from rocksyd.config import PoolConfig
 from rocksyd.core import lifecycle
+from rocksyd.core.memory import Memory
 
 STARTING, IDLE, BUSY, LEAVING, GONE = "starting", "idle", "busy", "leaving", "gone"
 
@@ -96,6 +97,7 @@ class Pool:
         """How often it has become full."""
         self.peak_busy = 0
         self.served = 0
+        self.memory = Memory()
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
     @property
@@ -114,6 +116,7 @@ class Pool:
         worker.step(action, now)
         if worker.state == GONE:
             del self.workers[worker.number]
+            self.memory.forget(worker.number)
         else:
             self._count(worker, 1)
 
@@ -175,7 +178,9 @@ class Pool:
             self.warm = 0
         if self._may_wait(waiting, now):
             return 0
-        return max(0, min(wanted, room, self.policy.spawn_rate - self.starting))
+        afford = self.memory.room(self.policy, len(self.workers))
+        self.memory.full = min(wanted, room) > afford
+        return max(0, min(wanted, room, self.policy.spawn_rate - self.starting, afford))
 
     def _may_wait(self, waiting: int, now: float) -> bool:
         return not waiting and now < self.refill_at and len(self.idle) > 0

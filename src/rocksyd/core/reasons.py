@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CODES = (
     "delay", "retry", "stopping", "max_running", "loading", "fork_failed", "pool_full", "worker_starting", "queue", "next",
     "start_within", "draining", "running", "unanswered", "ending", "timeout", "progress", "old_code", "ok", "failed", "killed",
-    "start_too_late", "memory", "lost", "cancelled", "killed_after_grace", "attempts",
+    "start_too_late", "memory", "pool_memory", "lost", "cancelled", "killed_after_grace", "attempts",
 )  # fmt: skip
 """Every ``code`` a reason can have; programs rely on them, so they are only added to."""
 _SIGKILL, _SIGTERM = 9, 15
@@ -108,6 +108,11 @@ def _no_worker(pool: Pool, now: Now) -> Reason:
     if now.mono < pool.fork_after:
         text = f"no worker can be started in pool {pool.name!r} ({_count(pool.failures, 'failure')} in a row); next try in "
         return Reason("fork_failed", text + _time(pool.fork_after - now.mono), "the daemon's log says why")
+    if pool.memory.full:
+        size = format_size(pool.memory.total(len(pool.workers)))
+        have = f"{_count(len(pool.workers), 'worker')} of pool {pool.name!r} with {size}"
+        return Reason("pool_memory", f"there is no room for another beside the {have} (max_total_rss)",
+                      "wait for one of them, or raise max_total_rss")  # fmt: skip
     return Reason("worker_starting", f"no worker of pool {pool.name!r} is free; {_coming(pool)}")
 
 
@@ -159,7 +164,8 @@ def _ending(run: Run, now: Now) -> Reason:
     }
     begun = what.get(run.kill_reason, f"it is to end ({run.kill_reason})")
     if not run.kill_at:
-        return Reason("ending", f"{begun}, outlived its grace of {_time(run.grace)} and was sent KILL")
+        outlived = "" if run.kill_reason == MEMORY else f", outlived its grace of {_time(run.grace)}"
+        return Reason("ending", f"{begun}{outlived} and was sent KILL")
     return Reason("ending", f"{begun} and was sent TERM; KILL follows in {_time(run.kill_at - now.mono)}")
 
 
@@ -172,7 +178,7 @@ def _progress(progress: dict[str, Any]) -> str:
 # --- it has ended -----------------------------------------------------------------------------------------------------
 def _ended(run: Run) -> list[Reason]:
     reasons = [_ending_of(run)]
-    if run.outcome in (TIMEOUT, CANCELLED, MEMORY) and run.signal == _SIGKILL:
+    if run.outcome in (TIMEOUT, CANCELLED) and run.signal == _SIGKILL:
         text = f"it did not end within its grace of {_time(run.grace)} after TERM, so KILL followed"
         reasons.append(Reason("killed_after_grace", text, "end when current().stopping is true, or raise grace"))
     if run.outcome != OK and (run.attempt > 1 or run.retries):
@@ -198,7 +204,8 @@ def _ending_of(run: Run) -> Reason:
         return Reason(CANCELLED, "it was cancelled before it had started" if not run.started_at else
                       f"it was cancelled{took}: somebody ended it, or the daemon was stopped")  # fmt: skip
     if run.outcome == MEMORY:
-        return Reason(MEMORY, f"it was ended{took} because it used too much memory ({format_size(run.max_rss)})")
+        return Reason(MEMORY, f"it was ended{took} because it used too much memory ({format_size(run.max_rss)})",
+                      "raise max_rss_hard, or let it use less")  # fmt: skip
     return Reason(LOST, f"nobody knows how it ended: {_error(run)}", "look at what it was to do before you run it again")
 
 

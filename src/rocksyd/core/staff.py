@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rocksyd.core import events as ev
-from rocksyd.core import outcome
+from rocksyd.core import memory, outcome
 from rocksyd.core.pools import BUSY, IDLE, STARTING, Pool, Worker
 from rocksyd.core.state import SIGKILL, SIGTERM, State
-from rocksyd.model import RUNNING, Now
+from rocksyd.model import MEMORY, RUNNING, Now
 
 
 # --- zygotes ----------------------------------------------------------------------------------------------------------
@@ -153,9 +153,27 @@ def worker_result(state: State, event: ev.WorkerResult, now: Now) -> None:
     pool.served_one()
     if worker.last:
         state.leaves(worker, now)
+        return
+    pool.move(worker, "rest", now.mono)
+    if memory.recycles(pool.policy, event.max_rss):
+        state.send_away(worker, now)
     else:
-        pool.move(worker, "rest", now.mono)
         _rest(state, worker, now)
+
+
+def measured(state: State, event: ev.Measured, now: Now) -> None:
+    """How much memory the workers of a pool have; a run that has too much of it is killed at once: TERM would let it grow."""
+    pool = state.pools.get(event.pool)
+    if pool is None:
+        return
+    sizes = {number: size for number, size in event.sizes.items() if number in pool.workers}
+    for number in pool.memory.measured(sizes, pool.policy):
+        run = state.held_by(number)
+        if run is not None and (not run.kill_reason or run.kill_at):
+            run.kill_reason, run.kill_at = run.kill_reason or MEMORY, 0.0
+            state.persist(run)
+            state.effects.append(ev.KillWorker(number, SIGKILL, 0.0))
+    state.touched[pool.name] = None
 
 
 def worker_exited(state: State, event: ev.WorkerExited, now: Now) -> None:
@@ -184,4 +202,5 @@ HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     ev.WorkerProgress: worker_progress,
     ev.WorkerResult: worker_result,
     ev.WorkerExited: worker_exited,
+    ev.Measured: measured,
 }

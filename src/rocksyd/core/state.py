@@ -241,6 +241,8 @@ class State:
         when, _, what, who = reminder
         if what == "pool":
             return who in self.pools and self.pools[who].reminded == when
+        if what == "memory":
+            return who in self.pools and self.pools[who].memory.look_at == when
         if what == "leave":
             worker = self.workers.get(who)
             return worker is not None and worker.state == LEAVING

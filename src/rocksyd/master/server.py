@@ -40,6 +40,7 @@ from rocksyd.model import ENDED, RUNNING, SCRIPT, WAITING, Now, Run
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.log import log, reopen
 from rocksyd.posix.loop import Loop
+from rocksyd.posix.processes import proportional_memory, resident_memory
 from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.wire import encode
 
@@ -112,6 +113,7 @@ class Server:
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
             ev.Started: lambda effect: self._news("run.started", effect.run),
+            ev.Measure: self._do_measure,
             ev.Slow: lambda effect: self.stacks.slow(effect.run, self._now),
             ev.Progressed: lambda effect: self._news("run.progress", effect.run),
             ev.Ended: self._do_ended,
@@ -397,6 +399,15 @@ class Server:
 
     def _do_kill(self, effect: ev.KillWorker) -> None:
         self.children.kill(effect, soft=limits.ends_by_itself(self.engine.held_by(effect.worker), effect))
+
+    def _do_measure(self, effect: ev.Measure) -> None:
+        rss = {number: (pid, resident_memory(pid)) for number, pid in effect.workers}
+        sizes = {
+            number: ev.Size(size, proportional_memory(pid) if effect.shares else size)
+            for number, (pid, size) in rss.items()
+            if size
+        }
+        self.step(ev.Measured(effect.pool, sizes))
 
     def _do_ended(self, effect: ev.Ended) -> None:
         run = effect.run

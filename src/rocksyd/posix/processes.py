@@ -231,3 +231,18 @@ def resident_memory(pid: int) -> int:
             return int(file.read().split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
+
+
+def proportional_memory(pid: int) -> int:
+    """Resident bytes of a process, each page divided by those who share it (proc(5), ``smaps_rollup``).
+
+    Where that cannot be read (a kernel before 4.14, another user's process) all that is resident; 0 when it is gone.
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return resident_memory(pid)

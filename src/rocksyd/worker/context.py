@@ -18,6 +18,8 @@ class Context(NamedTuple):
     umask: int
     plans: dict[str, Plan]
     """Targets known beforehand."""
+    memory: int = 0
+    """Resident bytes above which a worker is killed (the master looks); 0 for no limit."""
     oom_score_adj: int | None = None
     limits: tuple[tuple[int, tuple[int, int]], ...] = ()
     """(``resource.RLIMIT_...``, (soft, hard)) to set after the fork."""

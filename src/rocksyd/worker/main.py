@@ -154,6 +154,8 @@ class Worker:
         self._hooked = False
         self._deadline = Deadline(job.deadline, job.timeout)
         outcome = observed(lambda: self._run(job), job.result_limit)
+        if outcome.error is not None and outcome.error["type"] == "MemoryError" and self._context.memory:
+            outcome = outcome._replace(reason="memory")
         self._end_stray_child(outcome)
         if self._hooked:
             hooks.after_job()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rocksyd.worker.context import Context
+from rocksyd.zygote import privileges
 
 
 def contexts(base: Context, pools: dict[str, dict[str, Any]]) -> dict[str, Context]:
@@ -17,4 +18,5 @@ def contexts(base: Context, pools: dict[str, dict[str, Any]]) -> dict[str, Conte
 
 
 def _context(base: Context, name: str, settings: dict[str, Any]) -> Context:
-    return base._replace(pool=name)
+    memory = int(settings.get("memory") or 0)
+    return base._replace(pool=name, memory=memory, limits=(*base.limits, *privileges.memory_limit(memory)))

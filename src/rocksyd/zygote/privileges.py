@@ -99,6 +99,16 @@ def limits(settings: dict[str, Any]) -> tuple[tuple[int, tuple[int, int]], ...]:
     return tuple(found)
 
 
+def memory_limit(most: int) -> tuple[tuple[int, tuple[int, int]], ...]:
+    """What stops a worker that takes memory faster than the master looks, as pairs for ``resource.setrlimit``.
+
+    RLIMIT_DATA counts what is reserved, used or not (stacks of threads, say), so it is far above ``most``: twice, and a
+    gigabyte at least. The job gets ``MemoryError``.
+    """
+    limit = max(2 * most, most + (1 << 30))
+    return ((resource.RLIMIT_DATA, (limit, limit)),) if most else ()
+
+
 def raise_open_files() -> tuple[int, tuple[int, int]]:
     """Let this process open as many files as it may ever (a zygote keeps one a worker). The limit there was, for workers."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
