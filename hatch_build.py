@@ -1,4 +1,7 @@
-"""Builds the compiled launcher of ``rocksyd exec`` into the wheel, where there is a C compiler; without one a Python script.
+"""The commands in the wheel: ``rocksyd``, and the compiled launcher of ``rocksyd exec`` (without a C compiler a Python script).
+
+``rocksyd`` is a script of our own and no entry point, because what pip writes for one imports ``re``, and that takes longer than
+``rocksyd check`` does in all.
 
 ``pip install`` from source runs this. ``ROCKSYD_LAUNCHER=python`` leaves the compiler out, for a wheel that fits every machine.
 """
@@ -23,19 +26,19 @@ SCRIPT = """\
 #!python
 import sys
 
-from rocksyd.cli.exec import exec_script
+from rocksyd.cli.{module} import {function}
 
-sys.exit(exec_script(sys.argv[1:]))
+sys.exit({function}(sys.argv[1:]))
 """
 
 
-class LauncherHook(BuildHookInterface[Any]):
-    """Adds ``rocksyd-exec`` to the scripts of the wheel."""
+class CommandsHook(BuildHookInterface[Any]):
+    """Adds the scripts to the wheel."""
 
     _folder: str = ""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Make the launcher before the wheel is put together."""
+        """Make the scripts before the wheel is put together."""
         if self.target_name != "wheel":
             return
         self._folder = tempfile.mkdtemp(prefix="rocksyd-launcher-")
@@ -45,9 +48,12 @@ class LauncherHook(BuildHookInterface[Any]):
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{platform}"
         else:
-            program.write_text(SCRIPT)
-        program.chmod(0o755)
-        build_data["shared_scripts"][str(program)] = NAME
+            program.write_text(SCRIPT.format(module="exec", function="exec_script"))
+        command = Path(self._folder, "rocksyd")
+        command.write_text(SCRIPT.format(module="main", function="main"))
+        for script in (program, command):
+            script.chmod(0o755)
+            build_data["shared_scripts"][str(script)] = script.name
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """The wheel is made."""
