@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rocksyd import config as configuration
 from rocksyd.cli.dev_files import Files
 from rocksyd.cli.dev_view import View
+from rocksyd.cli.tables import COLOURS
 
 TOML = 'state_dir = "app/var"\n[apps.a]\npath = "app"\njobs = ["a"]\n[apps.b]\npath = "other/b"\njobs = ["b"]\n'
 
@@ -76,6 +77,10 @@ def test_without_colours_nothing_a_job_prints_can_steer_the_terminal() -> None:
     assert view.output(RECORD, "10 %\r 20 %\r\n\x1b[31mred\x1b[0m\x07\n") == (
         "send_digest      01234567 │  20 %\nsend_digest      01234567 │ red\n"
     )
+
+
+def test_no_colour_is_one_that_a_light_or_a_dark_background_swallows() -> None:
+    assert set(COLOURS.values()) <= {"1", "2", "31", "32", "35", "36"}
 
 
 def test_every_line_ends_in_the_terminals_own_colours_and_none_is_yellow_or_white() -> None:

@@ -2,7 +2,7 @@
 
 What must live here: lines and their colours. What this file must not know: where they come from.
 
-Only colours that can be read on light and dark: no yellow, no white, no background.
+Only colours that can be read on light and dark (as ``tables`` has them), and no background.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from rocksyd.cli.output import clean
 from rocksyd.cli.phrases import elapsed
 from rocksyd.client.records import failure_text
 
-_RUNS = ("36", "35", "34", "32")
-"""Cyan, magenta, blue, green: one after another, so that two runs that print at the same time are told apart."""
+_RUNS = ("36", "35", "32")
+"""Cyan, magenta, green: one after another, so that two runs that print at the same time are told apart."""
 _RED, _GREEN, _DIM, _BOLD = "31", "32", "2", "1"
 _NAME = 16
 _LOG = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z (\w+)\[\d+\] (.*)", re.DOTALL)

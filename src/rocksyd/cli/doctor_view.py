@@ -14,7 +14,7 @@ from rocksyd.config import AppConfig
 from rocksyd.core.diagnosis import BREAKS, HINTS, HOOK, SAFE, UNSAFE, WARNS, Finding
 from rocksyd.units import format_duration, format_size
 
-_MARKS = {BREAKS: ("✗", "red"), WARNS: ("!", "yellow"), HINTS: ("·", "cyan")}
+_MARKS = {BREAKS: ("✗", "red"), WARNS: ("!", "magenta"), HINTS: ("·", "cyan")}
 _SHARE = 0.02
 """An import that took less than this share of the whole is not shown, unless all are."""
 _LINES = 30
@@ -189,7 +189,7 @@ _EXPLAINED = (
     "  COPIED is the private memory of a fork that has looked once at every object of the package: the most that a job which"
     " uses it stops sharing (data of arrays not counted). LOADED is by how much memory grew while it was imported."
 )
-_COLOURS = {SAFE: "green", HOOK: "yellow", UNSAFE: "red"}
+_COLOURS = {SAFE: "green", HOOK: "magenta", UNSAFE: "red"}
 
 
 def _branches(node: dict[str, Any], least: float, depth: int) -> Iterator[list[Cell]]:

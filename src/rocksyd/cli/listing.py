@@ -21,7 +21,7 @@ _COLUMNS = (
     Column("PID", right=True, rank=1), Column("CPU", right=True, rank=4), Column("MEMORY", right=True, rank=3),
     Column("NOTE", gives=True),
 )  # fmt: skip
-_COLOURS = {"running": "cyan", "waiting": "yellow", "ok": "green"}
+_COLOURS = {"running": "cyan", "waiting": "magenta", "ok": "green"}
 _ORDER = {"running": 0, "waiting": 1, "ended": 2}
 PAGE = 1000
 """Records a request; as many as the daemon gives at once."""

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from rocksyd.cli.output import clean
 
-COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "magenta": "35", "cyan": "36"}
+"""SGR parameters. No yellow, white or blue: the first two cannot be read on light backgrounds, the last not on dark ones."""
 GAP = "  "
 NARROWEST = 6
 """Columns of text that a cell is never cut below."""

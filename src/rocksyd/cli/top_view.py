@@ -37,7 +37,7 @@ _STATES = {
     "running": "cyan",
     "reading": "cyan",
     "finishing": "cyan",
-    "waiting": "yellow",
+    "waiting": "magenta",
     "ok": "green",
     "idle": "dim",
     "starting": "dim",
@@ -117,9 +117,9 @@ def _title(state: State, now: float) -> list[Cell | str]:
     if stats:
         cells.append(f"   generation {stats.get('generation')}   up {elapsed(_float(stats.get('uptime')))}")
     if stats.get("draining"):
-        cells.append(Cell("   draining", "yellow"))
+        cells.append(Cell("   draining", "magenta"))
     if state.paused:
-        cells.append(Cell("   paused", "yellow"))
+        cells.append(Cell("   paused", "magenta"))
     cells.append(Cell(f"   {time.strftime('%H:%M:%S', time.localtime(now))}   {state.address}", "dim"))
     return cells
 
@@ -205,7 +205,7 @@ def _pools(state: State, screen: Screen) -> list[str]:
             Cell(str(pool.get("pm"))), Cell(f"{busy:.0f}", "red" if most and busy >= most else ""),
             Cell(bar(busy, most, 16, full, empty), "red" if most and busy >= most else "cyan"), Cell(str(pool.get("idle", ""))),
             Cell(str(pool.get("starting") or "")), Cell(str(pool.get("leaving") or "")), Cell(f"{most:.0f}"),
-            Cell(_int(pool, "waiting"), "yellow" if pool.get("waiting") else ""), Cell(_int(pool, "max_queue")),
+            Cell(_int(pool, "waiting"), "magenta" if pool.get("waiting") else ""), Cell(_int(pool, "max_queue")),
             Cell("" if rate is None else _rate(rate)), Cell(_int(pool, "served")), Cell(str(pool.get("peak_busy", ""))),
             Cell(str(pool.get("max_workers_reached") or "")),
         ])  # fmt: skip
@@ -333,13 +333,13 @@ def _foot(state: State) -> list[Cell | str]:
     if state.killing:
         return [Cell(f"kill {state.killing}?", "red"), "  y TERM, then KILL after its grace   K KILL now   any other key: no"]
     if state.message:
-        return [Cell(state.message, "yellow")]
+        return [Cell(state.message, "magenta")]
     if state.mode == FOLLOW:
         return [Cell("k kill   w why   q back", "dim")]
     if state.mode in (WHY, HELP):
         return [Cell("q back", "dim")]
     keys = Cell(_plain(_KEYS, state), "dim")
-    return [Cell(f"filter: {state.filter}", "yellow"), " (Esc shows all)   ", keys] if state.filter else [keys]
+    return [Cell(f"filter: {state.filter}", "magenta"), " (Esc shows all)   ", keys] if state.filter else [keys]
 
 
 def _int(values: dict[str, Any], name: str) -> str:

@@ -14,7 +14,7 @@ from rocksyd.errors import NotFound
 
 _NARROWEST = 8
 """Columns below which nothing is indented."""
-_COLOURS = {"running": "cyan", "waiting": "yellow", "ok": "green"}
+_COLOURS = {"running": "cyan", "waiting": "magenta", "ok": "green"}
 
 
 def why(options: argparse.Namespace) -> int:
