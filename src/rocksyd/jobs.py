@@ -120,9 +120,10 @@ def settings_of(target: Any) -> dict[str, Any] | None:
 
     A class inherits its base's attributes, but not its being a job: each is declared for itself.
     """
-    if isinstance(target, type):
-        return target.__dict__.get(MARK)
-    found = getattr(target, MARK, None)
+    try:
+        found = target.__dict__.get(MARK) if isinstance(target, type) else getattr(target, MARK, None)
+    except Exception:  # noqa: BLE001  (a proxy of what is not there yet, such as flask.current_app, raises whatever it likes)
+        return None
     return found if isinstance(found, dict) else None
 
 

@@ -65,6 +65,14 @@ def test_a_class_is_declared_for_itself_only() -> None:
     assert settings_of(object()) is None
 
 
+def test_a_proxy_of_what_is_not_there_yet_is_no_job() -> None:
+    class Proxy:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError("Working outside of application context")
+
+    assert settings_of(Proxy()) is None
+
+
 def test_a_decorator_that_keeps_the_function_keeps_the_declaration() -> None:
     def decorate(function: Any) -> Any:
         @functools.wraps(function)
