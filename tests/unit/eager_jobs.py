@@ -7,7 +7,7 @@ import sys
 import time
 from datetime import date
 
-from rocksyd import AsyncClient, Client, current, job
+from rocksyd import AsyncClient, Client, JobTimeout, current, job
 
 calls: list[object] = []
 
@@ -75,11 +75,29 @@ async def from_asyncio(word: str) -> object:
 def sleeper(seconds: float, *, polite: bool = False) -> str:
     begin = time.monotonic()
     calls.append(current().deadline - begin)
-    for _ in range(int(seconds)):
+    for _ in range(int(seconds)):  # a real one would be ended by real seconds
         if polite and current().stopping:
             return f"stopped after {time.monotonic() - begin:g} s"
         time.sleep(1)
     return "slept"
+
+
+@job(timeout="10s", grace="5s")
+def tidy(linger: float) -> str:
+    try:
+        time.sleep(60)
+    except JobTimeout:
+        calls.append("tidying")
+        time.sleep(linger)
+        return "tidied"
+    return "slept"
+
+
+@job(timeout="10ms")
+def busy() -> None:
+    end = time.monotonic() + 0.02
+    while time.monotonic() < end:
+        pass
 
 
 @job

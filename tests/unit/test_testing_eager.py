@@ -204,7 +204,21 @@ def test_a_job_that_sleeps_beyond_its_timeout_is_ended_there(timed: Eager) -> No
     assert eager_jobs.calls == [10]
     assert (record["outcome"], record["reason"], record["signal"]) == ("timeout", "timeout", signal.SIGTERM)
     assert record["ended_at"] - record["started_at"] == 10
+    assert record["error"]["type"] == "JobTimeout"
     assert timed.run("sleeper", 9).record["result"] == "slept"
+
+
+def test_a_job_can_tidy_up_within_its_grace_when_its_time_is_up(timed: Eager) -> None:
+    record = timed.run("tidy", 4).record
+    assert eager_jobs.calls == ["tidying"]
+    assert (record["outcome"], record["result"], record["ended_at"] - record["started_at"]) == ("timeout", "tidied", 14)
+    record = timed.run("tidy", 60).record
+    assert (record["outcome"], record["signal"], record["ended_at"] - record["started_at"]) == ("timeout", signal.SIGKILL, 15)
+
+
+def test_a_timeout_that_nobody_could_tell_of_is_one_all_the_same(eager: Eager) -> None:
+    record = eager.run("busy").record
+    assert (record["outcome"], record["signal"], record["error"]["type"]) == ("timeout", signal.SIGTERM, "JobTimeout")
 
 
 def test_a_job_that_looks_whether_it_is_to_stop_can_end_in_order(timed: Eager) -> None:

@@ -17,13 +17,15 @@ from typing import Any
 
 from rocksyd.config import Config
 from rocksyd.core import events as ev
+from rocksyd.core import limits
 from rocksyd.core.engine import Engine
-from rocksyd.errors import RocksydError
+from rocksyd.errors import JobTimeout, RocksydError
 from rocksyd.jobs import Current
-from rocksyd.model import ENDED, RUNNING, Run
+from rocksyd.model import ENDED, RUNNING, TIMEOUT, Run
 from rocksyd.testing.clock import Clock, FakeClock
 from rocksyd.testing.surroundings import redirected, surroundings
-from rocksyd.worker import hooks, output
+from rocksyd.units import format_duration
+from rocksyd.worker import hooks, output, values
 from rocksyd.worker.outcome import Outcome, observed
 from rocksyd.worker.target import Plan, plan_for
 from rocksyd.zygote.discovery import Offer
@@ -48,6 +50,12 @@ class Post:
         self.current: Current | None = None
         self.signal = 0
         """What it was ordered to end by; 0 for nothing."""
+        self.hooked = False
+        """Whether the hooks before the job were begun."""
+        self.late = False
+        """Whether its time is up."""
+        self.told = False
+        """Whether the job has been told of that by ``JobTimeout``."""
 
 
 class InProcess:
@@ -129,7 +137,7 @@ class InProcess:
             case ev.DrainWorker():
                 self._leave(effect.worker, 0)
             case ev.KillWorker():
-                self._kill(effect.worker, effect.number)
+                self._kill(effect)
             case ev.Answer():
                 self._answers[effect.ticket] = effect
             case ev.Persist():
@@ -148,16 +156,18 @@ class InProcess:
         if self._posts.pop(worker, None) is not None:
             self.step(ev.WorkerExited(worker, status))
 
-    def _kill(self, worker: int, number: int) -> None:
-        post = self._posts.get(worker)
+    def _kill(self, order: ev.KillWorker) -> None:
+        post = self._posts.get(order.worker)
         if post is None:
             return None
         if post.run is None:
-            return self._leave(worker, number)
-        if number == _TERM and post.current is not None and post.current._watching:
+            return self._leave(order.worker, order.number)
+        if order.number == _TERM and post.current is not None and post.current._watching:
             post.current._stopping = True
-        elif number in (_TERM, _KILL):
-            post.signal = number
+        elif limits.ends_by_itself(post.run, order):
+            post.late = True
+        elif order.number in (_TERM, _KILL):
+            post.signal = order.number
         return None
 
     # --- a run --------------------------------------------------------------------------------------------------------
@@ -174,18 +184,18 @@ class InProcess:
         self._stack.pop()
         current.close()
         self.on_time(0.0)  # a timeout that has passed meanwhile
+        if post.late and not post.told and not post.signal:
+            outcome = _too_late(run)
         post.run, post.current = None, None
+        post.late = post.told = post.hooked = False
         if stray is not None and not isinstance(stray, Killed):
             post.signal = post.signal or 2
         if post.signal or isinstance(stray, Killed):
             self._leave(order.worker, post.signal or _TERM)
         else:
-            error = outcome.error
-            self.step(
-                ev.WorkerResult(
-                    order.worker, run.key, outcome.ok, outcome.retcode, outcome.value, error, max(0.0, _cpu() - before)
-                )
-            )
+            cpu = max(0.0, _cpu() - before)
+            told = (outcome.ok, outcome.retcode, outcome.value, outcome.error, cpu, 0, outcome.signal, outcome.reason)
+            self.step(ev.WorkerResult(order.worker, run.key, *told))
             if order.last:
                 self._leave(order.worker, 0)
         if stray is not None and not isinstance(stray, Killed):
@@ -211,13 +221,15 @@ class InProcess:
         self.raised.pop(run.key, None)
         with surroundings(current, run.env), redirected(run.log, echo=self._echo):
             outcome = observed(call, RESULT_LIMIT)
-            hooks.after_job()
+            if self._stack[-1].hooked:
+                hooks.after_job()
             for note in outcome.notes:
                 output.note(note)
         return outcome, stray[0] if stray else None
 
     def _call(self, run: Run) -> Any:
         plan = plan_for(run.target, self._plans[run.app])
+        self._stack[-1].hooked = True
         hooks.before_job()
         return [plan.call(params) for params in run.params] if run.each else plan.call(run.params)
 
@@ -231,9 +243,18 @@ class InProcess:
         while due is not None and due <= self.clock.now().mono:
             self.step(ev.Tick())
             due = self.engine.next_deadline()
-        if until and self._stack and self._stack[-1].signal:
-            raise Killed
+        if until and self._stack:
+            self._interrupt(self._stack[-1])
         return until if due is None else min(until, due)
+
+    def _interrupt(self, post: Post) -> None:
+        """Raise in the job that lets time pass what ends it by now."""
+        if post.signal:
+            raise Killed
+        if post.late and not post.told:
+            post.told = True
+            assert post.run is not None
+            raise _time_up(post.run)
 
     def wait(self, run: Run, timeout: float | None = None) -> bool:
         """Let time pass until ``run`` has ended; False when ``timeout`` seconds were over before.
@@ -257,6 +278,15 @@ class InProcess:
                 )
             self.clock.go_to(due)
         return True
+
+
+def _time_up(run: Run) -> JobTimeout:
+    return JobTimeout(f"the run has reached its timeout of {format_duration(run.timeout)}")
+
+
+def _too_late(run: Run) -> Outcome:
+    """Of a job that went on beyond its timeout without a moment at which it could be told."""
+    return Outcome(128 + _TERM, error=values.described(_time_up(run)), signal=_TERM, reason=TIMEOUT)
 
 
 def _cpu() -> float:
