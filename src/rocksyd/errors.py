@@ -85,6 +85,14 @@ class NoDaemon(RocksydError):
     """No daemon answers at the address. The message names the address and the cure."""
 
 
+class ResultDropped(RocksydError):
+    """The run ended well, but what it returned was too long to be kept. ``record`` is what the daemon says of it."""
+
+    def __init__(self, message: str, record: dict[str, object]) -> None:
+        super().__init__(message)
+        self.record = record
+
+
 class TimedOut(RocksydError, TimeoutError):
     """What was waited for did not happen in the time given. The run, if it was one, goes on."""
 

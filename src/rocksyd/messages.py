@@ -440,6 +440,8 @@ class Result(Value):
     """The limit that ended it, as far as the worker knows: ``timeout`` or ``memory``."""
     next_acks: bool = False
     """Whether the worker takes the next JOB for a JOB_ACK: it is sent when the journal holds this result."""
+    dropped: str = ""
+    """Why ``value`` is None although the job returned something."""
 
 
 _TYPES: dict[str, type[Any]] = {

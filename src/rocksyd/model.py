@@ -53,6 +53,8 @@ class Run:
     retcode: int | None = None
     signal: int = 0
     result: Any = None
+    result_dropped: str = ""
+    """Why there is no result although the job returned one."""
     error: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
     attempt: int = 1
@@ -113,6 +115,11 @@ class Run:
         """The run that ``dump`` wrote, by this version or another: unknown keys are ignored."""
         return cls(**{name: data[name] for name, _ in _DEFAULTS if name in data})
 
+    def returned(self) -> dict[str, Any]:
+        """What a caller who waited for its value sees, once it has ended well."""
+        dropped = {"result_dropped": self.result_dropped} if self.result_dropped else {}
+        return {"result": self.result, "key": self.key, **dropped}
+
     def record(self) -> dict[str, Any]:
         """What callers see."""
         return {
@@ -126,6 +133,7 @@ class Run:
             "signal": self.signal or None,
             "reason": self.outcome if self.outcome in REASONS else None,
             "result": self.result,
+            "result_dropped": self.result_dropped or None,
             "error": self.error,
             "progress": self.progress,
             "attempt": self.attempt,

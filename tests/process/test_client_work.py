@@ -15,7 +15,7 @@ import pytest
 
 from rocksyd import AsyncClient
 from rocksyd.client import Client
-from rocksyd.errors import JobFailed, NotFound, RequestError, TimedOut
+from rocksyd.errors import JobFailed, NotFound, RequestError, ResultDropped, TimedOut
 from rocksyd.testing import Daemon
 from tests.restart.stage import gate
 
@@ -30,6 +30,10 @@ def double(n: int):
 @job
 def day(when: datetime.date, price: decimal.Decimal, *, note: str = ""):
     return [when.isoformat(), str(price), note]
+
+@job
+def long(size):
+    return "x" * size
 
 @job
 def broken(n):
@@ -79,6 +83,28 @@ def test_map_raises_at_the_run_that_failed(tmp_path: Path) -> None:
         assert [next(results) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(JobFailed, match="ValueError: three"):
             next(results)
+
+
+def test_a_result_that_was_too_long_to_be_kept_is_no_none(tmp_path: Path) -> None:
+    with at_work(tmp_path) as (daemon, client):
+        wanted = "the result was dropped: it is 3000002 bytes of JSON, and result_limit is 1048576"
+        with pytest.raises(ResultDropped, match=wanted):
+            client.call("long", 3_000_000)
+        run = client.run("long", 3_000_000, key="k")
+        assert (run.wait()["outcome"], run.record["result"], run.record["result_dropped"]) == ("ok", None, wanted)
+        with pytest.raises(ResultDropped, match=wanted) as caught:
+            run.result()
+        assert caught.value.record["key"] == "k"
+        assert daemon.restart() == {"error_text": "Restarted successfully"}
+        assert client.status("k")["result_dropped"] == wanted
+        assert client.retry("k").record["result_dropped"] is None
+
+        async def ask() -> None:
+            async with AsyncClient(daemon.address) as daemon_:
+                await daemon_.call("long", 3_000_000)
+
+        with pytest.raises(ResultDropped, match=wanted):
+            asyncio.run(ask())
 
 
 def test_runs_come_as_they_are_completed(tmp_path: Path) -> None:
@@ -136,7 +162,7 @@ def test_arguments_are_python_values_and_may_be_mixed_for_a_function(tmp_path: P
 def test_what_may_be_run_and_how_it_is_called_can_be_asked(tmp_path: Path) -> None:
     with at_work(tmp_path) as (_, client):
         targets = {row["name"]: row for row in client.targets("app")}
-        assert sorted(targets) == ["broken", "day", "double", "gate"]
+        assert sorted(targets) == ["broken", "day", "double", "gate", "long"]
         parameters = targets["day"]["signature"]["parameters"]
         assert [parameter["name"] for parameter in parameters] == ["when", "price", "note"]
         assert client.health()["ok"] is True

@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
             record = ordered.wait()
         if not options.json and record.get("outcome") == "ok" and record.get("result") is not None:
             write(_json(record["result"]))
+        if record.get("result_dropped"):
+            say(f"{ordered.key}: {record['result_dropped']}")
         return _finished(record, as_json=options.json)
 
 

@@ -23,7 +23,7 @@ from rocksyd.client.link import LinkLost
 from rocksyd.client.news import News
 from rocksyd.client.patience import Patience
 from rocksyd.client.protocol import Notification, Reply, chunk_of, is_done_already, order, result_of
-from rocksyd.client.records import records_of, timed_out
+from rocksyd.client.records import records_of, returned, timed_out
 from rocksyd.client.room import Room
 from rocksyd.errors import NoDaemon, TimedOut, TooBusy
 
@@ -137,7 +137,7 @@ class AsyncClient:
         """Order a run, wait until it has ended, return what it returned. Raises JobFailed, and what ``run`` raises."""
         ordered = order(target, args, kwargs, {"key": key, "params": params})
         result = await self.request("call", ordered, wait=True)
-        return result.get("result") if isinstance(result, dict) else result
+        return returned(result)
 
     async def map(self, target: object, *iterables: Iterable[Any], ahead: int = 1000, **options: Any) -> AsyncIterator[Any]:
         """As the built-in ``map``, every call a run: what they return, in order. As ``Client.map``."""
@@ -174,7 +174,7 @@ class AsyncClient:
                 raise
             else:
                 room.free()
-                return result.get("result") if isinstance(result, dict) else result
+                return returned(result)
 
     async def as_completed(
         self,

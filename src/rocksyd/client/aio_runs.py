@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rocksyd.client.news import Event, News
 from rocksyd.client.protocol import Notification, Reply, result_of
-from rocksyd.client.records import failure
+from rocksyd.client.records import failure, returned
 
 if TYPE_CHECKING:
     from rocksyd.client.aio import AsyncClient
@@ -52,12 +52,12 @@ class AsyncRun:
         return self.record
 
     async def result(self, timeout: float | None = None, *, progress: Progress | None = None) -> Any:  # noqa: ASYNC109
-        """What the job returned. Raises JobFailed when it ended otherwise than well."""
+        """What the job returned. Raises JobFailed when it ended otherwise than well, ResultDropped."""
         record = await self.wait(timeout, progress=progress)
         error = failure(record)
         if error is not None:
             raise error
-        return record.get("result")
+        return returned(record)
 
     def logs(self, *, follow: bool = False, offset: int = 0) -> AsyncIterator[str]:
         """Its output from byte ``offset`` on, in pieces."""

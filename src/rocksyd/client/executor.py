@@ -30,7 +30,7 @@ from rocksyd.client.aio_runs import AsyncSubscription
 from rocksyd.client.protocol import new_key, order
 from rocksyd.client.remote import raised
 from rocksyd.client.room import Room
-from rocksyd.errors import JobFailed, RocksydError
+from rocksyd.errors import JobFailed, ResultDropped, RocksydError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -245,11 +245,13 @@ class _Desk:
         try:
             await self._subscribed.wait()
             async with self._places:
-                result = _checked(await self._client.call_ordered(ordered, self._room), ordered)
+                result = await self._client.call_ordered(ordered, self._room)
             if self._is_running(future):
                 future.set_result(result)
         except JobFailed as error:
             self._failed(future, raised(error))
+        except ResultDropped as error:
+            self._failed(future, _of_chunk(error) if ordered.get("each") else error)
         except Exception as error:  # noqa: BLE001  (whatever it is, whoever waits for the future has to hear of it)
             self._failed(future, error)
         finally:
@@ -292,10 +294,9 @@ def _unwrapped(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     return function, args, named
 
 
-def _checked(result: Any, ordered: dict[str, Any]) -> Any:
-    if ordered.get("each") and (not isinstance(result, list) or len(result) != len(ordered["params"])):
-        raise RocksydError("the results of a chunk were too large to be returned together: choose a smaller chunksize")
-    return result
+def _of_chunk(error: ResultDropped) -> ResultDropped:
+    text = "the results of a chunk were too large to be returned together: choose a smaller chunksize"
+    return ResultDropped(text, error.record)
 
 
 def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

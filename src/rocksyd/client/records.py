@@ -4,7 +4,7 @@ What must live here: what every reader of a record has to know.
 What this file must not know: how records come here, how they are shown.
 """
 
-from rocksyd.errors import JobFailed
+from rocksyd.errors import JobFailed, ResultDropped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,15 @@ def failure(record: "Record") -> "JobFailed | None":
     if record.get("state") != "ended" or outcome in ("ok", None):
         return None
     return JobFailed(f"{record.get('key')} ({record.get('target')}) {outcome}: {failure_text(record)}", record)
+
+
+def returned(result: "Any") -> "Any":
+    """What the job returned: from its record, or from what ``call`` brings. Raises ResultDropped."""
+    if not isinstance(result, dict):
+        return result
+    if result.get("result_dropped"):
+        raise ResultDropped(f"{result.get('key')}: {result['result_dropped']}; return less, or the name of a file", result)
+    return result.get("result")
 
 
 def failure_text(record: "Record") -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rocksyd.client.records import failure
+from rocksyd.client.records import failure, returned
 
 if TYPE_CHECKING:
     from rocksyd.client.sync import Client
@@ -49,12 +49,12 @@ class Run:
         return self.record
 
     def result(self, timeout: float | None = None, *, progress: Callable[[dict[str, Any]], object] | None = None) -> Any:
-        """What the job returned. Raises JobFailed when it ended otherwise than well, and what ``wait`` raises."""
+        """What the job returned. Raises JobFailed when it ended otherwise than well, ResultDropped, and what ``wait`` raises."""
         record = self.wait(timeout, progress=progress)
         error = failure(record)
         if error is not None:
             raise error
-        return record.get("result")
+        return returned(record)
 
     def logs(self, *, follow: bool = False, offset: int = 0, told: Callable[[Record], object] | None = None) -> Iterator[str]:
         """Its output from byte ``offset`` on, in pieces; ``follow``: until it has ended.

@@ -19,7 +19,7 @@ from rocksyd.client.control import Control
 from rocksyd.client.conversation import ENDED, Call, Line, follow_calls, record_of, told_calls
 from rocksyd.client.news import News
 from rocksyd.client.protocol import Notification, Reply, chunk_of, order, result_of
-from rocksyd.client.records import records_of, timed_out
+from rocksyd.client.records import records_of, returned, timed_out
 from rocksyd.client.runs import Record, Run
 from rocksyd.client.subscription import Subscription
 from rocksyd.errors import NoDaemon, TimedOut
@@ -148,7 +148,7 @@ class Client(Control):
         """
         ordered = order(target, args, kwargs, {"key": key, "params": params})
         result = self.request("call", ordered, wait=True)
-        return result.get("result") if isinstance(result, dict) else result
+        return returned(result)
 
     def map(self, target: object, *iterables: Iterable[Any], ahead: int = 1000, **options: Any) -> Iterator[Any]:
         """As the built-in ``map``, every call a run: what they return, in order.
@@ -168,7 +168,7 @@ class Client(Control):
             while turn in early:
                 result = result_of(early.pop(turn))
                 turn += 1
-                yield result.get("result") if isinstance(result, dict) else result
+                yield returned(result)
 
     def as_completed(self, runs: Iterable[Run], timeout: float | None = None) -> Iterator[Run]:
         """The runs, each when it has ended, however it ended. Raises TimedOut after ``timeout`` seconds, NotFound."""

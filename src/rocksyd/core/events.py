@@ -131,6 +131,8 @@ class WorkerResult(NamedTuple):
     signal: int = 0
     reason: str = ""
     """The limit that the worker itself knows to have ended it."""
+    dropped: str = ""
+    """Why there is no value although the job returned one."""
 
 
 class WorkerExited(NamedTuple):

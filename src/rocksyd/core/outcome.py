@@ -31,12 +31,13 @@ class Ending(NamedTuple):
     error: dict[str, Any] | None = None
     cpu: float = 0.0
     max_rss: int = 0
+    dropped: str = ""
 
 
 def from_result(run: Run, event: WorkerResult) -> Ending:
     """The worker said how it went; if it had been told to end, that is the reason whatever it says."""
     outcome = run.kill_reason or _limit(event) or (OK if event.ok and event.retcode == 0 else FAILED)
-    return Ending(outcome, event.retcode, event.signal, event.value, event.error, event.cpu, event.max_rss)
+    return Ending(outcome, event.retcode, event.signal, event.value, event.error, event.cpu, event.max_rss, event.dropped)
 
 
 def _limit(event: WorkerResult) -> str:
@@ -78,13 +79,13 @@ def application_gone(name: str) -> Ending:
 def apply(run: Run, ending: Ending) -> None:
     """Write the ending into the run (its state is the engine's)."""
     run.outcome, run.retcode, run.signal = ending.outcome, ending.retcode, ending.signal
-    run.result, run.error = ending.result, ending.error
+    run.result, run.result_dropped, run.error = ending.result, ending.dropped, ending.error
     run.cpu, run.max_rss = ending.cpu, ending.max_rss
 
 
 def clear(run: Run) -> None:
     """Forget the last ending: the run is to run again."""
-    run.outcome, run.retcode, run.signal, run.result, run.error = "", None, 0, None, None
+    run.outcome, run.retcode, run.signal, run.result, run.result_dropped, run.error = "", None, 0, None, "", None
     run.cpu, run.max_rss, run.progress, run.ended_at, run.started_at = 0.0, 0, None, 0.0, 0.0
     run.slow_at = 0.0
     run.kill_reason, run.kill_at, run.deadline, run.started, run.worker, run.pid = "", 0.0, 0.0, 0.0, 0, 0

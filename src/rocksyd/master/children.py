@@ -306,7 +306,7 @@ class Children:
                         self._step(
                             ev.WorkerResult(
                                 link.number, message.key, message.ok, message.retcode, message.value, message.error, message.cpu,
-                                message.max_rss, message.signal, message.reason,
+                                message.max_rss, message.signal, message.reason, message.dropped,
                             )
                         )  # fmt: skip
                     case m.Progress():

@@ -56,6 +56,7 @@ RECORD: Schema = {
             "signal": {"type": ["integer", "null"]},
             "reason": {"enum": ["timeout", "memory", "lost", "cancelled", None]},
             "result": {},
+            "result_dropped": {"type": ["string", "null"]},
             "error": _or_null(ERROR),
             "progress": _or_null(
                 _object({"done": {"type": ["number", "null"]}, "total": {"type": ["number", "null"]}, "note": _TEXT})
@@ -128,7 +129,7 @@ METHODS: dict[str, Method] = {
     "call": Method(
         "Order a run and wait for its end.",
         _RUN,
-        _object({"result": {}, "key": _KEY}),
+        _object({"result": {}, "key": _KEY, "result_dropped": _TEXT}, "result_dropped"),
         errors=(-32000, -32001, -32002, -32003, -32004),
     ),
     "status": Method("The run's record as it is now.", (_THE_KEY,), RECORD, errors=(-32001,)),

@@ -221,7 +221,7 @@ class Rpc:
         if not waiter.call:
             self.answer(waiter.caller, run.record())
         elif run.outcome == OK:
-            self.answer(waiter.caller, {"result": run.result, "key": run.key})
+            self.answer(waiter.caller, run.returned())
         else:
             self.fail(waiter.caller, _job_failed(run), waited=True)
 

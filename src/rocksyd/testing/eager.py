@@ -241,7 +241,7 @@ class _Methods:
         run = self._submit(given)
         self._inside.wait(run)
         if run.outcome == OK:
-            return {"result": run.result, "key": run.key}
+            return run.returned()
         error = run.error or {"type": run.outcome, "message": f"the run {run.outcome}, retcode {run.retcode}", "traceback": ""}
         data = {**error, "key": run.key, "outcome": run.outcome, "retcode": run.retcode, "signal": run.signal or None}
         raise RequestError(_JOB_FAILED, f"{error['type']}: {error['message']}", data=data) from self._inside.raised.get(run.key)

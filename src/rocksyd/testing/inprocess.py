@@ -195,7 +195,7 @@ class InProcess:
         else:
             cpu = max(0.0, _cpu() - before)
             told = (outcome.ok, outcome.retcode, outcome.value, outcome.error, cpu, 0, outcome.signal, outcome.reason)
-            self.step(ev.WorkerResult(order.worker, run.key, *told))
+            self.step(ev.WorkerResult(order.worker, run.key, *told, dropped=outcome.dropped))
             if order.last:
                 self._leave(order.worker, 0)
         if stray is not None and not isinstance(stray, Killed):

@@ -187,6 +187,7 @@ class Worker:
             signal=outcome.signal,
             reason=outcome.reason,
             next_acks=True,
+            dropped=outcome.dropped,
         )
         self._say(result)
         if not job.last:

@@ -26,6 +26,8 @@ class Outcome(NamedTuple):
     signal: int = 0
     reason: str = ""
     """The limit that ended it: ``timeout``, ``memory``."""
+    dropped: str = ""
+    """Why there is no value although the job returned one."""
 
     @property
     def ok(self) -> bool:
@@ -43,8 +45,8 @@ def observed(call: Callable[[], Any], result_limit: int) -> Outcome:
         return _failed(without_handler(error))._replace(retcode=128 + TERMINATED, signal=TERMINATED, reason="timeout")
     except BaseException as error:  # noqa: BLE001  (KeyboardInterrupt and the like end the run, not the worker)
         return _failed(error)
-    value, notes = values.plain(value, result_limit)
-    return Outcome(value=value, notes=tuple(notes))
+    said = values.plain(value, result_limit)
+    return Outcome(value=said.value, notes=tuple(said.notes), dropped=said.dropped)
 
 
 def _exited(code: object) -> Outcome:
@@ -53,7 +55,7 @@ def _exited(code: object) -> Outcome:
         return Outcome()
     if isinstance(code, int):
         return Outcome(retcode=code & 0xFF)
-    message = values.plain(code if isinstance(code, str) else str(code), sys.maxsize)[0]
+    message = values.plain(code if isinstance(code, str) else str(code), sys.maxsize).value
     output.write(f"{message}\n")
     return Outcome(retcode=1, error={"type": "SystemExit", "message": message, "traceback": ""})
 

@@ -16,7 +16,7 @@ import os
 import traceback
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_DEPTH = 200
 """Levels of nesting that a result may have; deeper is shown by ``repr``. Far below what JSON parsers take."""
@@ -117,16 +117,28 @@ class Plain:
         return shown if len(shown) <= _REPR_LIMIT else shown[:_REPR_LIMIT] + "..."
 
 
-def plain(value: Any, limit: int) -> tuple[Any, list[str]]:
-    """``value`` as plain data, and notes on what was lost. Longer than ``limit`` bytes of JSON: None and a note. Never raises."""
+class Said(NamedTuple):
+    """A value as it can be told."""
+
+    value: Any
+    """Plain data."""
+    notes: list[str]
+    """What was lost."""
+    dropped: str = ""
+    """Why ``value`` is None although there was one; "" otherwise."""
+
+
+def plain(value: Any, limit: int) -> Said:
+    """``value`` as plain data, and notes on what was lost; dropped when it is longer than ``limit`` bytes. Never raises."""
     if value is None or value is True or value is False:
-        return value, []
+        return Said(value, [])
     converter = Plain()
     converted = converter.convert(value)
     size = len(json.dumps(converted, separators=(",", ":")))
     if size > limit:
-        return None, [f"the result was dropped: it is {size} bytes of JSON, and result_limit is {limit}"]
-    return converted, converter.notes
+        why = f"the result was dropped: it is {size} bytes of JSON, and result_limit is {limit}"
+        return Said(None, [why], why)
+    return Said(converted, converter.notes)
 
 
 def text(value: str) -> str:
@@ -184,7 +196,7 @@ def _arguments(error: BaseException, message: str) -> list[Any] | None:
             args = (*args, error.filename)
         if args == (message,) or not all(item is None or type(item) in (str, int, float, bool) for item in args):
             return None
-        found: list[Any] | None = plain(list(args), _ARGS_LIMIT)[0]
+        found: list[Any] | None = plain(list(args), _ARGS_LIMIT).value
     except Exception:  # noqa: BLE001  (args can be anybody's property)
         return None
     return found
