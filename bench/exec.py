@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,7 @@ import time
 from pathlib import Path
 
 from bench.figures import Report, Rounds
-from bench.programs import SHOP, Rocksyd
+from bench.programs import SHOP, Rocksyd, compiler
 
 SOURCE = Path(__file__).parents[1] / "src" / "rocksyd" / "launcher" / "rocksyd-exec.c"
 PAUSE = 0.03
@@ -63,11 +62,10 @@ def measure(quick: bool) -> Report:
 
 
 def _launcher(folder: Path) -> str:
-    compiler = shutil.which("cc")
-    if compiler is None:
+    if not compiler():
         return ""
     program = str(folder / "rocksyd-exec")
-    subprocess.run([compiler, "-O2", "-o", program, str(SOURCE)], check=True)
+    subprocess.run([compiler(), "-O2", "-o", program, str(SOURCE)], check=True)
     return program
 
 

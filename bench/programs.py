@@ -185,15 +185,20 @@ class Load:
 _compiled: list[str] = []
 
 
+def compiler() -> str:
+    """Path of a C compiler; "" where there is none."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or ""
+
+
 def compiled() -> str:
     """Path of the compiled client; raises FileNotFoundError where there is no C compiler."""
     if not _compiled:
-        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-        if compiler is None:
+        program = compiler()
+        if not program:
             raise FileNotFoundError("no C compiler (cc) for the client that makes load")
         target = BENCH / "results" / "load"
         target.parent.mkdir(exist_ok=True)
-        subprocess.run([compiler, "-O2", "-Wall", "-o", str(target), str(BENCH / "load.c")], check=True)
+        subprocess.run([program, "-O2", "-Wall", "-o", str(target), str(BENCH / "load.c")], check=True)
         _compiled.append(str(target))
     return _compiled[0]
 

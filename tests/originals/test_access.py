@@ -24,9 +24,9 @@ AUTH = f'auth {{"token":"{TOKEN}"}}'
 RPC_AUTH = f'{{"jsonrpc":"2.0","id":1,"method":"auth","params":{{"token":"{TOKEN}"}}}}'
 
 
-def guarded(folder: Path) -> Daemon:
+def guarded(folder: Path, more: str = "") -> Daemon:
     """A daemon that listens at a tcp port as well, with a token."""
-    listen = 'listen = ["unix://d.sock", "tcp://127.0.0.1:0"]\nstate_dir = "var"\ntoken_file = "token"\n'
+    listen = f'listen = ["unix://d.sock", "tcp://127.0.0.1:0"]\nstate_dir = "var"\ntoken_file = "token"\n{more}\n'
     (folder / "token").write_text(f"{TOKEN}\n")
     (folder / "token").chmod(0o600)
     return Daemon(folder, JOBS, config=listen + '[apps.app]\npath = "app"\njobs = ["jobs"]\n')
@@ -49,6 +49,27 @@ def test_p12_with_the_token_everything_is_served(tmp_path: Path, auth: str) -> N
         assert ended(talk, 1) == {"retcode": 3}
         assert talk.ask("restart") == {"error_text": "Restarted successfully"}
         assert talk.ask('check {"hash":1}') == {"retcode": 3}
+
+
+def test_who_does_not_show_the_token_in_time_is_dropped_and_nobody_else(tmp_path: Path) -> None:
+    with guarded(tmp_path, 'auth_timeout = "500ms"') as daemon, tcp(daemon) as known, tcp(daemon) as silent, tcp(daemon) as busy:
+        assert known.ask(AUTH) == OK
+        assert busy.ask('check {"hash":1}') == LOCKED
+        assert silent.line() == busy.line() == b""
+        assert known.ask("restart") == {"error_text": "Restarted successfully"}
+        with tcp(daemon) as later:
+            assert later.line() == b""
+        assert known.ask('check {"hash":1}') == {"error_text": "Hash not found"}
+        assert daemon.talk().rpc("stats")["dropped_connections"] >= 1
+        assert "did not show the token within 0.5 s: dropped" in daemon.log()
+
+
+def test_who_has_not_shown_the_token_yet_may_show_it_after_a_restart(tmp_path: Path) -> None:
+    with guarded(tmp_path, 'auth_timeout = "10m"') as daemon, tcp(daemon) as silent:
+        daemon.wait_shelved(1)
+        assert daemon.restart() == {"error_text": "Restarted successfully"}
+        assert silent.ask('check {"hash":1}') == LOCKED
+        assert silent.ask(AUTH) == OK
 
 
 @pytest.mark.parametrize(

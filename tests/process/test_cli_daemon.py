@@ -25,6 +25,10 @@ def hello(name="nobody"):
     return {"greeted": name}
 
 @job
+def greet(name: str, times: int = 1):
+    return [name] * times
+
+@job
 def bad():
     raise ValueError("no orders")
 
@@ -115,3 +119,18 @@ def test_after_a_rotation_keeper_and_master_write_to_the_new_log(service: Path) 
     stats = json.loads(rocksyd(None, "stats", "--json", cwd=service).stdout)
     for pid in (stats["pid"], stats["master_pid"]):
         until(lambda pid=pid: os.path.samefile(f"/proc/{pid}/fd/2", service / "log"), f"process {pid} at the new log")
+
+
+def test_what_was_typed_is_text_where_the_job_declares_text(service: Path) -> None:
+    for words, greeted in [(("name=5", "times=2"), ["5", "5"]), (("name=null",), ["null"]), (('name="Ann"',), ["Ann"])]:
+        done = rocksyd(None, "run", "greet", *words, "--wait", cwd=service)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.partition("\n")[2]) == greeted
+    refused = rocksyd(None, "run", "greet", "name=Ann", "times=two", "--wait", cwd=service)
+    assert "parameter 'times' must be a whole number" in refused.stderr
+
+
+def test_a_result_that_was_too_long_to_be_kept_is_told(service: Path) -> None:
+    done = rocksyd(None, "run", "greet", "name=a", "times=300000", "--wait", cwd=service)
+    assert done.returncode == 0, done.stderr
+    assert "the result was dropped: it is 1200001 bytes of JSON" in done.stderr

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocksyd.cli import check, listing, numbers
-from rocksyd.cli.arguments import assignment, signal_number
+from rocksyd.cli.arguments import meant, pair, signal_number
 from rocksyd.cli.output import clean
 from rocksyd.cli.phrases import describe, elapsed, exit_status
 from rocksyd.cli.tables import Cell, Column, Screen, columns_of, cut, render
@@ -151,14 +151,35 @@ def test_the_fast_path_writes_json_as_json_does(text: str) -> None:
 
 @given(st.text(alphabet="abc_", min_size=1), JSON)
 def test_a_value_that_is_json_is_what_it_says(name: str, value: Any) -> None:
-    assert assignment(f"{name}={json.dumps(value)}") == (name, value)
+    given, text = pair(f"{name}={json.dumps(value)}")
+    assert (given, meant(text)) == (name, value)
 
 
 @pytest.mark.parametrize(
     ("word", "value"), [("a=b=c", "b=c"), ("a=", ""), ("a=NaN", "NaN"), ("a=007", "007"), ("a=" + "[" * 100_000, "[" * 100_000)]
 )
 def test_a_value_that_is_no_json_is_text(word: str, value: str) -> None:
-    assert assignment(word) == ("a", value)
+    name, text = pair(word)
+    assert (name, meant(text)) == ("a", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "value"),
+    [
+        ("5", {"type": "string"}, "5"),
+        ("null", {"type": "string"}, "null"),
+        ("null", {"anyOf": [{"type": "string"}, {"type": "null"}]}, None),
+        ("5", {"type": "integer"}, 5),
+        ("5", {"anyOf": [{"type": "integer"}, {"type": "string"}]}, 5),
+        ("5", {}, 5),
+        ("[1]", {"enum": ["[1]", "[2]"]}, "[1]"),
+        ('"5"', {"type": "string"}, "5"),
+        ("2026", {"type": "string", "format": "date"}, 2026),
+        ("5", {"type": "boolean"}, 5),
+    ],
+)
+def test_what_was_typed_is_text_where_the_parameter_takes_only_that(text: str, schema: dict[str, Any], value: Any) -> None:
+    assert meant(text, schema) == value
 
 
 @pytest.mark.parametrize(("word", "number"), [("TERM", 15), ("sigkill", 9), ("34", 34)])

@@ -62,6 +62,7 @@ def test_all_that_can_be_said() -> None:
         auth = "token"
         max_line = "64K"
         write_timeout = 5
+        auth_timeout = "2s"
         max_connections = 10
         restart = { hello_timeout = "1s", prepare_timeout = "2s", adopt_timeout = "3s" }
         journal = { sync = "normal", calls = "failed", keep = "1d", keep_runs = 5 }
@@ -114,6 +115,7 @@ def test_all_that_can_be_said() -> None:
         Address("tcp", host="::1", port=0),
     )
     assert (config.state_dir, config.token_file, config.max_line) == ("/srv/../state", "/srv/token", 65536)
+    assert (config.write_timeout, config.auth_timeout, config.max_connections) == (5, 2, 10)
     shop = config.apps["shop"]
     assert (shop.path, shop.python, shop.umask, shop.env) == (
         "/srv/shop",

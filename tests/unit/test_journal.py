@@ -118,8 +118,26 @@ def test_ended_runs_are_listed_latest_first_and_by_what_is_asked_for(journal: Jo
         return "".join(run.key[1] for run in journal.ended(Filter(**wanted)))  # type: ignore[arg-type]
 
     assert keys() == "4321"
-    assert (keys(app="a"), keys(target="one"), keys(target="m:one"), keys(outcome="failed")) == ("21", "31", "431", "2")
+    assert (keys(app="a"), keys(target="one"), keys(target="m:one"), keys(outcome="failed")) == ("21", "31", "4", "2")
+    assert (keys(target="m:one", names=("one",)), keys(target="m:one", names=("one",), limit=2)) == ("431", "43")
+    assert (keys(target="one", app="b"), keys(target="one", outcome="failed"), keys(outcome="ok", app="a")) == ("3", "", "1")
     assert (keys(limit=2), keys(after=3), keys(app="b", after=4)) == ("43", "21", "3")
+
+
+def test_what_nobody_finds_is_not_looked_for_in_all_that_ever_ended(journal: Journal) -> None:
+    journal.commit([ended(f"k{n}", 1.0, name=f"n{n % 3}", outcome="ok", sequence=n) for n in range(3000)], [])
+    steps: list[int] = []
+
+    def effort(**wanted: object) -> int:
+        """Instructions of SQLite's machine, in hundreds."""
+        steps.clear()
+        assert journal.ended(Filter(**wanted)) == []  # type: ignore[arg-type]
+        return len(steps)
+
+    journal._db.set_progress_handler(lambda: steps.append(1), 100)
+    assert effort(target="unknown") < 5
+    assert effort(target="unknown", names=("unheard",), app="a", outcome="lost", after=2000) < 5
+    assert effort(outcome="lost") < 5
 
 
 def test_other_things_are_remembered_by_name_and_restarts_in_order_up_to_a_limit(journal: Journal) -> None:

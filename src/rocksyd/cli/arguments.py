@@ -48,13 +48,20 @@ def json_value(word: str) -> Any:
     return value
 
 
-def assignment(word: str) -> tuple[str, Any]:
-    """``NAME=VALUE``; VALUE is what it means as JSON, or else the text itself (``day=2026-01-31``)."""
-    name, text = pair(word)
+def meant(text: str, schema: dict[str, Any] | None = None) -> Any:
+    """VALUE of ``NAME=VALUE``: what it means as JSON, or else the text itself (``day=2026-01-31``).
+
+    ``schema``: of the parameter it is for. The text is meant where that takes it and not what it would be as JSON (``name=5``).
+    """
     try:
-        return name, _loads(text)
+        value = _loads(text)
     except ValueError:
-        return name, text
+        return text
+    if schema is None or isinstance(value, str):
+        return value
+    from rocksyd.core.schema import problem
+
+    return text if problem(value, schema, "it") and not problem(text, schema, "it") else value
 
 
 def pair(word: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from rocksyd.cli import daemon, listing, numbers, runs
-from rocksyd.cli.arguments import assignment, count, duration, json_value, signal_number
+from rocksyd.cli.arguments import count, duration, json_value, pair, signal_number
 from rocksyd.cli.output import reader_left, say
 from rocksyd.errors import AddressError, NoDaemon, RocksydError, TimedOut, TooBusy
 
@@ -72,7 +72,7 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     if not hasattr(options, "values") or any(word.startswith("-") for word in left):
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     try:
-        options.values = [*options.values, *(assignment(word) for word in left)]
+        options.values = [*options.values, *(pair(word) for word in left)]
     except argparse.ArgumentTypeError as error:
         parser.error(str(error))
     return options
@@ -167,9 +167,7 @@ def _doctor(parser: Parser) -> None:
 
 def _run(parser: Parser) -> None:
     parser.add_argument("target", metavar="TARGET", help="a job's short name, or module:name")
-    parser.add_argument(
-        "values", metavar="NAME=VALUE", nargs="*", type=assignment, help="an argument; VALUE is JSON, or else text"
-    )
+    parser.add_argument("values", metavar="NAME=VALUE", nargs="*", type=pair, help="an argument; VALUE is JSON, or else text")
     parser.add_argument(
         "--params", metavar="JSON", type=json_value, help="all arguments: an array by position, an object by name"
     )

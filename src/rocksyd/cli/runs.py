@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rocksyd.cli.arguments import client, pair
+from rocksyd.cli.arguments import client, meant, pair
 from rocksyd.cli.check import not_found
 from rocksyd.cli.output import clean, say, write
 from rocksyd.cli.phrases import describe, exit_status
 from rocksyd.cli.progress import Progress
-from rocksyd.client import Run
+from rocksyd.client import Client, Run
 from rocksyd.client.records import failure_text
-from rocksyd.errors import NotFound
+from rocksyd.errors import NotFound, RequestError
 
 INTERRUPTED = 130
 USAGE = 2
@@ -29,12 +29,13 @@ class _UsageError(Exception):
 def run(options: argparse.Namespace) -> int:
     """Order a run; print its key, with ``--wait`` also what it returned, with ``--follow`` its output instead."""
     try:
-        params = _params(options)
+        _contradictions(options)
         env, labels = (_pairs(options, name) for name in ("env", "label"))
     except (_UsageError, argparse.ArgumentTypeError) as error:
         say(f"run: {error}")
         return USAGE
     with client(options) as daemon:
+        params = _params(options, daemon)
         ordered = daemon.run(
             options.target, key=options.key, app=options.app, priority=options.priority, timeout=options.timeout,
             start_within=options.start_within, delay=options.delay, retries=options.retries,
@@ -58,17 +59,33 @@ def run(options: argparse.Namespace) -> int:
         return _finished(record, as_json=options.json)
 
 
-def _params(options: argparse.Namespace) -> Any:
-    """``--params`` and ``NAME=VALUE`` together; None when there are neither."""
-    params, values = options.params, dict(options.values)
-    if len(values) < len(options.values):
-        names = [name for name, _ in options.values]
+def _contradictions(options: argparse.Namespace) -> None:
+    names = [name for name, _ in options.values]
+    if len(set(names)) < len(names):
         raise _UsageError(f"{next(name for name in names if names.count(name) > 1)} is given twice: give it once")
-    if not values:
-        return params
-    if isinstance(params, list):
+    if names and isinstance(options.params, list):
         raise _UsageError("--params is an array, and NAME=VALUE are arguments by name: give all by position or all by name")
-    return {**(params or {}), **values}
+
+
+def _params(options: argparse.Namespace, daemon: Client) -> Any:
+    """``--params`` and ``NAME=VALUE`` together; None when there are neither."""
+    if not options.values:
+        return options.params
+    values = {name: meant(text) for name, text in options.values}
+    if any(not isinstance(value, str) for value in values.values()):  # 5 can be a number, or the name of something
+        schemas = _schemas(daemon, options.target, options.app)
+        values = {name: meant(text, schemas.get(name)) for name, text in options.values}
+    return {**(options.params or {}), **values}
+
+
+def _schemas(daemon: Client, target: str, app: str | None) -> dict[str, Any]:
+    """What the target declares of its parameters, as far as that can be known: {} is no reason not to order it."""
+    try:
+        rows = daemon.targets(app)
+    except RequestError:
+        return {}
+    signature = next((row.get("signature") for row in rows if target in (row.get("name"), row.get("target"))), None) or {}
+    return {parameter["name"]: parameter.get("schema", {}) for parameter in signature.get("parameters", ())}
 
 
 def _pairs(options: argparse.Namespace, name: str) -> dict[str, str] | None:

@@ -92,6 +92,7 @@ def _config(table: Table, path: str, lines: dict[KeyPath, int]) -> Config:
         auth=table.get("auth", "token", values.choice("token", "none")),
         max_line=table.get("max_line", Config.max_line, values.size_between(parse_size, 1024, 1024**3)),
         write_timeout=table.get("write_timeout", Config.write_timeout, values.positive_duration),
+        auth_timeout=table.get("auth_timeout", Config.auth_timeout, values.positive_duration),
         max_connections=table.get("max_connections", Config.max_connections, values.integer(1, 1_000_000)),
         restart=_restart(table.table("restart")),
         journal=_journal(table.table("journal")),

@@ -175,6 +175,8 @@ class Config:
     """Bytes of the longest request line."""
     write_timeout: float = 30.0
     """Seconds without progress after which a client that does not read is dropped."""
+    auth_timeout: float = 10.0
+    """Seconds after which a connection that has to show the token, and has not, is dropped."""
     max_connections: int = 4096
     restart: RestartConfig = RestartConfig()
     journal: JournalConfig = JournalConfig()

@@ -86,6 +86,11 @@ class State:
         """The run under this key if it is in memory."""
         return self.runs.get(key) or self.ended.get(key)
 
+    def names_of(self, target: str) -> tuple[str, ...]:
+        """The short names that the applications offer ``target`` (in full) by."""
+        jobs = (job for app in self.applications.values() for job in app.jobs.items())
+        return tuple(name for name, job in jobs if job["target"] == target)
+
     def held_by(self, number: int) -> Run | None:
         """The run that this worker runs as far as anybody knows."""
         worker = self.workers.get(number)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rocksyd.errors import JournalError
-from rocksyd.model import ENDED, Run
+from rocksyd.model import ENDED, OK, Run
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_changed ON runs (ended, rev);
 CREATE INDEX IF NOT EXISTS runs_sequence ON runs (sequence);
 CREATE INDEX IF NOT EXISTS runs_ended ON runs (ended_at) WHERE ended = 1;
+CREATE INDEX IF NOT EXISTS runs_target ON runs (target, sequence) WHERE ended = 1;
+CREATE INDEX IF NOT EXISTS runs_trouble ON runs (outcome, sequence) WHERE ended = 1 AND outcome <> 'ok';
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS restarts (number INTEGER PRIMARY KEY, data TEXT NOT NULL);
 """
@@ -47,6 +49,8 @@ class Filter(NamedTuple):
     limit: int = 100
     after: int = 0
     """Only runs that arrived before this one (``sequence``); 0 for the latest."""
+    names: tuple[str, ...] = ()
+    """What else callers write for ``target``."""
 
 
 class Journal:
@@ -211,20 +215,32 @@ class Journal:
 
     def ended(self, wanted: Filter) -> list[Run]:
         """Ended runs, latest arrival first."""
-        conditions: list[str] = ["+ended = 1"]  # the plus: not by the index of revisions, but in the order that is wanted
+        if wanted.target is None:
+            return self._ended(wanted, None)
+        names = dict.fromkeys((wanted.target, *wanted.names))
+        found = [run for name in names for run in self._ended(wanted, name)]
+        return sorted(found, key=lambda run: -run.sequence)[: wanted.limit]
+
+    def _ended(self, wanted: Filter, name: str | None) -> list[Run]:
+        """By an index each, so that what nobody finds is not looked for in all that ever ended."""
         values: list[Any] = []
+        if name is not None:
+            conditions, index = ["ended = 1", "target = ?"], "runs_target"
+            values.append(name)
+        elif wanted.outcome not in (None, OK):
+            conditions, index = ["ended = 1", "outcome <> 'ok'"], "runs_trouble"
+        else:
+            conditions, index = ["+ended = 1"], "runs_sequence"
         for column in ("app", "outcome"):
             value = getattr(wanted, column)
             if value is not None:
                 conditions.append(f"{column} = ?")
                 values.append(value)
-        if wanted.target is not None:  # as the caller wrote it, or in full
-            conditions.append("(target = ? OR json_extract(data, '$.target') = ?)")
-            values += (wanted.target, wanted.target)
         if wanted.after:
             conditions.append("sequence < ?")
             values.append(wanted.after)
-        query = f"SELECT data FROM runs WHERE {' AND '.join(conditions)} ORDER BY sequence DESC LIMIT ?"
+        where = " AND ".join(conditions)
+        query = f"SELECT data FROM runs INDEXED BY {index} WHERE {where} ORDER BY sequence DESC LIMIT ?"
         return [_run(row[0]) for row in self._all(query, (*values, wanted.limit))]
 
     def has_ended(self) -> bool:

@@ -61,7 +61,8 @@ class Client:
 
     __slots__ = (
         "address", "ahead", "authorised", "batches", "closing", "connection", "eof", "fd", "held", "inode", "linger_until",
-        "lingered", "mask", "name", "number", "out", "owner", "progress_at", "shelved", "slot", "slots", "socket", "trusted",
+        "lingered", "mask", "name", "number", "out", "owner", "progress_at", "prove_by", "shelved", "slot", "slots", "socket",
+        "trusted",
         "waits",
     )  # fmt: skip
 
@@ -93,6 +94,8 @@ class Client:
         self.inode = 0
         """What its descriptor must still be after a hand-over; set when it goes on the shelf."""
         self.authorised = True
+        self.prove_by = 0.0
+        """CLOCK_MONOTONIC seconds until which it must have shown the token; of no meaning when it has."""
         self.trusted = True
         """Whether it may give orders to the daemon itself."""
         self.progress_at = 0.0
@@ -114,6 +117,7 @@ class Client:
         """Whether ``shown`` is the token. Who shows a wrong one is not listened to any more."""
         if token is None or hmac.compare_digest(token.encode(), shown.encode("utf-8", "surrogatepass")):
             self.authorised = True
+            self.owner.strangers.discard(self)
             return True
         self.closing = True
         self.connection.end()
@@ -164,6 +168,8 @@ class Clients:
         self.shelve_at = 0.0
         self.stuck: set[Client] = set()
         """Clients that do not take what they are owed, and those that are lingering."""
+        self.strangers: set[Client] = set()
+        """Clients that have not shown the token yet, and must."""
         self.closed_names: list[str] = []
         self.accepted = 0
         self.dropped = 0
@@ -290,7 +296,13 @@ class Clients:
             self.shelve_at = time.monotonic() + SHELVE_AFTER
         self.unshelved[client] = None
         client.authorised = listener.address.kind == "unix" or self.config.auth == "none"
+        if not client.authorised:
+            self._await_token(client)
         self._mark(client, 0)
+
+    def _await_token(self, client: Client) -> None:
+        client.prove_by = time.monotonic() + self.config.auth_timeout
+        self.strangers.add(client)
 
     def _begin(self, client: Client, address: Address) -> None:
         client.socket.setblocking(False)
@@ -327,6 +339,8 @@ class Clients:
         for client in self.by_number.values():
             used.add(client.slot)
             client.authorised = self.page[client.slot] & AUTHORISED != 0
+            if not client.authorised:
+                self._await_token(client)  # a hand-over says until when, a crash does not
         self._next_slot = max(used, default=-1) + 1
         self._free = [slot for slot in range(self._next_slot) if slot not in used]
 
@@ -352,6 +366,7 @@ class Clients:
         self.waiting.pop(client, None)
         self.dirty.discard(client)
         self.stuck.discard(client)
+        self.strangers.discard(client)
         self.page[client.slot] = 0
         self._free.append(client.slot)
         self.gone(client)
@@ -493,6 +508,7 @@ class Clients:
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds of the next thing to do without an event; None for never."""
         moments = [moment for moment in (self.shelve_at, self.accept_at) if moment]
+        moments += [client.prove_by for client in self.strangers]
         for client in self.stuck:
             moments.append(client.linger_until or client.progress_at + self.config.write_timeout)
         return min(moments, default=None)
@@ -501,15 +517,19 @@ class Clients:
         """Drop who does not read, close who has lingered, try again to accept."""
         if self.accept_at and now >= self.accept_at:
             self.resume()
+        for client in [stranger for stranger in self.strangers if now >= stranger.prove_by]:
+            self._drop(client, f"did not show the token within {self.config.auth_timeout:g} s")
         for client in list(self.stuck):
             if client.linger_until:
                 if now >= client.linger_until:
                     self.close(client)
             elif client.progress_at and now >= client.progress_at + self.config.write_timeout:
-                self.dropped += 1
-                text = f"did not read for {self.config.write_timeout:g} s: dropped"
-                log("master", f"client {client.number} ({client.address}) {text}")
-                self.close(client)
+                self._drop(client, f"did not read for {self.config.write_timeout:g} s")
+
+    def _drop(self, client: Client, why: str) -> None:
+        self.dropped += 1
+        log("master", f"client {client.number} ({client.address}) {why}: dropped")
+        self.close(client)
 
     def not_shelved(self, name: str) -> None:
         """The keeper has no room for this connection: it travels with the snapshot, and is tried again with the next one's."""

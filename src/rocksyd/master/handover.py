@@ -143,6 +143,8 @@ def _dump_client(client: Client, blob: Any) -> dict[str, Any]:
             fields[name] = value
     if client.connection.closed:
         fields["closed"] = True
+    if not client.authorised:
+        fields["prove_by"] = client.prove_by
     if client.batches:
         fields["batches"] = {str(n): [left, [d.decode() for d in parts]] for n, (left, parts) in client.batches.items()}
     return fields
@@ -197,7 +199,7 @@ def _load_client(server: Server, client: Client, fields: dict[str, Any], body: b
     client.connection = Connection.restore(buffered, max_line=server.config.max_line, closed=closed)
     client.ahead = len(buffered)
     client.out = bytearray(owed)
-    for name in ("held", "closing", "eof", "waits", "linger_until"):
+    for name in ("held", "closing", "eof", "waits", "linger_until", "prove_by"):
         if name in fields:
             setattr(client, name, fields[name])
     client.batches = {int(n): [left, [d.encode() for d in parts]] for n, (left, parts) in fields.get("batches", {}).items()}

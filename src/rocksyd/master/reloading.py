@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 _FIXED = (
-    "listen", "state_dir", "token_file", "auth", "max_line", "max_connections", "write_timeout", "restart", "journal", "output",
+    "listen", "state_dir", "token_file", "auth", "auth_timeout", "max_line", "max_connections", "write_timeout", "restart",
+    "journal", "output",
 )  # fmt: skip
 
 

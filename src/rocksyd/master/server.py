@@ -369,7 +369,8 @@ class Server:
             live = sorted(self.engine.runs.values(), key=lambda run: -run.sequence)
             runs = [run for run in live if self._fits(run, state, wanted)][: wanted.limit]
         if state in (None, ENDED) and len(runs) < wanted.limit:
-            runs += self.journal.ended(wanted._replace(limit=wanted.limit - len(runs)))
+            names = self.engine.names_of(wanted.target) if wanted.target is not None else ()
+            runs += self.journal.ended(wanted._replace(limit=wanted.limit - len(runs), names=names))
         return runs
 
     @staticmethod
