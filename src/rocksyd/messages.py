@@ -208,6 +208,8 @@ class Exited(Value):
     cpu: float = 0.0
     max_rss: int = 0
     """Bytes."""
+    oom: bool = False
+    """The kernel says that it killed it for want of memory."""
 
 
 class Spawned(Value):
@@ -243,7 +245,7 @@ class Load(Value):
     env: dict[str, str] = {}
     settings: dict[str, Json] = {}
     """``unsafe`` (``refuse`` | ``warn``), ``huge_pages`` (bool), ``grace`` (seconds), ``umask`` (int), ``cwd`` ...;
-    ``signals`` (bool): workers catch the daemon's own two signals;
+    ``signals`` (bool): workers catch the daemon's own two signals; ``cgroup``: the folder to make control groups in;
     ``pools``: by pool id, the settings of workers that differ from pool to pool."""
     fds: tuple[int, ...] = ()
     """``fds[0]`` is the scoreboard."""
@@ -348,6 +350,8 @@ class Workers(Value):
     """(worker, pid, pool, slot) for each descriptor in ``fds``."""
     exits: tuple[tuple[int, int, int, float, int], ...] = ()
     """(worker, pid, status, cpu seconds, max_rss bytes)."""
+    oom: tuple[int, ...] = ()
+    """Workers in ``exits`` that the kernel killed for want of memory."""
     more: bool = False
     app: str = ""
     generation: int = 0

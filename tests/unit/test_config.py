@@ -64,6 +64,7 @@ def test_all_that_can_be_said() -> None:
         write_timeout = 5
         auth_timeout = "2s"
         max_connections = 10
+        cgroup = "groups"
         restart = { hello_timeout = "1s", prepare_timeout = "2s", adopt_timeout = "3s" }
         journal = { sync = "normal", calls = "failed", keep = "1d", keep_runs = 5 }
         output = { limit = "1M", keep = 0 }
@@ -98,6 +99,8 @@ def test_all_that_can_be_said() -> None:
         max_rss = "512M"
         max_rss_hard = "1G"
         max_total_rss = "4G"
+        max_processes = 50
+        max_cpu = 1.5
         [apps.shop.jobs_settings.nightly]
         timeout = "2h"
         grace = 1
@@ -116,6 +119,7 @@ def test_all_that_can_be_said() -> None:
     )
     assert (config.state_dir, config.token_file, config.max_line) == ("/srv/../state", "/srv/token", 65536)
     assert (config.write_timeout, config.auth_timeout, config.max_connections) == (5, 2, 10)
+    assert config.cgroup == "/srv/groups"
     shop = config.apps["shop"]
     assert (shop.path, shop.python, shop.umask, shop.env) == (
         "/srv/shop",
@@ -124,7 +128,7 @@ def test_all_that_can_be_said() -> None:
         {"MODE": "live", "EMPTY": ""},
     )
     assert shop.pool == PoolConfig(
-        "dynamic", 16, 3, 2, 4, 10.0, 8, 100, 10, 600.0, 0.25, 7, 3600.0, 30.0, 512 << 20, 1 << 30, 4 << 30
+        "dynamic", 16, 3, 2, 4, 10.0, 8, 100, 10, 600.0, 0.25, 7, 3600.0, 30.0, 512 << 20, 1 << 30, 4 << 30, 50, 1.5
     )
     assert shop.jobs_settings == {"nightly": JobSettings(7200.0, 1.0, 1, 3, -5, 300.0, 90.0), "shop.reports:Daily": JobSettings()}
 
@@ -132,6 +136,13 @@ def test_all_that_can_be_said() -> None:
 def test_a_hard_limit_of_memory_below_the_soft_one_is_refused() -> None:
     text = pool('max_rss = "1G"\nmax_rss_hard = "512M"')
     assert problems(text)[0].startswith("6: apps.shop.pool.max_rss_hard: is below max_rss")
+
+
+def test_a_control_group_is_chosen_by_a_word_or_a_path_and_a_share_of_cpus_is_a_number() -> None:
+    assert parse('cgroup = "off"\n' + APP, FILE).cgroup == "off"
+    assert parse(APP, FILE).cgroup == "auto"
+    assert parse(pool("max_cpu = 2"), FILE).apps["shop"].pool.max_cpu == 2.0
+    assert problems(pool('max_cpu = "all"')) == ['5: apps.shop.pool.max_cpu: expected a number from 0 to 10000, got "all"']
 
 
 def test_where_start_workers_is_not_set_it_is_min_spare() -> None:

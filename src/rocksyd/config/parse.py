@@ -94,6 +94,7 @@ def _config(table: Table, path: str, lines: dict[KeyPath, int]) -> Config:
         write_timeout=table.get("write_timeout", Config.write_timeout, values.positive_duration),
         auth_timeout=table.get("auth_timeout", Config.auth_timeout, values.positive_duration),
         max_connections=table.get("max_connections", Config.max_connections, values.integer(1, 1_000_000)),
+        cgroup=table.get("cgroup", Config.cgroup, values.word_or_path(folder, "auto", "off")),
         restart=_restart(table.table("restart")),
         journal=_journal(table.table("journal")),
         output=_output(table.table("output")),
@@ -290,6 +291,8 @@ def _pool(table: Table) -> PoolConfig:
         max_rss=table.get("max_rss", d.max_rss, parse_size),
         max_rss_hard=table.get("max_rss_hard", d.max_rss_hard, parse_size),
         max_total_rss=table.get("max_total_rss", d.max_total_rss, parse_size),
+        max_processes=table.get("max_processes", d.max_processes, _COUNT),
+        max_cpu=table.get("max_cpu", d.max_cpu, values.number(0.0, 10_000.0)),
     )
     _check_pool(table, pool)
     table.complain_of_rest(HOMES)

@@ -88,6 +88,10 @@ class PoolConfig:
     """Resident bytes above which a worker is killed; 0 for no limit."""
     max_total_rss: int = 0
     """Bytes of all workers together, what they share counted once, above which no worker is forked; 0 for no limit."""
+    max_processes: int = 0
+    """Processes and threads of one worker and all it starts; 0 for no limit. Needs control groups."""
+    max_cpu: float = 0.0
+    """CPUs that one worker and all it starts may use; 0 for no limit. Needs control groups."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,8 @@ class Config:
     auth_timeout: float = 10.0
     """Seconds after which a connection that has to show the token, and has not, is dropped."""
     max_connections: int = 4096
+    cgroup: str = "auto"
+    """``auto``: the control group that was delegated to the daemon, if one was; ``off``; or the path of one."""
     restart: RestartConfig = RestartConfig()
     journal: JournalConfig = JournalConfig()
     output: OutputConfig = OutputConfig()

@@ -29,8 +29,8 @@ def environment(app: AppConfig, inherited: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in inherited.items() if name not in _OURS}, **app.env}
 
 
-def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = ()) -> messages.Load:
-    """LOAD for ``app``; ``fds[0]`` is the scoreboard."""
+def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = (), cgroup: str = "") -> messages.Load:
+    """LOAD for ``app``; ``fds[0]`` is the scoreboard, ``cgroup`` the control group to make those of workers in."""
     settings = {
         "unsafe": app.unsafe,
         "huge_pages": app.huge_pages,
@@ -42,6 +42,7 @@ def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = ()) ->
         "oom_score_adj": app.oom_score_adj,
         "pools": {name: _settings_of(pool) for name, pool in app.every_pool().items()},
         "signals": True,
+        "cgroup": cgroup,
     }
     settings = {name: value for name, value in settings.items() if value not in ("", None)}
     return messages.Load(app.name, generation, app.path, app.preload, app.jobs, app.allow, dict(app.env), settings, fds)
@@ -49,5 +50,9 @@ def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = ()) ->
 
 def _settings_of(pool: PoolConfig) -> dict[str, Any]:
     """What a pool's workers must know; what is not set is left out."""
-    settings: dict[str, Any] = {"memory": pool.max_rss_hard or None}
+    settings: dict[str, Any] = {
+        "memory": pool.max_rss_hard or None,
+        "max_processes": pool.max_processes or None,
+        "max_cpu": pool.max_cpu or None,
+    }
     return {name: value for name, value in settings.items() if value not in ("", None)}

@@ -76,6 +76,27 @@ def integer(low: int, high: int) -> Convert[int]:
     return convert
 
 
+def number(low: float, high: float) -> Convert[float]:
+    """A number between two others, with or without a fraction."""
+
+    def convert(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"expected a number from {low:g} to {high:g}, got {shown(value)}")
+        return float(value)
+
+    return convert
+
+
+def word_or_path(folder: str, *words: str) -> Convert[str]:
+    """One of these words, or a path."""
+    convert_path = path(folder, words[0])
+
+    def convert(value: object) -> str:
+        return value if isinstance(value, str) and value in words else convert_path(value)
+
+    return convert
+
+
 def size_between(parse: Convert[int], low: int, high: int) -> Convert[int]:
     """A size from ``low`` to ``high`` bytes."""
 

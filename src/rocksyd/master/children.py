@@ -17,7 +17,7 @@ from rocksyd.config import AppConfig, starting
 from rocksyd.core import events as ev
 from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
 from rocksyd.model import Run
-from rocksyd.posix import signals
+from rocksyd.posix import cgroups, signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
@@ -86,6 +86,8 @@ class Children:
         self.by_pid: dict[int, Link] = {}
         self.board_fd = -1
         """The scoreboard's descriptor, which every zygote is given."""
+        self.cgroup = ""
+        """The control group that is theirs to divide; "" for none."""
         self.exits: list[tuple[Zygote | None, int]] = []
         """PIDs whose exit the journal will hold at the end of the turn, with who is to be told."""
         self.settled: Callable[[Zygote], None] = lambda zygote: None
@@ -107,7 +109,7 @@ class Children:
         self.tell_keeper(m.Spawn(zygote.name, starting.command(app), environment, app.path, (theirs.fileno(),)))
         self.tell_keeper(m.Shelve((zygote.name,), (ours.fileno(),)))
         theirs.close()
-        self._tell(zygote, starting.order_to_load(app, generation, (self.board_fd,)))
+        self._tell(zygote, starting.order_to_load(app, generation, (self.board_fd,), self.cgroup))
         return zygote
 
     def adopt_zygote(self, name: str, fd: int, state: str, pid: int = 0) -> Zygote:
@@ -171,7 +173,8 @@ class Children:
             case m.Forked():
                 self._forked(zygote, message)
             case m.Exited():
-                self.worker_exited(zygote, message.worker, message.pid, message.status, message.cpu, message.max_rss)
+                event = ev.WorkerExited(message.worker, message.status, message.cpu, message.max_rss, oom=message.oom)
+                self.worker_exited(zygote, message.pid, event)
             case m.ForkFailed():
                 self._step(ev.WorkerRefused(message.worker, message.reason))
             case m.Ready():
@@ -210,6 +213,8 @@ class Children:
         self._loop.unregister(zygote.channel.fileno())
         zygote.channel.close()
         self.tell_keeper(m.Unshelve((zygote.name,)))
+        if self.cgroup:
+            cgroups.remove(f"{self.cgroup}/{zygote.app}@{zygote.generation}")
         orphans = [w for w in self.workers.values() if (w.app, w.generation) == (zygote.app, zygote.generation) and not w.shelved]
         for orphan in orphans:
             orphan.shelved = True
@@ -281,7 +286,7 @@ class Children:
                 self.link(number, pid, zygote.app, zygote.generation, fd)
             self._step(ev.WorkerFound(number, pid, pool, slot, zygote.app, zygote.generation))
         for number, pid, status, cpu, max_rss in message.exits:
-            self.worker_exited(zygote, number, pid, status, cpu, max_rss)
+            self.worker_exited(zygote, pid, ev.WorkerExited(number, status, cpu, max_rss, oom=number in message.oom))
         if not message.more:
             if zygote.state == LOADING and zygote.ready is None:
                 zygote.state = RETIRING  # it would have said READY first
@@ -325,10 +330,9 @@ class Children:
         """Workers whose zygote is gone."""
         return [link for link in self.workers.values() if f"zygote:{link.app}@{link.generation}" not in self.zygotes]
 
-    def worker_exited(
-        self, zygote: Zygote | None, number: int, pid: int, status: int | None, cpu: float = 0.0, max_rss: int = 0
-    ) -> None:
+    def worker_exited(self, zygote: Zygote | None, pid: int, event: ev.WorkerExited) -> None:
         """A worker has ended: hear its last words first, then count it out."""
+        number = event.worker
         link = self.workers.pop(number, None)
         if link is not None:
             self.on_worker(link)
@@ -337,7 +341,7 @@ class Children:
             link.channel.close()
             if link.shelved:
                 self.tell_keeper(m.Unshelve((f"worker:{number}",)))
-        self._step(ev.WorkerExited(number, status, cpu, max_rss))
+        self._step(event)
         self.exits.append((zygote, pid))
 
     def acknowledge_exits(self) -> None:

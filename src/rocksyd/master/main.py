@@ -29,7 +29,7 @@ from rocksyd.master.clients import BUSY, Clients, Listener
 from rocksyd.master.orders import Order
 from rocksyd.master.server import Server
 from rocksyd.model import RUNNING, Now, Run
-from rocksyd.posix import scoreboard
+from rocksyd.posix import cgroups, scoreboard
 from rocksyd.posix.channel import Channel, read_memfd
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
@@ -87,6 +87,7 @@ class Master:
         self.server = Server(self.config, self.keeper, self.loop, self.children)
         self._use_page()
         self._lock()
+        self._take_group()
         self._until(lambda: not self.expected)
         self._listen()
         self._look_at_journal()
@@ -190,6 +191,17 @@ class Master:
         self.children.board_fd = self.shelf["scoreboard"]
         for name in [name for name in self.shelf if name.startswith("conn:")]:
             self.server.clients.adopt(name, self.shelf.pop(name))
+
+    def _take_group(self) -> None:
+        """Make ready the control group in which those of the workers will be; without one they are limited less."""
+        wanted = self.config.cgroup
+        root = {"auto": cgroups.delegated(), "off": ""}.get(wanted, wanted)
+        try:
+            if root:
+                cgroups.settle(root)
+            self.children.cgroup = root
+        except OSError as error:
+            log("master", f"workers have no control groups (cgroup = {wanted!r}): {error}")
 
     def _lock(self) -> None:
         """One daemon a state folder: the lock is the open file's, so it lives on the shelf as long as the service does."""
@@ -497,7 +509,8 @@ class Master:
         number = self.server.worker_of(message.pid)
         self.children.zygote_exited(message.name, _how(message.status))
         if number is not None:
-            self.children.worker_exited(None, number, message.pid, message.status, message.cpu, message.max_rss)
+            event = ev.WorkerExited(number, message.status, message.cpu, message.max_rss)
+            self.children.worker_exited(None, message.pid, event)
         else:
             self.children.exits.append((None, message.pid))
 

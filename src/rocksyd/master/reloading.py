@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 _FIXED = (
     "listen", "state_dir", "token_file", "auth", "auth_timeout", "max_line", "max_connections", "write_timeout", "restart",
-    "journal", "output",
+    "journal", "output", "cgroup",
 )  # fmt: skip
 
 

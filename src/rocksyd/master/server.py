@@ -336,7 +336,7 @@ class Server:
                 self.step(ev.WorkerExited(worker.number, None))
         for link in self.children.orphans():
             if not os.path.exists(f"/proc/{link.pid}"):
-                self.children.worker_exited(None, link.number, link.pid, None)
+                self.children.worker_exited(None, link.pid, ev.WorkerExited(link.number, None))
 
     # --- runs ---------------------------------------------------------------------------------------------------------
     def lookup(self, key: str) -> Run | None:

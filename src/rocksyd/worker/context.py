@@ -20,6 +20,10 @@ class Context(NamedTuple):
     """Targets known beforehand."""
     memory: int = 0
     """Resident bytes above which a worker is killed (the master looks); 0 for no limit."""
+    processes: int = 0
+    """Processes and threads that may be in its control group; 0 for no limit."""
+    cpus_most: float = 0.0
+    """CPUs that its control group may use; 0 for no limit."""
     oom_score_adj: int | None = None
     limits: tuple[tuple[int, tuple[int, int]], ...] = ()
     """(``resource.RLIMIT_...``, (soft, hard)) to set after the fork."""

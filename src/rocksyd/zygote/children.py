@@ -45,6 +45,7 @@ class Exit(NamedTuple):
     status: int
     cpu: float
     max_rss: int
+    oom: bool = False
 
 
 class Children:

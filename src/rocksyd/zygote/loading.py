@@ -21,7 +21,7 @@ from rocksyd.worker import deadline, inherited, output, stacks, values
 from rocksyd.worker.context import Context
 from rocksyd.worker.integrations import registry
 from rocksyd.worker.target import import_module, load
-from rocksyd.zygote import hugepages, pools, privileges, safety, smoke
+from rocksyd.zygote import groups, hugepages, pools, privileges, safety, smoke
 from rocksyd.zygote.discovery import Offer
 
 NOTICED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -44,6 +44,8 @@ class Loaded(NamedTuple):
     context: Context
     pools: dict[str, Context]
     """By pool id; a pool that is not in it has ``context``."""
+    groups: groups.Groups
+    """Control groups of workers."""
     left: list[safety.Left]
     """Threads and sockets, where ``unsafe`` lets them pass."""
 
@@ -72,7 +74,7 @@ def load_application(order: messages.Load, observer: Observer | None = None) -> 
     observer = observer or Observer()
     with _failing("the application's settings", pid):
         limits = privileges.limits(order.settings.get("rlimits") or {})
-        _enter(order)
+        own = _enter(order)
         if order.settings.get("huge_pages", True):
             hugepages.gather()
         # Collections during the imports would only write to objects that are here to stay.
@@ -91,16 +93,22 @@ def load_application(order: messages.Load, observer: Observer | None = None) -> 
         context = _settle(order, offer, limits, observer)
         if order.settings.get("smoke"):
             _smoke(str(order.settings["smoke"]), context)
-        ready = _ready(order, offer, began, [*offer.warnings, *map(str, problems), *leftover])
+        ready = _ready(
+            order,
+            offer,
+            began,
+            [*offer.warnings, *map(str, problems), *leftover, *groups.in_vain(own, order.settings.get("pools") or {})],
+        )
         contexts = pools.contexts(context, order.settings.get("pools") or {})
-    return Loaded(ready, context, contexts, problems)
+    return Loaded(ready, context, contexts, left=problems, groups=own)
 
 
 # --- before the imports ---------------------------------------------------------------------------------------------------
-def _enter(order: messages.Load) -> None:
+def _enter(order: messages.Load) -> groups.Groups:
     for number in NOTICED:
         signal.signal(number, ignore)
     whom = privileges.identity(str(order.settings.get("user") or ""), str(order.settings.get("group") or ""))
+    own = _groups(order, whom)
     if whom is not None:
         privileges.become(whom)
         os.environ.update(whom.env)
@@ -118,6 +126,19 @@ def _enter(order: messages.Load) -> None:
     if null:
         os.close(null)
     output.prepare()
+    return own
+
+
+def _groups(order: messages.Load, whom: privileges.Identity | None) -> groups.Groups:
+    """Control groups for the workers, while this process may still make them. Without them they are limited less, and run."""
+    root = str(order.settings.get("cgroup") or "")
+    if not root:
+        return groups.Groups()
+    try:
+        return groups.prepare(root, f"{order.app}@{order.generation}", (whom.uid, whom.gid) if whom is not None else None)
+    except OSError as error:
+        output.note(f"application {order.app}: its workers have no control groups: {error}")
+        return groups.Groups()
 
 
 def ignore(_number: int, _frame: object) -> None:

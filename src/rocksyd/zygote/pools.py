@@ -19,4 +19,10 @@ def contexts(base: Context, pools: dict[str, dict[str, Any]]) -> dict[str, Conte
 
 def _context(base: Context, name: str, settings: dict[str, Any]) -> Context:
     memory = int(settings.get("memory") or 0)
-    return base._replace(pool=name, memory=memory, limits=(*base.limits, *privileges.memory_limit(memory)))
+    return base._replace(
+        processes=int(settings.get("max_processes") or 0),
+        cpus_most=float(settings.get("max_cpu") or 0.0),
+        pool=name,
+        memory=memory,
+        limits=(*base.limits, *privileges.memory_limit(memory)),
+    )

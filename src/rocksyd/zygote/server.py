@@ -40,6 +40,7 @@ class Server:
         self._channel = channel
         self._context = loaded.context
         self._pools = loaded.pools
+        self._groups = loaded.groups
         self._ready = loaded.ready
         self._app = loaded.ready.app
         self._generation = loaded.ready.generation
@@ -196,6 +197,7 @@ class Server:
                     os.close(other.channel)
             seat = Seat(self._board, order, self._generation)
             context = self._pools.get(order.pool, self._context)
+            self._groups.join(order.worker, context)
             reset.after_fork(context)
             Worker(context, order.worker, channel, seat).serve()
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's loop in a child)
@@ -214,6 +216,8 @@ class Server:
             child.max_rss = max(child.max_rss, processes.peak_memory(child.pid))
             if child.group_deadline is not None:
                 self._children.keep_dead(child, time.monotonic())
+        if order.number == signal.SIGKILL:
+            self._groups.kill(child.worker)
         if order.soft and signals.caught(child.pid, signals.TIME_UP):
             child.soft = True
             os.kill(child.pid, signals.TIME_UP)
@@ -233,7 +237,8 @@ class Server:
         if not self._retiring:
             self._say(self._ready)
         living = self._children.living
-        exits = tuple(self._children.exits)
+        exits = tuple(exit_[:5] for exit_ in self._children.exits)
+        oom = tuple(exit_.worker for exit_ in self._children.exits if exit_.oom)
         batches = [living[at : at + _BATCH] for at in range(0, len(living), _BATCH)] or [[]]
         for index, batch in enumerate(batches):
             more = index < len(batches) - 1
@@ -241,6 +246,7 @@ class Server:
                 messages.Workers(
                     workers=tuple((child.worker, child.pid, child.pool, child.slot) for child in batch),
                     exits=() if more else exits,
+                    oom=() if more else oom,
                     more=more,
                     app=self._app,
                     generation=self._generation,
@@ -275,8 +281,9 @@ class Server:
         """Reap it and tell."""
         _, status, usage = os.wait4(child.pid, 0)
         cpu, max_rss = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+        oom = self._groups.out_of_memory(child.worker)
         self._forget(child)
-        self._tell(Exit(child.worker, child.pid, status, cpu, max_rss))
+        self._tell(Exit(child.worker, child.pid, status, cpu, max_rss, oom))
 
     def _keep_zombie(self, child: Child) -> None:
         """Tell of the leader's end now; its PID, which is the group's number, stays taken while others live in the group."""
@@ -284,15 +291,18 @@ class Server:
         self._children.keep_dead(child, time.monotonic())
         if child.soft:  # the others have heard nothing yet
             processes.signal_group(child.pid, signal.SIGTERM)
-        self._tell(Exit(child.worker, child.pid, status, cpu, child.max_rss))
+        self._tell(Exit(child.worker, child.pid, status, cpu, child.max_rss, self._groups.out_of_memory(child.worker)))
 
     def _tell(self, exit_: Exit) -> None:
         self._children.told(exit_)
         pid, status = exit_.pid, exit_.status
-        self._say(messages.Exited(pid=pid, status=status, worker=exit_.worker, cpu=exit_.cpu, max_rss=exit_.max_rss))
+        self._say(
+            messages.Exited(pid=pid, status=status, worker=exit_.worker, cpu=exit_.cpu, max_rss=exit_.max_rss, oom=exit_.oom)
+        )
 
     def _forget(self, child: Child) -> None:
         self._children.remove(child.pid)
+        self._groups.remove(child.worker)
         if child.channel >= 0:
             os.close(child.channel)
             child.channel = -1
@@ -305,6 +315,7 @@ class Server:
             assert child.group_deadline is not None
             over = now >= child.group_deadline
             if over:
+                self._groups.kill(child.worker)
                 processes.signal_group(child.pid, signal.SIGKILL)
             if over or not processes.others_in_group(child.pid):
                 os.waitpid(child.pid, 0)
