@@ -8,7 +8,7 @@ import sys
 import time
 
 from broker import redis_server
-from serve import APPLICATION, launches, running, serve, timed
+from serve import APPLICATION, launches, running, serve, timed, waits
 
 CORES = 2
 
@@ -34,9 +34,18 @@ def main(jobs_per_child: int) -> None:
             for result in [bench_celery.nothing.delay() for _ in range(count)]:
                 result.get(timeout=60)
 
+        def call() -> None:
+            bench_celery.nothing.delay().get(timeout=60)
+
         launch()
         time.sleep(1.0)
-        serve({"launch": lambda count: launches(launch, count), "rate": lambda count: timed(lambda: loop(count))})
+        serve(
+            {
+                "launch": lambda count: launches(launch, count),
+                "rate": lambda count: timed(lambda: loop(count)),
+                "calls": lambda count: waits(call, count),
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from serve import APPLICATION, launches, serve, timed
+from serve import APPLICATION, launches, serve, timed, waits
 
 CORES = 2
 
@@ -68,7 +68,26 @@ def of_executor() -> None:
         serve({"launch": lambda count: launches(launch, count), "rate": lambda count: timed(lambda: loop(count))})
 
 
+def of_kept() -> None:
+    """An executor whose two children are used again and again."""
+    import bench_work
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench_loaded", "bench_work"])
+    with ProcessPoolExecutor(CORES, mp_context=context) as executor:
+
+        def call() -> None:
+            executor.submit(bench_work.nothing).result()
+
+        def loop(count: int) -> None:
+            for future in [executor.submit(bench_work.nothing) for _ in range(count)]:
+                future.result()
+
+        loop(100)
+        serve({"calls": lambda count: waits(call, count), "rate": lambda count: timed(lambda: loop(count))})
+
+
 if __name__ == "__main__":
     sys.path.insert(0, APPLICATION)
     os.environ["PYTHONPATH"] = APPLICATION  # the fork server's own way of passing sys.path on does not reach its preload
-    {"forkserver": of_forkserver, "executor": of_executor}[sys.argv[1]]()
+    {"forkserver": of_forkserver, "executor": of_executor, "kept": of_kept}[sys.argv[1]]()

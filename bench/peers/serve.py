@@ -37,6 +37,16 @@ def launches(launch: Callable[[], tuple[float, float, float, float]], count: int
     return {"first": first, "known": known, "told": told}
 
 
+def waits(call: Callable[[], Any], count: int) -> list[float]:
+    """Milliseconds that each of ``count`` calls takes, one after another without a pause."""
+    samples = []
+    for _ in range(count):
+        began = time.perf_counter()
+        call()
+        samples.append((time.perf_counter() - began) * 1e3)
+    return samples
+
+
 def timed(work: Callable[[], Any]) -> float:
     """Seconds that ``work`` takes."""
     began = time.perf_counter()
