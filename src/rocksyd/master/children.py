@@ -16,6 +16,7 @@ from rocksyd import messages as m
 from rocksyd.config import AppConfig, starting
 from rocksyd.core import events as ev
 from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
+from rocksyd.master.acks import Acks
 from rocksyd.model import Run
 from rocksyd.posix import cgroups, signals
 from rocksyd.posix.channel import Channel, pair
@@ -58,7 +59,7 @@ class Zygote:
 class Link:
     """One worker's channel."""
 
-    __slots__ = ("app", "channel", "generation", "next_acks", "number", "owner", "pid", "shelved")
+    __slots__ = ("app", "channel", "generation", "next_acks", "number", "owner", "pid", "shelved", "told")
 
     def __init__(self, owner: Children, worker: tuple[int, int], zygote: tuple[str, int], channel: Channel) -> None:
         self.owner = owner
@@ -68,6 +69,8 @@ class Link:
         self.shelved = False
         self.next_acks = False
         """Whether the worker takes a next job for the acknowledgement of its last result."""
+        self.told = False
+        """Whether it has been given a next job, and so knows already."""
 
     def handle(self, events: int) -> None:
         """What epoll says."""
@@ -84,6 +87,7 @@ class Children:
         self.zygotes: dict[str, Zygote] = {}
         self.workers: dict[int, Link] = {}
         self.by_pid: dict[int, Link] = {}
+        self.acks = Acks()
         self.board_fd = -1
         """The scoreboard's descriptor, which every zygote is given."""
         self.cgroup = ""
@@ -235,7 +239,8 @@ class Children:
         self.zygote_gone(zygote, "ended by the master")
 
     def overdue(self, now: float) -> None:
-        """Call the loading of an application failed when it takes too long."""
+        """Call the loading of an application failed when it takes too long; say acknowledgements that no next job has said."""
+        self.acknowledge_owed(self.acks.due(now))
         for zygote in list(self.zygotes.values()):
             if zygote.state == LOADING and zygote.deadline and now >= zygote.deadline:
                 zygote.deadline = 0.0
@@ -248,7 +253,10 @@ class Children:
 
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds at which ``overdue`` is wanted."""
-        return min((z.deadline for z in self.zygotes.values() if z.deadline and z.state == LOADING), default=None)
+        moments = [z.deadline for z in self.zygotes.values() if z.deadline and z.state == LOADING]
+        if (acks := self.acks.next_deadline()) is not None:
+            moments.append(acks)
+        return min(moments, default=None)
 
     def not_shelved(self, name: str) -> None:
         """The keeper has no room for this channel: a worker's is handed over with the snapshot, a zygote's has to be there."""
@@ -307,7 +315,7 @@ class Children:
             while (message := link.channel.receive()) is not None:
                 match message:
                     case m.Result():
-                        link.next_acks = message.next_acks
+                        link.next_acks, link.told = message.next_acks, False
                         self._step(
                             ev.WorkerResult(
                                 link.number, message.key, message.ok, message.retcode, message.value, message.error, message.cpu,
@@ -334,6 +342,7 @@ class Children:
         """A worker has ended: hear its last words first, then count it out."""
         number = event.worker
         link = self.workers.pop(number, None)
+        self.acks.settle(number)
         if link is not None:
             self.on_worker(link)
             self.by_pid.pop(link.pid, None)
@@ -375,14 +384,32 @@ class Children:
 
     def tell_worker(self, number: int, message: Any) -> None:
         """Say something to worker ``number``, if it is there."""
+        owed = self.acks.settle(number)
         link = self.workers.get(number)
-        if link is not None:
-            self.say(link, message)
+        if link is None:
+            return
+        if type(message) is m.Job:
+            link.told = link.next_acks
+        elif owed:
+            self.say(link, m.JobAck(owed))
+        self.say(link, message)
 
-    def takes_next_for_ack(self, number: int) -> bool:
-        """Whether a next job tells worker ``number`` that its result was heard."""
+    def acknowledge(self, number: int, key: str, now: float) -> None:
+        """Tell worker ``number`` that its result is safe, or let its next job do so."""
         link = self.workers.get(number)
-        return link is not None and link.next_acks
+        if link is None or link.told:
+            return
+        if link.next_acks:
+            self.acks.owe(number, key, now)
+        else:
+            self.say(link, m.JobAck(key))
+
+    def acknowledge_owed(self, workers: list[int]) -> None:
+        """Tell them, since no next job has."""
+        for number in workers:
+            key, link = self.acks.settle(number), self.workers.get(number)
+            if link is not None:
+                self.say(link, m.JobAck(key))
 
     def kill(self, order: ev.KillWorker, *, soft: bool = False) -> None:
         """Signal a worker's group, through whoever is its parent now; ``soft``: as its zygote does at a deadline."""

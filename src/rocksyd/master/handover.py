@@ -42,6 +42,7 @@ def freeze(server: Server) -> str:
         client.inode = os.fstat(client.fd).st_ino
     loose = [(client.name, client.fd) for client in unshelved]
     loose += [(f"worker:{w.number}", w.channel.fileno()) for w in server.children.workers.values() if not w.shelved]
+    server.children.acknowledge_owed(server.children.acks.all())
     _flush_channels(server)
     server.journal.close()
     snapshot = memfd("snapshot", dump(server, began))

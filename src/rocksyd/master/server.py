@@ -107,7 +107,7 @@ class Server:
             ev.Answer: self._do_answer,
             ev.ForkWorker: children.fork,
             ev.StartJob: self._do_start,
-            ev.AckResult: lambda effect: children.tell_worker(effect.worker, m.JobAck(effect.key)),
+            ev.AckResult: lambda effect: children.acknowledge(effect.worker, effect.key, self._now.mono),
             ev.AskWorker: lambda effect: children.tell_worker(effect.worker, m.Inventory(effect.epoch)),
             ev.KillWorker: self._do_kill,
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
@@ -154,13 +154,8 @@ class Server:
         while self.writing.write(self._now.mono) and (self._effects or self.writing.waiting):
             written = self.engine.rev
             effects, self._effects = self._effects, []
-            starts = [effect for effect in effects if type(effect) is ev.StartJob]
-            if starts:
-                self._carry_out(starts)
-                told = {effect.worker for effect in starts if self.children.takes_next_for_ack(effect.worker)}
-                effects = [
-                    e for e in effects if type(e) is not ev.StartJob and not (type(e) is ev.AckResult and e.worker in told)
-                ]
+            self._carry_out([effect for effect in effects if type(effect) is ev.StartJob])
+            effects = [effect for effect in effects if type(effect) is not ev.StartJob]
             if not self.writing.sync(self._now.mono):
                 self._effects = effects + self._effects
                 break

@@ -186,7 +186,7 @@ class Worker:
             ended=ended,
             signal=outcome.signal,
             reason=outcome.reason,
-            next_acks=True,
+            next_acks=not job.last,
             dropped=outcome.dropped,
         )
         self._say(result)
