@@ -52,9 +52,7 @@ def measure(quick: bool) -> Report:
     rounds, few, many = (3, 200, 1000) if quick else (9, 1000, 6000)
     sequential, under_way = Rounds(), Rounds()
     with contextlib.ExitStack() as stack:
-        found: dict[str, Contestant] = {
-            name: _rocksyd(stack.enter_context(Rocksyd(POOL, top=top))) for name, top in OURS.items()
-        }
+        found: dict[str, Contestant] = {name: _rocksyd(stack.enter_context(Rocksyd(POOL, top=top))) for name, top in OURS.items()}
         found[EXECUTOR] = _peer(stack.enter_context(Peer("pools.py", "kept")))
         for name, needs in ((CELERY, (["celery"], ["redis-server"])), (GUNICORN, (["gunicorn"], []))):
             reason = missing(modules=needs[0], commands=needs[1])

@@ -131,16 +131,26 @@ def settings_of(target: Any) -> dict[str, Any] | None:
 class Current:
     """The run that this process is at. Get it by ``current()``."""
 
-    __slots__ = ("_pending", "_said_at", "_say", "_stopping", "_watching", "attempt", "deadline", "key")
+    __slots__ = ("_answer", "_pending", "_said_at", "_say", "_stopping", "_watching", "answered", "attempt", "deadline", "key")
 
-    def __init__(self, key: str, attempt: int = 1, deadline: float = 0.0, say: Callable[..., None] | None = None) -> None:
+    def __init__(
+        self,
+        key: str,
+        attempt: int = 1,
+        deadline: float = 0.0,
+        say: Callable[..., None] | None = None,
+        answer: Callable[[Any], None] | None = None,
+    ) -> None:
         self.key = key
         """The run's key."""
         self.attempt = attempt
         """1, and one more for each retry."""
         self.deadline = deadline
         """CLOCK_MONOTONIC seconds (``time.monotonic()``) at which the run is timed out; 0 for never."""
+        self.answered = False
+        """Whether ``finish`` has been called."""
         self._say = say
+        self._answer = answer
         self._said_at = float("-inf")
         self._pending: tuple[float | None, float | None, str] | None = None
         self._stopping = False
@@ -157,6 +167,22 @@ class Current:
             self._said_at = now
             self.flush()
 
+    def finish(self, value: Any = None) -> None:
+        """Answer whoever called with ``value`` now, and go on working: php-fpm's ``fastcgi_finish_request()``.
+
+        ``value`` is the run's result, whatever the job returns or raises afterwards; the run itself ends when the job does,
+        its limits hold until then, and it is not tried again. Needed once, in the process that the run was given to.
+
+        Raises:
+            JobError: the run has been answered already, or has ended, or this process is not the run's.
+        """
+        if self.answered:
+            raise JobError(f"run {self.key} has been answered already: finish() can be called once")
+        if self._answer is None:
+            raise JobError(f"run {self.key} cannot be answered any more: it has ended")
+        self._answer(value)
+        self.answered = True
+
     def flush(self) -> None:
         """Send the latest progress now, if it has not gone out yet."""
         if self._pending is not None and self._say is not None:
@@ -166,7 +192,7 @@ class Current:
     def close(self) -> None:
         """Send what is pending; nothing more is said (threads that outlive the run are not heard)."""
         self.flush()
-        self._say = None
+        self._say = self._answer = None
 
     @property
     def stopping(self) -> bool:

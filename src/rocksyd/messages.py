@@ -422,6 +422,15 @@ class Progress(Value):
     note: str = ""
 
 
+class Finished(Value):
+    """The job has answered its caller and goes on working (``current().finish``); RESULT will say the value again."""
+
+    key: str = ""
+    value: Json = None
+    dropped: str = ""
+    """Why there is no value although the job gave one."""
+
+
 class Result(Value):
     """The run has ended. Kept by the worker, and said again on INVENTORY, until JOB_ACK."""
 
@@ -454,7 +463,7 @@ _TYPES: dict[str, type[Any]] = {
         Hello, Prepared, PrepareFailed, Shelve, Unshelve, Spawn, Signal, ExitAck, Restart, Frozen, Adopted, Refused, Stopped,
         Status, Prepare, Fds, Unshelved, Freeze, Thaw, Adopt, Retired, Exited, Spawned, Signalled, RestartFailed, Load, Fork,
         Kill, PrintStacks, Retire, Inventory, Ready, Failed, Forked, ForkFailed, Workers, Job, JobAck, Drain, Idle, Progress,
-        Result,
+        Finished, Result,
     )
 }  # fmt: skip
 

@@ -66,6 +66,8 @@ class Run:
     submitted_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0
+    answered_at: float = 0.0
+    """When the job answered its caller and went on working (``current().finish``); 0 for one that did not."""
     cpu: float = 0.0
     max_rss: int = 0
     log: str = ""
@@ -143,6 +145,7 @@ class Run:
             "labels": self.labels,
             "submitted_at": self.submitted_at,
             "started_at": self.started_at or None,
+            "answered_at": self.answered_at or None,
             "ended_at": self.ended_at or None,
             "cpu": self.cpu,
             "max_rss": self.max_rss,

@@ -117,6 +117,16 @@ class WorkerProgress(NamedTuple):
     progress: dict[str, Any]
 
 
+class WorkerFinished(NamedTuple):
+    """A job has answered its caller, and goes on."""
+
+    worker: int
+    key: str
+    value: Any = None
+    dropped: str = ""
+    """Why there is no value although the job gave one."""
+
+
 class WorkerResult(NamedTuple):
     """A run has ended by itself."""
 
@@ -280,6 +290,12 @@ class Slow(NamedTuple):
 
 class Progressed(NamedTuple):
     """Tell whoever watches: the run is further."""
+
+    run: Run
+
+
+class Answered(NamedTuple):
+    """Tell whoever called: the run has its result, though it has not ended."""
 
     run: Run
 

@@ -79,7 +79,9 @@ def application_gone(name: str) -> Ending:
 def apply(run: Run, ending: Ending) -> None:
     """Write the ending into the run (its state is the engine's)."""
     run.outcome, run.retcode, run.signal = ending.outcome, ending.retcode, ending.signal
-    run.result, run.result_dropped, run.error = ending.result, ending.dropped, ending.error
+    if not run.answered_at:
+        run.result, run.result_dropped = ending.result, ending.dropped
+    run.error = ending.error
     run.cpu, run.max_rss = ending.cpu, ending.max_rss
 
 
@@ -87,13 +89,13 @@ def clear(run: Run) -> None:
     """Forget the last ending: the run is to run again."""
     run.outcome, run.retcode, run.signal, run.result, run.result_dropped, run.error = "", None, 0, None, "", None
     run.cpu, run.max_rss, run.progress, run.ended_at, run.started_at = 0.0, 0, None, 0.0, 0.0
-    run.slow_at = 0.0
+    run.slow_at = run.answered_at = 0.0
     run.kill_reason, run.kill_at, run.deadline, run.started, run.worker, run.pid = "", 0.0, 0.0, 0.0, 0, 0
 
 
 def try_again_after(run: Run, ending: Ending) -> float | None:
     """Seconds until the next attempt, or None when this was the last: 1 s, doubling, at most five minutes."""
-    if ending.outcome in (OK, CANCELLED) or run.state == "waiting" or run.attempt > run.retries:
+    if run.answered_at or ending.outcome in (OK, CANCELLED) or run.state == "waiting" or run.attempt > run.retries:
         return None
     return min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(run.attempt - 1, 20))
 

@@ -134,6 +134,15 @@ def worker_progress(state: State, event: ev.WorkerProgress, now: Now) -> None:
         state.effects.append(ev.Progressed(run))
 
 
+def worker_finished(state: State, event: ev.WorkerFinished, now: Now) -> None:
+    """A run has its result, and goes on."""
+    run = state.runs.get(event.key)
+    if run is not None and run.state == RUNNING and run.worker == event.worker and not run.answered_at:
+        run.result, run.result_dropped, run.answered_at = event.value, event.dropped, now.wall
+        state.persist(run)
+        state.effects.append(ev.Answered(run))
+
+
 def worker_result(state: State, event: ev.WorkerResult, now: Now) -> None:
     """A run has ended by itself; its worker is free, or leaves."""
     worker = state.workers.get(event.worker)
@@ -200,6 +209,7 @@ HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     ev.InventoryDone: inventory_done,
     ev.WorkerIdle: worker_idle,
     ev.WorkerProgress: worker_progress,
+    ev.WorkerFinished: worker_finished,
     ev.WorkerResult: worker_result,
     ev.WorkerExited: worker_exited,
     ev.Measured: measured,

@@ -322,6 +322,8 @@ class Children:
                                 message.max_rss, message.signal, message.reason, message.dropped,
                             )
                         )  # fmt: skip
+                    case m.Finished():
+                        self._step(ev.WorkerFinished(link.number, message.key, message.value, message.dropped))
                     case m.Progress():
                         progress = {"done": message.done, "total": message.total, "note": message.note}
                         self._step(ev.WorkerProgress(link.number, message.key, progress))

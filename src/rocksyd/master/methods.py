@@ -68,6 +68,7 @@ RECORD: Schema = {
             "labels": _STRINGS,
             "submitted_at": _NUMBER,
             "started_at": {"type": ["number", "null"]},
+            "answered_at": {"type": ["number", "null"]},
             "ended_at": {"type": ["number", "null"]},
             "cpu": _NUMBER,
             "max_rss": _COUNT,

@@ -171,7 +171,7 @@ class Rpc:
         def accepted(answer: ev.Answer) -> None:
             if answer.run is None:
                 self._answered(caller, answer)
-            elif answer.run.state == ENDED:
+            elif answer.run.state == ENDED or answer.run.answered_at:
                 self.ended(Waiter(caller, event.key, call=True), answer.run)
             elif not caller.notify:
                 self._server.waiters.wait(Waiter(caller, event.key, call=True))
@@ -217,10 +217,10 @@ class Rpc:
         return LATER
 
     def ended(self, waiter: Waiter, run: Run) -> None:
-        """The run that a caller waited for has ended."""
+        """The run that a caller waited for has ended, or has answered."""
         if not waiter.call:
             self.answer(waiter.caller, run.record())
-        elif run.outcome == OK:
+        elif run.outcome == OK or run.answered_at:
             self.answer(waiter.caller, run.returned())
         else:
             self.fail(waiter.caller, _job_failed(run), waited=True)

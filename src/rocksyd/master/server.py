@@ -116,6 +116,7 @@ class Server:
             ev.Measure: self._do_measure,
             ev.Slow: lambda effect: self.stacks.slow(effect.run, self._now),
             ev.Progressed: lambda effect: self._news("run.progress", effect.run),
+            ev.Answered: self._do_answered,
             ev.Ended: self._do_ended,
             ev.Note: lambda effect: log("master", effect.text),
         }
@@ -404,6 +405,10 @@ class Server:
             if size
         }
         self.step(ev.Measured(effect.pool, sizes))
+
+    def _do_answered(self, effect: ev.Answered) -> None:
+        for waiter in self.waiters.answered(effect.run.key):
+            self.rpc.ended(waiter, effect.run)
 
     def _do_ended(self, effect: ev.Ended) -> None:
         run = effect.run

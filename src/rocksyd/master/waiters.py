@@ -97,6 +97,17 @@ class Waiters:
             waiter.done = True
         return waiters
 
+    def answered(self, key: str) -> list[Waiter]:
+        """The run has its result and goes on: who called it. Who waits for its end waits on."""
+        waiters = self.ends.get(key, [])
+        callers = [waiter for waiter in waiters if waiter.call]
+        waiters[:] = [waiter for waiter in waiters if not waiter.call]
+        for waiter in callers:
+            waiter.done = True
+        if not waiters:
+            self.ends.pop(key, None)
+        return callers
+
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds at which the next one has waited long enough."""
         while self._deadlines and self._deadlines[0][2].done:

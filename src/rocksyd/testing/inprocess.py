@@ -26,8 +26,9 @@ from rocksyd.testing.clock import Clock, FakeClock
 from rocksyd.testing.surroundings import redirected, surroundings
 from rocksyd.units import format_duration
 from rocksyd.worker import hooks, output, values
-from rocksyd.worker.outcome import Outcome, observed
+from rocksyd.worker.outcome import Early, Outcome, observed
 from rocksyd.worker.target import Plan, plan_for
+from rocksyd.worker.values import Said
 from rocksyd.zygote.discovery import Offer
 
 RESULT_LIMIT = 1 << 20
@@ -173,15 +174,18 @@ class InProcess:
     # --- a run --------------------------------------------------------------------------------------------------------
     def _start(self, order: ev.StartJob) -> None:
         run, post = order.run, self._posts[order.worker]
+        early = Early(RESULT_LIMIT)
         current = Current(
             run.key, run.attempt, self.clock.as_seen(run.deadline) if run.deadline else 0.0,
             lambda *said: self._progress(order.worker, run, *said),
+            lambda value: self._finished(order.worker, run, early.take(value)),
         )  # fmt: skip
         post.run, post.current = run, current
         before = _cpu()
         self._stack.append(post)
         outcome, stray = self._observed(run, current)
         self._stack.pop()
+        outcome = early.into(outcome)
         current.close()
         self.on_time(0.0)  # a timeout that has passed meanwhile
         if post.late and not post.told and not post.signal:
@@ -232,6 +236,9 @@ class InProcess:
         self._stack[-1].hooked = True
         hooks.before_job()
         return [plan.call(params) for params in run.params] if run.each else plan.call(run.params)
+
+    def _finished(self, worker: int, run: Run, said: Said) -> None:
+        self.step(ev.WorkerFinished(worker, run.key, said.value, said.dropped))
 
     def _progress(self, worker: int, run: Run, done: Any, total: Any, note: str) -> None:
         self.step(ev.WorkerProgress(worker, run.key, {"done": done, "total": total, "note": str(note)[:1000]}))

@@ -26,7 +26,7 @@ from rocksyd.posix.titles import set_title
 from rocksyd.worker import hooks, leaving, output, reset, script, values
 from rocksyd.worker.context import Context
 from rocksyd.worker.deadline import Deadline
-from rocksyd.worker.outcome import Outcome, observed
+from rocksyd.worker.outcome import Early, Outcome, observed
 from rocksyd.worker.seat import Seat
 from rocksyd.worker.target import plan_for
 
@@ -148,7 +148,12 @@ class Worker:
     def _serve(self, job: messages.Job) -> None:
         self._seat.at("reading", job.key)
         before = _cpu()
-        current = Current(job.key, job.attempt, job.deadline, lambda *said: self._say_progress(job.key, *said))
+        early = Early(job.result_limit)
+        current = Current(
+            job.key, job.attempt, job.deadline,
+            lambda *said: self._say_progress(job.key, *said),
+            lambda value: self._say_finished(job.key, early.take(value)),
+        )  # fmt: skip
         set_current(current)
         self._started = 0.0
         self._hooked = False
@@ -161,6 +166,7 @@ class Worker:
             hooks.after_job()
             self._end_stray_child(outcome)
         self._seat.done(job.key)
+        outcome = early.into(outcome)
         for note in outcome.notes:
             output.note(note)
         if job.last:
@@ -246,6 +252,16 @@ class Worker:
             self._channel.send(messages.Progress(key, _number(done), _number(total), values.text(str(note))[:1000]))
         except ChannelClosed:
             return
+
+    def _say_finished(self, key: str, said: values.Said) -> None:
+        """The caller gets its result now."""
+        if os.getpid() != self._pid or not self._has_channel():
+            raise JobError("finish() works only in the process that the run was given to, while it can speak to the daemon")
+        try:
+            self._send(messages.Finished(key, said.value, said.dropped))
+        except ChannelClosed as error:
+            raise JobError("nobody can be answered: the daemon is gone") from error
+        self._seat.at("finishing", key)
 
     # --- telling ------------------------------------------------------------------------------------------------------
     def _say(self, result: messages.Result) -> None:

@@ -35,6 +35,26 @@ class Outcome(NamedTuple):
         return self.retcode == 0
 
 
+class Early:
+    """The value that a job has answered with before its end: it is the result, whatever comes after it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._said: values.Said | None = None
+
+    def take(self, value: Any) -> values.Said:
+        """Plain data for ``value``."""
+        self._said = values.plain(value, self._limit)
+        return self._said
+
+    def into(self, outcome: Outcome) -> Outcome:
+        """The outcome with that value, if there was one."""
+        said = self._said
+        if said is None:
+            return outcome
+        return outcome._replace(value=said.value, notes=(*said.notes, *outcome.notes), dropped=said.dropped)
+
+
 def observed(call: Callable[[], Any], result_limit: int) -> Outcome:
     """Call, and say how it ended. An uncaught exception is printed as Python would. Never raises."""
     try:
