@@ -17,6 +17,7 @@ import pytest
 
 from rocksyd import Client
 from rocksyd.testing.daemon import TIMEOUT, command_line, until
+from tests.process.django_project import project
 
 JOBS = """
 from rocksyd import job
@@ -36,9 +37,9 @@ TOML = 'listen = ["unix://d.sock"]\n[apps.app]\npath = "app"\njobs = ["jobs"]\n'
 class Dev:
     """`rocksyd dev` with its output in a pipe."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, program: tuple[str, ...] = ("-m", "rocksyd.cli")) -> None:
         self.folder = folder
-        command = [sys.executable, "-m", "rocksyd.cli", "dev", *words]
+        command = [sys.executable, *program, "dev", *words]
         environment = {**os.environ, "PYTHONUTF8": "1"}
         self.process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
@@ -78,8 +79,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def development(folder: Path, *words: str) -> Iterator[Dev]:
-    dev = Dev(folder, *words)
+def development(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "rocksyd.cli")) -> Iterator[Dev]:
+    dev = Dev(folder, *words, program=program)
     try:
         yield dev
     finally:
@@ -133,6 +134,16 @@ def test_an_application_that_is_broken_at_first_is_waited_for(folder: Path) -> N
         assert dev.end(signal.SIGTERM) == 0
 
 
+def test_it_can_be_left_while_it_waits_for_a_change(folder: Path) -> None:
+    (folder / "app" / "jobs.py").write_text("import nowhere_to_be_found\n")
+    with development(folder) as dev:
+        dev.saw("waiting for a change")
+        assert dev.end() == 0
+    with development(folder, "--no-reload") as dev:
+        assert dev.end(0) == 1
+        assert "nowhere_to_be_found" in dev.said
+
+
 def test_the_daemon_does_not_outlive_it(folder: Path) -> None:
     with development(folder) as dev, dev.client() as client:
         dev.saw("Ctrl-C stops\n")
@@ -151,3 +162,16 @@ def test_without_reload_it_is_serve_with_the_runs_shown(folder: Path) -> None:
         dev.saw("said by a job")
         client.stop()
         assert dev.process.wait(TIMEOUT) == 0
+
+
+def test_a_django_project_is_developed_by_manage_py(folder: Path) -> None:
+    pytest.importorskip("django", reason="the extra `examples` is not installed")
+    project(folder, installed="rocksyd.contrib.django").close()
+    command = folder / "app" / "mail" / "management" / "commands" / "digest.py"
+    with development(folder, program=("app/manage.py", "rocksyd")) as dev, dev.client() as client:
+        dev.saw("Ctrl-C stops\n")
+        assert "'hours': 24" in client.call("django:digest", box="in", to="a")
+        assert re.search(r"django:digest +\w{8} │ to standard output", dev.saw("✓"))
+        command.write_text(command.read_text().replace("default=24", "default=12"))
+        dev.saw(r"✓ reloaded .*app/mail/management/commands/digest\.py")
+        assert "'hours': 12" in client.call("django:digest", box="in", to="a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,22 @@ from pathlib import Path
 import pytest
 
 from rocksyd.errors import JobFailed, NotAllowed, RequestError
-from rocksyd.testing import until
+from rocksyd.testing import Daemon, until
 
 pytest.importorskip("django", reason="the extra `examples` is not installed")
 
 from tests.process.django_project import environment_with_django, project
+
+REPORT = """
+from django.core.management.base import BaseCommand
+
+class Command(BaseCommand):
+    def add_arguments(self, parser):
+        parser.add_argument("--day")
+
+    def handle(self, day, **options):
+        return day
+"""
 
 
 def test_a_management_command_is_a_job_in_an_environment_without_rocksyd(tmp_path: Path) -> None:
@@ -111,3 +123,31 @@ def test_wrong_settings_are_found_by_djangos_checks(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "rocksyd.E001" in done.stderr
     assert "'COMMAND', which means nothing" in done.stderr
+
+
+def test_tab_completes_commands_and_their_arguments(tmp_path: Path) -> None:
+    with project(tmp_path) as daemon:
+        assert completed(daemon, "run", "django:dig") == ["django:digest"]
+        named = completed(daemon, "run", "django:digest", "")
+        assert named[:4] == ["box=", "others=", "to=", "hours="]
+
+
+def completed(daemon: Daemon, *words: str) -> list[str]:
+    command = [sys.executable, "-m", "rocksyd.cli", "__complete", "words", *words]
+    environment = {**os.environ, "ROCKSYD_ADDRESS": daemon.address}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [line.partition("\t")[0] for line in done.stdout.splitlines()]
+
+
+def test_the_python_of_the_page_on_django_is_right(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "django.md").read_text()
+    settings, view = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    opened = project(tmp_path, more=settings.replace('"send_digest", "import_*"', '"d*"'))
+    (tmp_path / "app" / "mail" / "management" / "commands" / "daily_report.py").write_text(REPORT)
+    with opened as daemon, daemon.client() as client:
+        head = "import django\ndjango.setup()\nfrom django.http import JsonResponse\n"
+        environment = {**os.environ, "ROCKSYD_ADDRESS": daemon.address, "DJANGO_SETTINGS_MODULE": "settings"}
+        command = [sys.executable, "-c", f"{head}{view}\nprint(order_report(None, '2026-01-31'))"]
+        done = subprocess.run(command, cwd=tmp_path / "app", env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout == '<JsonResponse status_code=202, "application/json">\n', done.stderr
+        assert client.get("daily-2026-01-31").result() == "2026-01-31"

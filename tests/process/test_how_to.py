@@ -87,3 +87,59 @@ def test_flasks_commands_are_jobs_and_scripts(tmp_path: Path) -> None:
         assert "".join(run.logs()) == "hello Ada\nhello Ada\n"
         assert client.run("flask:greet").wait()["outcome"] == "failed"
         assert command(daemon, "exec", "--", "-m", "flask", "--app", "web", "greet", "Ada").stdout == "hello Ada\n"
+
+
+SHOP_JOBS = """
+import time
+from datetime import date
+from rocksyd import current, job
+
+@job
+def daily_report(day: date) -> dict:
+    print("report written")
+    return {"revenue": 4200}
+
+@job
+def nightly_import() -> dict:
+    rows = 0
+    while current().deadline - time.monotonic() > 1:
+        time.sleep(1)
+        rows += 1
+    return {"rows": rows, "complete": False}
+
+@job
+def count_orders() -> int:
+    return 0
+"""
+SHOP_VIEWS = """
+from rocksyd import Client
+
+def order_report(day: str) -> dict:
+    return {"key": Client().run("daily_report", day=day).key}
+"""
+HEAD = "import pytest\nfrom datetime import date\nfrom shop.jobs import daily_report\nfrom shop.views import order_report\n"
+BLOCK = re.compile(r"^```(python|ini)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_the_tests_on_the_page_about_tests_pass(tmp_path: Path) -> None:
+    found = BLOCK.findall((DOCS / "testing.md").read_text())
+    files = {
+        "shop/__init__.py": "",
+        "shop/jobs.py": SHOP_JOBS,
+        "shop/views.py": SHOP_VIEWS,
+        "deploy/rocksyd.toml": '[apps.shop]\npath = ".."\njobs = ["shop.jobs"]\n',
+        "pytest.ini": "\n".join(re.sub(r" +#.*", "", text) for kind, text in found if kind == "ini") + "pythonpath = .\n",
+        "test_page.py": HEAD + "\n".join(text for kind, text in found if kind == "python"),
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    words = ["-q", "-p", "rocksyd.testing.plugin", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "base")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
+    assert "4 passed" in done.stdout, done.stdout + done.stderr

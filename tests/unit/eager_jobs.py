@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -65,9 +66,15 @@ def for_ever() -> None:
     Client().call("for_ever")
 
 
+@job
+async def gathers(words: list[str]) -> list[object]:
+    return await asyncio.gather(*(from_asyncio(word) for word in words))
+
+
 async def from_asyncio(word: str) -> object:
     async with AsyncClient() as client:
         run = await client.run("later", word)
+        assert "".join([text async for text in client.logs(run.key, follow=True)]) == ""
         return await run.result()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rocksyd import Client
+from rocksyd import Client, Executor
 from rocksyd.errors import ConfigError, InUse, JobError, JobFailed, NoDaemon, NotFound, NotNow, RequestError, TimedOut
 from rocksyd.testing import Eager, EagerError, FakeClock
 from tests.unit import eager_jobs
@@ -104,6 +104,13 @@ def test_code_that_makes_its_own_client_asks_the_eager_one(eager: Eager, monkeyp
         assert os.getcwd() == folder
     with pytest.raises(NoDaemon, match="nowhere"):
         before.call("outer", "b")
+
+
+def test_an_executor_and_threads_take_turns(eager: Eager) -> None:
+    with eager.everywhere(), Executor() as executor:
+        words = [f"word{n}" for n in range(20)]
+        assert list(executor.map(eager_jobs.inner, words)) == [f"{word}!" for word in words]
+        assert eager.call("gathers", ["a", "b", "c"]) == ["A", "B", "C"]
 
 
 def test_what_can_never_end_is_an_error_and_not_a_standstill(eager: Eager) -> None:

@@ -27,13 +27,15 @@ from rocksyd.cli.tables import screen
 from rocksyd.client import AsyncClient
 from rocksyd.client.address import place_of
 from rocksyd.config import Config
-from rocksyd.errors import NoDaemon, RequestError, RocksydError
+from rocksyd.errors import ConfigError, NoDaemon, RequestError, RocksydError
 from rocksyd.keeper import launch
 from rocksyd.posix import libc
 from rocksyd.posix.watching import Tree
 
 LULL = 0.1
 """Seconds without a change after which those before are acted on: editors and version control write several files."""
+REFUSED = 1
+"""Exit status where the daemon could not be started."""
 MOST_FOLLOWED = 50
 """Runs whose output is shown at the same time; of more, only the end is."""
 _REFUSED = re.compile(r"\bmaster\[\d+\] (?:reload|restart) ordered by client \d+ failed")
@@ -82,12 +84,14 @@ class Development:
         if self._reload:
             self._watch()
         try:
-            while True:
+            while not self._stopping:
                 status = await self._serve()
-                if status is not None or self._stopping or not self._reload:
-                    return status or 0
-                self._show(self._view.note("waiting for a change"))
-                await self._next_change()
+                if status is not None or not self._reload:
+                    return REFUSED if status is None else status
+                if not self._stopping:
+                    self._show(self._view.note("waiting for a change"))
+                    await self._next_change()
+            return 0
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
@@ -184,15 +188,20 @@ class Development:
 
     # --- changes ------------------------------------------------------------------------------------------------------
     def _watch(self) -> None:
-        self._unwatch()
+        """Watch the files there are now; what those before have seen by then counts."""
+        tree = None
         try:
-            self._tree = Tree(self._files.entered)
+            tree = Tree(self._files.entered)
             for folder in self._files.folders():
-                self._tree.add(folder)
+                tree.add(folder)
         except OSError as error:
             self._not_all_seen(error)
         if self._tree is not None:
-            asyncio.get_running_loop().add_reader(self._tree.fileno(), self._look)
+            self._look()
+            self._unwatch()
+        self._tree = tree
+        if tree is not None:
+            asyncio.get_running_loop().add_reader(tree.fileno(), self._look)
 
     def _not_all_seen(self, error: OSError) -> None:
         cure = "raise fs.inotify.max_user_watches, or reload by hand (rocksyd reload)"
@@ -236,6 +245,8 @@ class Development:
         """Reload; where the configuration itself has changed restart, because it may name other addresses."""
         names = self._files.shown(changed)
         configured = self._files.configuration in changed
+        if configured:
+            self._configure()
         began = time.monotonic()
         self._refusals += 1
         try:
@@ -244,11 +255,16 @@ class Development:
             return self._show(self._view.refused(names, _reason(error)))
         self._refusals -= 1
         self._show(self._view.reloaded(names, int(reached["generation"]), time.monotonic() - began))
-        if configured:
-            self._config = configuration.load(self._config.path)
-            self._files = Files(self._config, self._more)
-            self._watch()
         return None
+
+    def _configure(self) -> None:
+        """Look after the folders of the new configuration before they are loaded: no later change may be missed."""
+        try:
+            self._config = configuration.load(self._config.path)
+        except ConfigError:
+            return  # the daemon will say what is wrong
+        self._files = Files(self._config, self._more)
+        self._watch()
 
 
 def _reason(error: RequestError) -> str:

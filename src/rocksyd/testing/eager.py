@@ -18,9 +18,11 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 from rocksyd import config as configuration
@@ -83,7 +85,8 @@ class Eager(Client):
             raise
         self.place = address.Place(address.Address("unix", path=os.path.join(self._folder.name, "eager")))
         self.timeout = 30.0
-        self._line = _Line(self.inside)  # type: ignore[assignment]
+        self._eager = _Line(self.inside)
+        self._line = self._eager  # type: ignore[assignment]
 
     def __enter__(self) -> Eager:
         return self
@@ -103,8 +106,7 @@ class Eager(Client):
         """Let every ``Client`` and ``AsyncClient`` of this process ask this one, whenever it was made."""
         from rocksyd.client import aio, aio_link, conversation, sync  # noqa: PLC0415  (asyncio only where it is wanted)
 
-        line = _Line(self.inside)
-        place = self.place
+        line, place = self._eager, self.place
         fakes: list[tuple[Any, str, Any]] = [
             (conversation.Line, "ask", lambda _self, *given, **named: line.ask(*given, **named)),
             (conversation.Line, "listen", lambda _self, *given: line.listen(*given)),
@@ -133,12 +135,19 @@ def _settings(jobs: Sequence[str], allow: Sequence[str], path: str | os.PathLike
     return replace(configuration.load(found), state_dir=state_dir)
 
 
+PATIENCE = 60.0
+"""Seconds of real time for which one thread waits until another's run has ended."""
+_level: ContextVar[Lock] = ContextVar("rocksyd_eager_level")
+"""Held while a call is answered. What a job calls has a lock of its own, also from threads that have its context."""
+
+
 class _Line:
-    """What a client takes for its connections to a daemon."""
+    """What a client takes for its connections to a daemon. One thing happens at a time, whichever thread asks."""
 
     def __init__(self, inside: InProcess) -> None:
         self._inside = inside
         self._methods = _Methods(inside)
+        self._lock = Lock()
 
     def ask(self, calls: Iterable[Call], deadline: float | None = None, *, ahead: int = 0) -> Iterator[Reply]:
         """Answer each in turn."""
@@ -149,13 +158,29 @@ class _Line:
         """What a daemon would answer to one call."""
         line = ClientProtocol().call(index, call.method, call.params_at(time.monotonic()))
         try:
-            result = self._methods.serve(call.method, json.loads(line)["params"])
+            with self._alone():
+                result = self._methods.serve(call.method, json.loads(line)["params"])
         except RequestError as error:
             said = {"code": error.code, "message": str(error), "data": error.data}
             failure = error_of(json.loads(json.dumps(said)))
             failure.__cause__ = error.__cause__
             return Reply(index, error=failure)
         return Reply(index, result=json.loads(json.dumps(result)))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = _level.get(self._lock)
+        if not lock.acquire(timeout=PATIENCE):
+            raise EagerError(
+                f"a run has not ended for {PATIENCE:g} s of real time, and another thread waits for it to order one:"
+                " a job that orders runs by threads of its own (Executor) needs a real daemon"
+            )
+        token = _level.set(Lock())
+        try:
+            yield
+        finally:
+            _level.reset(token)
+            lock.release()
 
     def listen(self, calls: Callable[[], dict[int, Call]], until: float | None = None) -> Generator[Reply | Notification]:
         """Answer each in turn, and tell the news of the subscriptions among them. Raises EagerError: nothing more can come."""
@@ -339,6 +364,9 @@ async def _opened(line: _Line) -> _Connection:
     return _Connection(line)
 
 
-async def _heard(line: _Line, calls: Callable[[], dict[int, Call]]) -> Any:
-    for event in line.listen(calls):
-        yield event
+async def _heard(line: _Line, calls: Callable[[], dict[int, Call]]) -> AsyncIterator[Reply | Notification]:
+    import asyncio  # noqa: PLC0415
+
+    events = line.listen(calls)
+    while True:
+        yield await asyncio.to_thread(next, events)
