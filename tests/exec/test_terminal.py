@@ -92,14 +92,20 @@ def work(number):
 print(work(1))
 """,
     "screen": """
-import curses
+import curses, os
 def main(screen):
     curses.curs_set(0)
+    shown = screen.getmaxyx()
     screen.timeout(50)  # a signal between two keys is noticed by curses only when it reads again
     screen.addstr(2, 4, f"{curses.COLS}x{curses.LINES}")
     screen.refresh()
     while (key := screen.getch()) != ord("q"):
         if key == curses.KEY_RESIZE:
+            columns, lines = os.get_terminal_size()  # what curses itself knows is now and then older than this key
+            if (lines, columns) == shown:
+                continue
+            shown = lines, columns
+            curses.resizeterm(lines, columns)
             screen.clear()
             screen.addstr(1, 1, "resized %dx%d" % screen.getmaxyx())
         elif key != -1:

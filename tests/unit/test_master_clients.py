@@ -36,6 +36,22 @@ def test_tcp_connections_answer_without_delay_and_notice_a_peer_that_is_gone(tmp
     loop.close()
 
 
+def test_p9_until_when_a_stranger_must_show_the_token_is_no_quiet_matter(tmp_path: Path) -> None:
+    loop = Loop()
+    clients = Clients(config(tmp_path), lambda client, budget: None, loop)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        clients.accept(Listener(server, parse_address(f"tcp://127.0.0.1:{server.getsockname()[1]}"), clients.accept))
+        (client,) = clients.by_number.values()
+        assert not client.quiet
+        assert clients.strangers == {client}
+        assert (clients.next_deadline() or 0) <= client.prove_by
+        assert client.show_token("secret", "secret")
+        assert client.quiet
+        assert not clients.strangers
+        clients.close(client)
+    loop.close()
+
+
 @pytest.mark.parametrize(
     ("files", "settings", "expected"),
     [

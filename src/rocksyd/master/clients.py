@@ -105,7 +105,7 @@ class Client:
     @property
     def quiet(self) -> bool:
         """Whether a hand-over has nothing to tell of it but its name: so it is with nearly all of ten thousand."""
-        return not (
+        return self.authorised and not (
             self.out or self.waits or self.held or self.closing or self.eof or self.linger_until or self.batches
         ) and self.connection.untouched  # fmt: skip
 
