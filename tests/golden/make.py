@@ -165,7 +165,8 @@ def write(folder: Path) -> None:
         (folder / "journal.sql").write_text(journal_sql(runs, Path(scratch)))
     with server(settings, CONNECTIONS) as state:
         state.engine = desk.engine
-        state.started_at, state.restarts, state.crashes, state.commands.served = 1.7e9, 2, 1, 77
+        state.generations.started_at, state.generations.restarts, state.generations.crashes = 1.7e9, 2, 1
+        state.commands.served = 77
         half, owed, batched = state.clients.by_number.values()
         half.connection = Connection.restore(b'check {"hash":1}\ncheck {"ha', max_line=settings.max_line)
         owed.out += b'{"error_text":"OK"}\n'
@@ -175,7 +176,7 @@ def write(folder: Path) -> None:
         state.waiters.follow(Follower(9, 5, "r1", 10))
         state.waiters.subscribers.append(Subscriber(9, None, "app", keys=["r1"]))
         state.waiters.drains.append(Caller(7, 8))
-        state.orders.load(
+        state.generations.orders.load(
             {"current": {"kind": "restart", "reason": "test", "requesters": [{"client": 3, "classic": True}], "at": 1.0}}
         )
         ready = full_message(messages.Ready)

@@ -42,14 +42,12 @@ def server(config: Config, connections: list[str]) -> Iterator[Any]:
             engine=Engine(config),
             clients=clients,
             waiters=Waiters(),
-            orders=Orders(lambda order: None, lambda order, failure: None),
+            generations=SimpleNamespace(
+                orders=Orders(lambda order: None, lambda order, failure: None), started_at=0.0, restarts=0, crashes=0
+            ),
+            stopping=SimpleNamespace(signals=0, when_drained=False),
             children=SimpleNamespace(zygotes={}, workers={}),
             commands=SimpleNamespace(served=0),
-            started_at=0.0,
-            restarts=0,
-            crashes=0,
-            stop_signals=0,
-            drain_then_stop=False,
         )
     finally:
         for client in list(clients.by_number.values()):

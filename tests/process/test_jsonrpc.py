@@ -61,7 +61,7 @@ def methods(messages: list[dict[str, Any]]) -> set[str]:
 
 
 def test_every_method_answers_what_its_schema_says(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS) as daemon:
+    with Daemon(tmp_path, JOBS) as daemon, gate(tmp_path) as held:
         talk = daemon.talk()
         seen = set()
 
@@ -84,6 +84,11 @@ def test_every_method_answers_what_its_schema_says(tmp_path: Path) -> None:
         ask("run", target="add", params=[1], key="later", delay="1h")
         assert ask("terminate", key="later")["outcome"] == "cancelled"
         assert ask("why", key="later")
+        ask("run", target="gate", params=[str(held.path)], key="held")
+        held.wait_entered()
+        assert "in gate" in ask("stack", key="held")["text"]
+        held.open()
+        ask("wait", key="held")
         ask("subscribe", keys=["none"], events=["run.ended"], labels={"a": "b"}, position=0)
         for method in ("targets", "stats", "pools", "health", "rpc.discover", "reload", "restart", "drain"):
             ask(method)

@@ -147,8 +147,8 @@ def test_p6_connections_and_who_waits_are_taken_over_from_an_older_version(
         assert state.waiters.next_deadline() == 1100.0
         assert [follower.offset for follower in state.waiters.followers["r1"]] == [10]
         assert [subscriber.keys for subscriber in state.waiters.subscribers] == [["r1"]]
-        state.orders.load(header["orders"])
-        assert [requester.client for requester in state.orders.current.requesters] == [3]
+        state.generations.orders.load(header["orders"])
+        assert [requester.client for requester in state.generations.orders.current.requesters] == [3]
 
 
 def test_p6_zygotes_are_taken_over_with_what_they_have_said(golden: Path) -> None:

@@ -110,13 +110,13 @@ class Commands:
         elif request.name in ("restart", "reload"):
             client.held = True
             client.reserve()
-            server.restart(request.name, f"client {client.number}", Requester(client.number, classic=True))
+            server.generations.order(request.name, f"client {client.number}", Requester(client.number, classic=True))
         elif request.name == "stop":
             client.reply(_OK)
-            server.stop(f"client {client.number}")
+            server.stopping.stop(f"client {client.number}")
         else:
             client.reply(_OK)
-            server.drain()
+            server.stopping.drain()
 
     @staticmethod
     def _bye(client: Client, request: Any) -> None:

@@ -109,9 +109,9 @@ def dump(server: Server, began: float) -> bytes:
         "format": FORMAT,
         "version": __version__,
         "frozen_at": began,
-        "started_at": server.started_at,
-        "restarts": server.restarts,
-        "crashes": server.crashes,
+        "started_at": server.generations.started_at,
+        "restarts": server.generations.restarts,
+        "crashes": server.generations.crashes,
         "accepted": server.clients.accepted,
         "served": server.commands.served,
         "engine": server.engine.snapshot(),
@@ -123,9 +123,9 @@ def dump(server: Server, began: float) -> bytes:
             [w.number, w.pid, w.app, w.generation, os.fstat(w.channel.fileno()).st_ino] for w in server.children.workers.values()
         ],
         "waiters": server.waiters.dump(),
-        "orders": server.orders.dump(),
-        "signals": server.stop_signals,
-        "drain_then_stop": server.drain_then_stop,
+        "orders": server.generations.orders.dump(),
+        "signals": server.stopping.signals,
+        "drain_then_stop": server.stopping.when_drained,
         "bytes": at,
     }
     return b"".join([json.dumps(header, separators=(",", ":")).encode(), b"\n", *blobs])

@@ -331,12 +331,12 @@ class Master:
         else:
             self._drop_busy_clients()
             if self.after_crash:
-                server.recall()
+                server.generations.recall()
             server.take(server.engine.restore(runs, None, now))
         status = f"serving, generation {max(self.generation, server.engine.generation)}"
         self.serving = True
         self.keeper.send(m.Adopted(self.generation, status))  # the point of no return
-        server.adopted(self.adopt_facts(header, carried))
+        server.generations.facts = self.adopt_facts(header, carried)
 
     @property
     def after_crash(self) -> bool:
@@ -353,11 +353,13 @@ class Master:
 
     def _load_header(self, header: dict[str, Any]) -> None:
         server = self.server
-        server.started_at, server.restarts = header.get("started_at", server.started_at), header.get("restarts", 0)
-        server.crashes, server.commands.served = header.get("crashes", 0), header.get("served", 0)
-        server.stop_signals, server.drain_then_stop = header.get("signals", 0), header.get("drain_then_stop", False)
+        generations = server.generations
+        generations.started_at = header.get("started_at", generations.started_at)
+        generations.restarts, generations.crashes = header.get("restarts", 0), header.get("crashes", 0)
+        server.commands.served = header.get("served", 0)
+        server.stopping.signals, server.stopping.when_drained = header.get("signals", 0), header.get("drain_then_stop", False)
         server.waiters.load(header.get("waiters", {}))
-        server.orders.load(header.get("orders", {}))
+        generations.orders.load(header.get("orders", {}))
         for name, state, pid, ready, *_ in header.get("zygotes", ()):
             if name in self.shelf:
                 zygote = self.children.adopt_zygote(name, self.shelf.pop(name), state, pid)
@@ -396,17 +398,17 @@ class Master:
         server.watch(self.prepare.watchdog)
         if self.prepare.cause == RESTART:
             server.turn(wait=False)  # clients have waited long enough
-            server.finish_restart()
+            server.generations.finish_restart()
         else:
-            server.record_service()
+            server.generations.record_service()
         if self.prepare.stopping:
-            server.stop("whoever ordered the last master to: this one goes on with that")
+            server.stopping.stop("whoever ordered the last master to: this one goes on with that")
         server.finish_turn()
         set_title("rocksyd: master")
         while True:
             server.turn()
             while server.freezing and server.all_written:
-                server.thawed(handover.freeze(server))
+                server.generations.thawed(handover.freeze(server))
                 while server.later:
                     self._heard(server.later.pop(0))
                 server.finish_turn()
@@ -463,7 +465,7 @@ class Master:
         server.suspect()
         now = time.time()
         facts = {"ok": True, "reason": reason, "from": server.engine.generation, "to": server.engine.generation}
-        server.record_restart(Order("crash", "the keeper", at=now), facts)
+        server.generations.record(Order("crash", "the keeper", at=now), facts)
 
     def _welcome(self) -> None:
         listening = self.server.clients.listeners.values()
@@ -487,9 +489,9 @@ class Master:
             case m.Exited():
                 self._exited(message)
             case m.Signalled():
-                server.on_signal(message.number)
+                server.stopping.on_signal(message.number)
             case m.RestartFailed():
-                server.order_failed(message.reason)
+                server.generations.failed(message.reason)
             case m.Freeze():
                 server.freezing = True
             case m.Unshelved():

@@ -32,7 +32,7 @@ class Numbers:
         yield "master_pid", os.getpid()
         yield "version", __version__
         yield "generation", engine.generation
-        yield "uptime", round(time.time() - server.started_at)
+        yield "uptime", round(time.time() - server.generations.started_at)
         yield "time", round(time.time())
         yield "curr_connections", len(server.clients.by_number)
         yield "total_connections", server.clients.accepted
@@ -47,14 +47,14 @@ class Numbers:
         for outcome in ("ok", "failed", "killed", "timeout", "memory", "lost", "cancelled"):
             yield f"runs_ended_{outcome}", engine.counters[f"ended_{outcome}"]
         yield "workers", len(engine.workers)
-        yield "restarts", server.restarts
-        yield "crashes", server.crashes
+        yield "restarts", server.generations.restarts
+        yield "crashes", server.generations.crashes
         yield "draining", int(engine.draining)
 
     def flat(self, arguments: tuple[str, ...]) -> list[tuple[str, Any]]:
         """Pairs for memcached's ``stats``; ``stats restarts`` and ``stats pools`` show those."""
         if arguments[:1] == ("restarts",):
-            rows = self._server.restart_records(20)
+            rows = self._server.generations.records(20)
             return [(f"{number}:{name}", value) for number, row in enumerate(rows) for name, value in row.items()]
         if arguments[:1] == ("pools",):
             return [(f"{pool['pool']}:{name}", value) for pool in self.pools() for name, value in pool.items() if name != "pool"]
@@ -62,7 +62,8 @@ class Numbers:
 
     def full(self) -> dict[str, Any]:
         """Everything, with the audit of restarts."""
-        return {**dict(self._values()), "restart_count": self._server.restarts, "restarts": self._server.restart_records(20)}
+        generations = self._server.generations
+        return {**dict(self._values()), "restart_count": generations.restarts, "restarts": generations.records(20)}
 
     def pools(self) -> list[dict[str, Any]]:
         """One row a pool."""

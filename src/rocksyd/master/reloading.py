@@ -55,11 +55,11 @@ class Loading:
             if problems:
                 raise ConfigError("\n".join(problems))
         except ConfigError as error:
-            return server.order_failed(str(error))
+            return server.generations.failed(str(error))
         changed = [name for name in _FIXED if getattr(config, name) != getattr(server.config, name)]
         if changed:
             what = ", ".join(changed)
-            return server.order_failed(f"{config.path}: {what} changed, and reload is for applications only: use restart")
+            return server.generations.failed(f"{config.path}: {what} changed, and reload is for applications only: use restart")
         self._config = config
         generation = self.next_generation()
         self._pending = {}
@@ -89,7 +89,7 @@ class Loading:
             app = server.engine.applications.get(zygote.app)
             if app is not None and (zygote.generation > app.generation or not app.ready):
                 self.serve_from(zygote)
-                server.record_service()
+                server.generations.record_service()
             else:
                 server.children.retire(zygote.app, zygote.generation)  # newer code came while it was being loaded
 
@@ -108,7 +108,7 @@ class Loading:
         for zygote in pending.values():
             if zygote.name in self._server.children.zygotes:
                 self._server.children.end_zygote(zygote)
-        self._server.order_failed(failed.failure)
+        self._server.generations.failed(failed.failure)
 
     def _complete(self) -> None:
         server, config = self._server, self._config
@@ -121,7 +121,7 @@ class Loading:
         for zygote in pending.values():
             self.serve_from(zygote)
         self.shelve_config(self._text)
-        server.order_succeeded({"from": before, "to": server.engine.generation})
+        server.generations.succeeded({"from": before, "to": server.engine.generation})
 
     def shelve_config(self, text: str) -> None:
         """Keep the text that is in force, so that a crash cannot change the configuration."""
@@ -148,11 +148,11 @@ class Loading:
 
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds of the next try; none while an order is under way, which loads every application itself."""
-        return None if self._server.orders.current is not None else min(self._again.values(), default=None)
+        return None if self._server.generations.orders.current is not None else min(self._again.values(), default=None)
 
     def on_time(self, now: float) -> None:
         """Load again what has none."""
-        if self._server.orders.current is not None:
+        if self._server.generations.orders.current is not None:
             return
         for name, when in list(self._again.items()):
             if when <= now:

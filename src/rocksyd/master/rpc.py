@@ -275,7 +275,7 @@ class Rpc:
         complete = ended and chunk.end
         if follow and not complete:
             self._server.waiters.follow(Follower(caller.client, caller.id, run.key, chunk.offset))
-            self._server.follow_soon(run)
+            self._server.news.follow_soon(run)
         return {"text": chunk.text, "offset": chunk.offset, "ended": complete, "truncated": run.log_cut > 0}
 
     def follow(self, follower: Follower, run: Run) -> bool:
@@ -292,8 +292,8 @@ class Rpc:
     # --- news ---------------------------------------------------------------------------------------------------------
     def _subscribe(self, caller: Caller, params: dict[str, Any]) -> Any:
         server = self._server
-        position = params.get("position", server.position)
-        missed = server.missed(position) if "position" in params else []
+        position = params.get("position", server.news.position)
+        missed = server.news.missed(position) if "position" in params else []
         wanted = {name: params.get(name) for name in ("app", "target", "keys", "events", "labels")}
         server.waiters.subscribe(Subscriber(caller.client, caller.id, **wanted), position, missed)
         events = params.get("events") or list(EVENTS)
@@ -326,21 +326,21 @@ class Rpc:
 
     def _restart(self, caller: Caller, params: dict[str, Any]) -> Any:
         requester = Requester(caller.client, False, caller.id, caller.batch, caller.notify)
-        self._server.restart("restart", f"client {caller.client}", requester)
+        self._server.generations.order("restart", f"client {caller.client}", requester)
         return LATER
 
     def _reload(self, caller: Caller, params: dict[str, Any]) -> Any:
         requester = Requester(caller.client, False, caller.id, caller.batch, caller.notify)
-        self._server.restart("reload", f"client {caller.client}", requester)
+        self._server.generations.order("reload", f"client {caller.client}", requester)
         return LATER
 
     def _stop(self, caller: Caller, params: dict[str, Any]) -> Any:
-        self._server.stop(f"client {caller.client}")
+        self._server.stopping.stop(f"client {caller.client}")
         return {"generation": self._server.engine.generation}
 
     def _drain(self, caller: Caller, params: dict[str, Any]) -> Any:
         self._server.waiters.drains.append(caller)
-        self._server.drain()
+        self._server.stopping.drain()
         return LATER
 
 

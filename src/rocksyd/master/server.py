@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rocksyd import __version__
 from rocksyd import config as configuration
 from rocksyd import messages as m
 from rocksyd.config import Config
@@ -22,27 +21,27 @@ from rocksyd.core import limits
 from rocksyd.core.engine import Engine
 from rocksyd.errors import JournalError, RequestError
 from rocksyd.journal.store import Filter, Journal
-from rocksyd.master import listeners
 from rocksyd.master.children import Children
 from rocksyd.master.clients import Client, Clients
 from rocksyd.master.commands import Commands
 from rocksyd.master.exec import Execs
+from rocksyd.master.generations import Generations
+from rocksyd.master.news import News
 from rocksyd.master.numbers import Numbers
-from rocksyd.master.orders import RESTART, Order, Orders, Requester
 from rocksyd.master.output import Outputs
 from rocksyd.master.reloading import Loading
 from rocksyd.master.rpc import Rpc
 from rocksyd.master.slowlog import SlowLog
 from rocksyd.master.stacks import Stacks
-from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiters
+from rocksyd.master.stopping import Stopping
+from rocksyd.master.waiters import Waiters
 from rocksyd.master.writing import Writing
-from rocksyd.model import ENDED, RUNNING, SCRIPT, WAITING, Now, Run
+from rocksyd.model import ENDED, RUNNING, SCRIPT, Now, Run
 from rocksyd.posix.channel import Channel
-from rocksyd.posix.log import log, reopen
+from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
 from rocksyd.posix.processes import proportional_memory, resident_memory
 from rocksyd.posix.scoreboard import Scoreboard
-from rocksyd.wire import encode
 
 SUSPECT_TIMEOUT = 5.0
 """Seconds in which whoever can report an exit will have done so."""
@@ -50,8 +49,6 @@ FORGET_INTERVAL = 600.0
 NOT_NOW = -32005
 _BEHIND = frozenset({ev.AckResult, ev.ForkWorker, ev.DrainWorker, ev.RetireZygote})
 """Effects that no client waits for; their order among themselves is kept."""
-MOST_OUTPUT = 1 << 20
-"""Bytes owed to a client beyond which it gets no more output of runs."""
 
 
 class Server:
@@ -71,24 +68,20 @@ class Server:
         self.clients.gone = self._client_gone
         self.waiters = Waiters()
         self.clients.listening = self.waiters.listening
-        self.orders = Orders(self._begin_order, self._answer_order)
+        self.generations = Generations(self)
+        self.stopping = Stopping(self)
+        self.news = News(self)
         self.loading = Loading(self)
-        self.outputs = Outputs(loop, config.output.limit, self.follow_soon)
+        self.outputs = Outputs(loop, config.output.limit, self.news.follow_soon)
         self.writing = Writing(lambda: self.journal, self.outputs.remove)
         self.stacks = Stacks(children, self.outputs, SlowLog(f"{config.state_dir}/slow.log"))
         self.execs = Execs(self)
         self.numbers = Numbers(self)
         self.board: Scoreboard
-        self.started_at = time.time()
-        self.restarts = 0
-        self.crashes = 0
-        self.position = 0
-        """The revision up to which all news have been told."""
         self.freezing = False
-        self.leaving = False
         self.later: list[Any] = []
         """What the keeper said during a hand-over that was called off."""
-        self._now = Now(time.monotonic(), time.time())
+        self.now = Now(time.monotonic(), time.time())
         self._effects: list[Any] = []
         self._tickets: dict[int, Callable[[ev.Answer], None]] = {}
         self._ticket = 0
@@ -96,26 +89,19 @@ class Server:
         self._suspect_at = 0.0
         self._watchdog = 0.0
         self._alive_at = 0.0
-        self._facts: dict[str, Any] = {}
-        self._follow: dict[str, Run] = {}
-        """Runs whose followers are to get a piece of output at the end of the turn."""
-        self._behind: list[Follower] = []
-        """Followers that have more to come."""
-        self.stop_signals = 0
-        self.drain_then_stop = False
         self._perform: dict[type[Any], Callable[[Any], None]] = {
             ev.Answer: self._do_answer,
             ev.ForkWorker: children.fork,
             ev.StartJob: self._do_start,
-            ev.AckResult: lambda effect: children.acknowledge(effect.worker, effect.key, self._now.mono),
+            ev.AckResult: lambda effect: children.acknowledge(effect.worker, effect.key, self.now.mono),
             ev.AskWorker: lambda effect: children.tell_worker(effect.worker, m.Inventory(effect.epoch)),
             ev.KillWorker: self._do_kill,
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
-            ev.Started: lambda effect: self._news("run.started", effect.run),
+            ev.Started: lambda effect: self.news.tell("run.started", effect.run),
             ev.Measure: self._do_measure,
-            ev.Slow: lambda effect: self.stacks.slow(effect.run, self._now),
-            ev.Progressed: lambda effect: self._news("run.progress", effect.run),
+            ev.Slow: lambda effect: self.stacks.slow(effect.run, self.now),
+            ev.Progressed: lambda effect: self.news.tell("run.progress", effect.run),
             ev.Answered: self._do_answered,
             ev.Ended: self._do_ended,
             ev.Note: lambda effect: log("master", effect.text),
@@ -125,25 +111,29 @@ class Server:
     def turn(self, *, wait: bool = True) -> None:
         """One turn of the loop; unless it is to ``wait``, with what is there already."""
         ready = self.loop.wait(self._next_deadline() if wait else 0.0)
-        self._now = Now(time.monotonic(), time.time())
+        self.look_at_the_clock()
         for handler, events in ready:
             handler.handle(events)
         self.clients.serve_waiting()
         self._on_time()
         self.finish_turn()
 
+    def look_at_the_clock(self) -> None:
+        """What is decided from now on is decided at this moment."""
+        self.now = Now(time.monotonic(), time.time())
+
     def finish_turn(self) -> None:
         """Write down what this turn decided, then do it; doing it may decide more (a worker whose zygote is gone)."""
-        self._tell_missed()
+        self.news.tell_missed()
         behind = self._act()
         while behind:
             self._carry_out(behind)
             behind = self._act()
         if not self.writing.waiting:
             self.children.acknowledge_exits()
-        self.writing.write_behind(self._now.mono, everything=self.freezing or self.engine.stopping)
+        self.writing.write_behind(self.now.mono, everything=self.freezing or self.engine.stopping)
         self._shelve()
-        self._look_whether_done()
+        self.stopping.look_whether_done()
 
     def _act(self) -> list[Any]:
         """Do what clients wait for, up to sending it; returns what is left for behind that, because it costs others' time.
@@ -152,18 +142,18 @@ class Server:
         loses its power in between, the job is gone with it, and nobody has been told that it was accepted.
         """
         behind: list[Any] = []
-        while self.writing.write(self._now.mono) and (self._effects or self.writing.waiting):
+        while self.writing.write(self.now.mono) and (self._effects or self.writing.waiting):
             written = self.engine.rev
             effects, self._effects = self._effects, []
             self._carry_out([effect for effect in effects if type(effect) is ev.StartJob])
             effects = [effect for effect in effects if type(effect) is not ev.StartJob]
-            if not self.writing.sync(self._now.mono):
+            if not self.writing.sync(self.now.mono):
                 self._effects = effects + self._effects
                 break
             behind += [effect for effect in effects if type(effect) in _BEHIND]
             self._carry_out([effect for effect in effects if type(effect) not in _BEHIND])
-            self.position = written
-        self._send_output()
+            self.news.position = written
+        self.news.send_output()
         while self.clients.dirty:
             self.clients.flush(next(iter(self.clients.dirty)))
         return behind
@@ -173,7 +163,7 @@ class Server:
             self._perform[type(effect)](effect)
 
     def _next_deadline(self) -> float | None:
-        if self.clients.waiting or any(self._takes_output(follower) for follower in self._behind):
+        if self.clients.waiting or self.news.pressing:
             return 0.0
         moments = (
             self.engine.next_deadline(),
@@ -191,7 +181,7 @@ class Server:
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _on_time(self) -> None:
-        now = self._now.mono
+        now = self.now.mono
         due = self.engine.next_deadline()
         if due is not None and due <= now:
             self.step(ev.Tick())
@@ -219,7 +209,7 @@ class Server:
             self.suspect()
         if isinstance(event, ev.WorkerExited):
             event = event._replace(unread=self._never_began(event.worker))
-        self.take(self.engine.step(event, self._now))
+        self.take(self.engine.step(event, self.now))
 
     def _never_began(self, number: int) -> bool:
         """Whether a worker that has ended had not begun the job it was given: it says on the scoreboard when it does."""
@@ -241,7 +231,7 @@ class Server:
             kind = type(effect)
             if kind is ev.Persist:
                 if effect.run.behind:
-                    self.writing.put_behind(effect.run, self._now.mono, all_ends=self.config.journal.calls != "failed")
+                    self.writing.put_behind(effect.run, self.now.mono, all_ends=self.config.journal.calls != "failed")
                 else:
                     self.writing.put(effect.run)
             elif kind is ev.Erase:
@@ -249,21 +239,17 @@ class Server:
             else:
                 self._effects.append(effect)
 
-    def _commit(self) -> bool:
+    def commit(self) -> bool:
         """Write this turn down; false while the journal cannot be written, and then nothing of it is said or done yet."""
-        return self.writing.write(self._now.mono) and self.writing.sync(self._now.mono)
+        return self.writing.write(self.now.mono) and self.writing.sync(self.now.mono)
 
     # --- beginning ----------------------------------------------------------------------------------------------------
-    def adopted(self, facts: dict[str, Any]) -> None:
-        """This master serves; ``facts`` are for the audit record."""
-        self._facts = facts
-
     def begin(self, generation: int) -> None:
         """What has to be known before the first turn."""
         self.engine.generation = max(self.engine.generation, generation)
         if self.journal.has_ended():
-            self._forget_at = self._now.mono + FORGET_INTERVAL
-        self.position, _ = self.journal.counters()
+            self._forget_at = self.now.mono + FORGET_INTERVAL
+        self.news.position, _ = self.journal.counters()
         for run in self.engine.runs.values():
             if run.state == RUNNING:
                 self.outputs.begin(run)
@@ -271,35 +257,7 @@ class Server:
         for key in list(self.waiters.followers):
             followed = self.lookup(key)
             if followed is not None:
-                self.follow_soon(followed)
-
-    def recall(self) -> None:
-        """After a crash: what the journal knows of the service that a snapshot would have said."""
-        service = self.journal.meta("service") or {}
-        self.started_at = service.get("started_at", self.started_at)
-        self.restarts, self.crashes = service.get("restarts", 0), service.get("crashes", 0) + 1
-        self.engine.generation = max(self.engine.generation, service.get("generation", 1))
-        for name, offered in service.get("applications", {}).items():
-            if name in self.engine.applications:
-                self.engine.applications[name].load({**offered, "ready": False})
-
-    def record_service(self) -> None:
-        """Write down what a master after a crash cannot know otherwise."""
-        service = {"generation": self.engine.generation, "started_at": self.started_at, "version": __version__}
-        service |= {"restarts": self.restarts, "crashes": self.crashes}
-        service["applications"] = {name: app.dump() for name, app in self.engine.applications.items()}
-        try:
-            self.journal.commit((), (), {"service": service})
-        except JournalError as error:
-            log("master", str(error))
-
-    def finish_restart(self) -> None:
-        """Answer those who ordered the restart that this master is the result of."""
-        self._now = Now(time.monotonic(), time.time())
-        self.record_service()
-        self.order_succeeded({"to": self.engine.generation, **self._facts})
-        if self.engine.draining and not self.waiters.drains and not self.drain_then_stop:
-            self.step(ev.Undrain())
+                self.news.follow_soon(followed)
 
     def worker_of(self, pid: int) -> int | None:
         """The worker that has this PID, also when its channel was lost in a crash."""
@@ -310,7 +268,7 @@ class Server:
 
     def suspect(self) -> None:
         """A master or a zygote has died, perhaps with an exit that it was about to tell: look soon whose process is gone."""
-        self._suspect_at = self._now.mono + SUSPECT_TIMEOUT
+        self._suspect_at = self.now.mono + SUSPECT_TIMEOUT
 
     def watch(self, interval: float) -> None:
         """The service manager wants to hear every ``interval`` seconds that the loop turns (0: it does not)."""
@@ -320,7 +278,7 @@ class Server:
 
     def _say_alive(self) -> None:
         self.children.tell_keeper(m.Status(alive=True))
-        self._alive_at = self._now.mono + self._watchdog / 2
+        self._alive_at = self.now.mono + self._watchdog / 2
 
     def _look_at_suspects(self) -> None:
         self._suspect_at = 0.0
@@ -358,8 +316,8 @@ class Server:
 
     def select(self, state: str | None, wanted: Filter) -> list[Run]:
         """Runs for ``list``: those that live first, then those that ended, latest first."""
-        self._commit()
-        self.writing.write_behind(self._now.mono, everything=True)
+        self.commit()
+        self.writing.write_behind(self.now.mono, everything=True)
         runs = []
         if state != ENDED and wanted.outcome is None:
             live = sorted(self.engine.runs.values(), key=lambda run: -run.sequence)
@@ -418,10 +376,10 @@ class Server:
             self.execs.ended(run)
         self.outputs.end(run)
         if self.waiters.followers:
-            self.follow_soon(run)
-        self._news("run.ended", run)
+            self.news.follow_soon(run)
+        self.news.tell("run.ended", run)
         if not self._forget_at:
-            self._forget_at = self._now.mono + FORGET_INTERVAL
+            self._forget_at = self.now.mono + FORGET_INTERVAL
 
     def _measure_output(self, worker: int) -> None:
         known = self.engine.workers.get(worker)
@@ -429,245 +387,40 @@ class Server:
         if run is not None and run.output in self.outputs.by_path:
             self.outputs.check(run, run.log)
 
-    def _news(self, event: str, run: Run) -> None:
-        for subscriber in self.waiters.subscribers:
-            if subscriber.wants(event, run):
-                self._tell(subscriber, event, run, self.position)
-
-    def _tell(self, subscriber: Subscriber, event: str, run: Run, position: int) -> None:
-        """``position``: that up to which the subscriber has been told everything when it has heard this."""
-        self.rpc.notify(subscriber.client, event, {**run.record(), "position": position})
-
-    def missed(self, position: int) -> list[Run]:
-        """The runs that have changed since then, as the journal has them: who subscribes again is told of these first."""
-        self.writing.write_behind(self._now.mono, everything=True)
-        return self.journal.changed_since(position)
-
-    def _tell_missed(self) -> None:
-        missed, self.waiters.missed = self.waiters.missed, []
-        for subscriber, position, runs in missed:
-            for run in runs:
-                for event in _news_of(run):
-                    if subscriber.wants(event, run):
-                        self._tell(subscriber, event, run, position)  # not further: the rest is yet to come
-
-    def follow_soon(self, run: Run) -> None:
-        """The run's output may have grown, or it has ended: its followers get their piece at the end of the turn."""
-        if run.key in self.waiters.followers:
-            self._follow[run.key] = run
-
-    def _send_output(self) -> None:
-        """One piece for every follower; those that have more to come, and read what they got, get it next turn."""
-        self._behind = []
-        for key, run in list(self._follow.items()):
-            followers = self.waiters.followers.get(key, [])
-            pending = [f for f in followers if not self._send_piece(f, run)]
-            self._behind += pending
-            if not pending:
-                del self._follow[key]
-                if run.state == ENDED:
-                    self.waiters.followed(key)
-
-    def _send_piece(self, follower: Follower, run: Run) -> bool:
-        """True when there is nothing more to come now."""
-        if follower.client not in self.clients.by_number:
-            return True
-        return self._takes_output(follower) and self.rpc.follow(follower, run)
-
-    def _takes_output(self, follower: Follower) -> bool:
-        """Whether it has read enough to get another piece; if not, the next piece follows when it has."""
-        client = self.clients.by_number.get(follower.client)
-        return client is not None and len(client.out) < MOST_OUTPUT
-
     def _forget_old(self) -> None:
         """Forget ended runs that are older than the settings keep them; a timer only while there are any."""
         self._forget_at = 0.0
         settings = self.config.journal
         try:
-            forgotten = self.journal.forget(self._now.wall - settings.keep, settings.keep_runs)
+            forgotten = self.journal.forget(self.now.wall - settings.keep, settings.keep_runs)
             self.outputs.remove(forgotten)
             for run in forgotten:
                 self.engine.ended.pop(run.key, None)
-            expired = self.outputs.expire(f"{self.config.state_dir}/output", self._now.wall - self.config.output.keep)
+            expired = self.outputs.expire(f"{self.config.state_dir}/output", self.now.wall - self.config.output.keep)
             if forgotten or expired or self.journal.has_ended():
-                self._forget_at = self._now.mono + (0.05 if forgotten or expired else FORGET_INTERVAL)
+                self._forget_at = self.now.mono + (0.05 if forgotten or expired else FORGET_INTERVAL)
         except (JournalError, OSError) as error:
             log("master", f"old runs cannot be forgotten: {error}")
-            self._forget_at = self._now.mono + FORGET_INTERVAL
+            self._forget_at = self.now.mono + FORGET_INTERVAL
 
     # --- clients ------------------------------------------------------------------------------------------------------
     def _client_gone(self, client: Client) -> None:
         if self.waiters.any:
             self.waiters.forget_client(client.number)
-        self.orders.forget_client(client.number)
+        self.generations.orders.forget_client(client.number)
 
     def _shelve(self) -> None:
-        for clients in _batches(self.clients.to_shelve(self._now.mono)):
+        for clients in _batches(self.clients.to_shelve(self.now.mono)):
             self.children.tell_keeper(m.Shelve(tuple(c.name for c in clients), tuple(c.fd for c in clients)))
         if self.clients.closed_names:
             for names in _batches(self.clients.closed_names):
                 self.children.tell_keeper(m.Unshelve(tuple(names)))
             self.clients.closed_names = []
 
-    # --- restarting and stopping --------------------------------------------------------------------------------------
-    def restart(self, kind: str, reason: str, requester: Requester) -> None:
-        """Somebody orders a restart or a reload."""
-        if self.engine.stopping:
-            order = Order(kind, reason, [requester])
-            self._answer_order(order, "the daemon is stopping")
-            return
-        self.orders.add(kind, reason, requester, (self._now.mono, self._now.wall))
-
-    def _begin_order(self, order: Order) -> None:
-        if self.writing.trouble:
-            self.writing.retry_at = 0.0  # whoever orders it may have made room just now
-            self._commit()
-        if self.writing.trouble:
-            self.order_failed(f"the journal cannot be written: {self.writing.trouble}")
-        elif order.kind == RESTART:
-            self.children.tell_keeper(m.Restart(order.reason, self.config.restart.hello_timeout))
-        else:
-            self.loading.reload()
-
-    def order_failed(self, reason: str) -> None:
-        """What was ordered did not come about, and nothing has changed."""
-        order = self.orders.done(reason, (self._now.mono, self._now.wall))
-        if order is not None:
-            log("master", f"{order.kind} ordered by {order.reason} failed, nothing has changed: {reason}")
-            generation = self.engine.generation
-            self.record_restart(order, {"ok": False, "from": generation, "to": generation, "reason": reason})
-
     @property
     def all_written(self) -> bool:
         """Whether a hand-over may begin: what the journal does not hold is not carried, nor the answers that wait for it."""
         return self.writing.all_written
-
-    def thawed(self, reason: str) -> None:
-        """The hand-over was called off, and this master goes on."""
-        self._now = Now(time.monotonic(), time.time())
-        self.order_failed(reason)
-
-    def order_succeeded(self, facts: dict[str, Any]) -> None:
-        """What was ordered has come about."""
-        order = self.orders.done("", (self._now.mono, self._now.wall))
-        if order is not None:
-            self.record_restart(order, {"ok": True, "reason": order.reason, **facts})
-        for subscriber in self.waiters.subscribers:
-            if subscriber.wants("restarted", None):
-                news = {"generation": self.engine.generation, **facts, "position": self.position}
-                self.rpc.notify(subscriber.client, "restarted", news)
-
-    def record_restart(self, order: Order, facts: dict[str, Any]) -> None:
-        """Write the audit record of one restart, reload or crash."""
-        record = {"at": order.at, "kind": order.kind, "ordered_by": order.reason, "took_ms": self._took(order), "waited_ms": 0.0}
-        record.update({"connections": len(self.clients.by_number), "jobs": len(self.children.workers), "bytes": 0, **facts})
-        self.restarts += bool(facts["ok"]) and order.kind != "crash"
-        try:
-            self.journal.add_restart(record)
-        except JournalError as error:
-            log("master", f"a restart cannot be recorded: {error}")
-        self.record_service()
-
-    def _took(self, order: Order) -> float:
-        return round((self._now.mono - order.began) * 1000, 1) if order.began else 0.0
-
-    def restart_records(self, limit: int) -> list[dict[str, Any]]:
-        """The latest audit records, newest first."""
-        try:
-            return self.journal.restarts(limit)
-        except JournalError:
-            return []
-
-    def _answer_order(self, order: Order, failure: str) -> None:
-        for requester in order.requesters:
-            client = self.clients.by_number.get(requester.client)
-            if client is None:
-                continue
-            if requester.classic:
-                done = "Restarted successfully" if order.kind == RESTART else "Reloaded successfully"
-                text = f"{order.kind.capitalize()} failed: {failure}" if failure else done
-                client.fill(client.slots[-1], encode.classic_error(text))
-                self.clients.release(client)
-                continue
-            caller = Caller(requester.client, requester.id, requester.batch, requester.notify)
-            if failure:
-                error = RequestError(NOT_NOW, f"{order.kind.capitalize()} failed: {failure}", data="nothing has changed")
-                self.rpc.fail(caller, error, waited=True)
-            else:
-                self.rpc.answer(caller, {"generation": self.engine.generation})
-
-    def drain(self) -> None:
-        """Take no more runs; callers of ``drain`` are answered when nothing is left."""
-        self.step(ev.Drain())
-
-    def stop(self, by: str) -> None:
-        """Begin an orderly stop: no new connections or runs, TERM to what runs, what waits stays in the journal."""
-        if self.engine.stopping:
-            return
-        log("master", f"stopping (ordered by {by})")
-        self.children.tell_keeper(m.Status(f"stopping (ordered by {by})", stopping=True))
-        self.step(ev.Drain(stop=True))
-        for name in list(self.clients.listeners):
-            listener = self.clients.unlisten(name)
-            if listener.ours:
-                listeners.remove(listener.address)
-            listener.socket.close()
-            self.children.tell_keeper(m.Unshelve((name,)))
-
-    def on_signal(self, number: int) -> None:
-        """A signal to the service's PID."""
-        name = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 10: "SIGUSR1", 12: "SIGUSR2", 15: "SIGTERM"}.get(number, str(number))
-        if number in (2, 15):
-            self.stop_signals += 1
-            if self.stop_signals > 1:
-                self._stop_now()
-            else:
-                self.stop(name)
-        elif number == 3:
-            log("master", "draining (SIGQUIT): stopping when nothing runs or waits")
-            self.drain_then_stop = True
-            self.drain()
-        elif number == 10:
-            reopen("master", os.getppid())
-        elif number in (1, 12):
-            self.restart(RESTART, name, Requester())
-
-    def _stop_now(self) -> None:
-        log("master", "stopping now (second signal): what runs is killed")
-        self.step(ev.Drain(stop=True))
-        for worker in list(self.engine.workers.values()):
-            self.children.kill(ev.KillWorker(worker.number, 9, 0.0))
-
-    def _look_whether_done(self) -> None:
-        if self.engine.draining and self.engine.empty:
-            for caller in self.waiters.drains:
-                self.rpc.answer(caller, {"generation": self.engine.generation})
-            self.waiters.drains = []
-            if self.drain_then_stop:
-                self.stop("SIGQUIT")
-        if self.engine.stopping and not self.engine.busy and not self.leaving and self.all_written:
-            self.leaving = True
-            self._say_goodbye()
-
-    def _say_goodbye(self) -> None:
-        """Nothing runs any more: the last words to clients, then to the keeper."""
-        self.clients.say_goodbye()
-        try:
-            self.journal.commit((), (), {"stopped": {"at": self._now.wall}})
-        except JournalError as error:
-            log("master", str(error))
-        self.journal.close()
-        self.children.tell_keeper(m.Stopped(0, "stopped in order"))
-        while self.keeper.pending:
-            time.sleep(0.001)
-            self.keeper.flush()
-        os._exit(0)
-
-
-def _news_of(run: Run) -> list[str]:
-    """What has been told of a run that is as it is now."""
-    started = ["run.started"] if run.started_at and run.state != WAITING else []
-    return started + (["run.ended"] if run.state == ENDED else [])
 
 
 def _batches(items: list[Any], size: int = 200) -> list[list[Any]]:
