@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 import textwrap
 import venv
 from collections.abc import Iterator
@@ -115,6 +120,16 @@ def test_a_thread_and_a_socket_break_and_the_import_that_did_it_is_named(stage: 
     assert all("by shop.cache (" in text and "in import shop > shop.cache" in text for text in sockets)
 
 
+def test_a_thread_that_no_line_of_python_started_is_found_by_the_import_it_came_in(stage: Stage) -> None:
+    stage.module("outer", "import json, inner\n")
+    stage.module(
+        "inner", "import _thread\nlock = _thread.allocate_lock()\nlock.acquire()\n_thread.start_new_thread(lock.acquire, ())\n"
+    )
+    stage.configure(preload=("outer",))
+    text = found(stage.examine(1), "thread")["text"]
+    assert "(started by C code), in import outer > inner" in text
+
+
 def test_what_the_daemon_only_warns_of_does_not_break(stage: Stage) -> None:
     stage.module("poller", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n")
     stage.configure('unsafe = "warn"', preload=("poller",))
@@ -138,6 +153,52 @@ def test_a_thread_that_the_hooks_end_is_no_finding(stage: Stage) -> None:
     )
     stage.configure(preload=("poller",))
     assert not [one for one in stage.examine(0)["findings"] if one["code"] == "thread"]
+
+
+def test_an_object_that_every_worker_would_share_is_found_where_it_is_held(stage: Stage) -> None:
+    stage.module(
+        "shop",
+        """
+        import random, secrets, sqlite3
+        dice = random.Random()
+        secret = random.SystemRandom()
+        class Store:
+            connection = sqlite3.connect(":memory:")
+        """,
+    )
+    stage.configure(preload=("shop",))
+    texts = [finding["text"] for finding in stage.examine(0)["findings"] if finding["code"] == "library"]
+    assert len(texts) == 2
+    assert any(text.startswith("shop:dice holds a random.Random (") for text in texts)
+    assert any(text.startswith("shop:Store.connection holds a sqlite3.Connection (") for text in texts)
+
+
+def test_the_text_fits_its_terminal(stage: Stage) -> None:
+    stage.module("poller", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n")
+    stage.configure(preload=("poller",))
+    for columns in (40, 80, 200):
+        text = on_terminal(command("doctor", "--all"), columns, stage.folder)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+        assert max(map(len, lines)) <= columns
+        assert "✗ preload entry 'poller'" in " ".join(line.strip() for line in lines)
+
+
+def on_terminal(words: list[str], columns: int, folder: Path) -> str:
+    """What a command writes on a terminal of this width."""
+    terminal, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = subprocess.Popen(words, cwd=folder, env=environment(TERM="xterm"), stdout=other, stderr=other, stdin=other)
+    os.close(other)
+    data = b""
+    try:
+        while part := os.read(terminal, 65536):
+            data += part
+    except OSError:  # EIO: nobody has the other side any more
+        pass
+    finally:
+        os.close(terminal)
+        process.wait(30)
+    return data.decode()
 
 
 BROKEN = {

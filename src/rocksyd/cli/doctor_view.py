@@ -162,25 +162,20 @@ class Page:
         self._table((Column("FORK MS", right=True), Column("WITH ITS END", right=True), Column("")), cells)
 
     def libraries(self, loaded: dict[str, Any], everything: bool) -> None:
-        """The libraries that are known, and what is known of them."""
+        """The libraries that are known, and what is known of them. (Objects that should not have been made are findings.)"""
         from rocksyd.cli.knowledge import libraries
 
         known = libraries()
-        rows = [(name, seen, known[name]) for name, seen in loaded.items() if everything or known[name]["verdict"] != SAFE]
-        if not loaded:
+        told = {name: known[name] for name in loaded if known[name]["when"] != "made"}
+        if not told:
             return
         self.section("Known libraries, used before the fork and after it")
-        if rows:
-            cells = [
-                [
-                    Cell(f"{entry['distribution']} {seen['version']}"),
-                    Cell(_VERDICTS[entry["verdict"]], _COLOURS[entry["verdict"]]),
-                    Cell(entry["why"]),
-                ]
-                for _, seen, entry in rows
-            ]
-            self._table((Column("LIBRARY"), Column("VERDICT"), Column("WHY", gives=True)), cells)
-        safe = [known[name]["distribution"] for name in loaded if known[name]["verdict"] == SAFE]
+        for name, entry in told.items():
+            if everything or entry["verdict"] != SAFE:
+                words = f"{entry['name']} {loaded[name]['version']}".strip()
+                why = f": {entry['why']}; {entry['cure']}" if entry["verdict"] != SAFE else ""
+                self.line(f"  {words} is {_VERDICTS[entry['verdict']]}{why}")
+        safe = [entry["name"] for entry in told.values() if entry["verdict"] == SAFE]
         if safe and not everything:
             self.line(f"  safe: {', '.join(safe)}")
 
@@ -189,7 +184,6 @@ _EXPLAINED = (
     "  COPIED is the private memory of a fork that has looked once at every object of the package: the most that a job which"
     " uses it stops sharing (data of arrays not counted). LOADED is by how much memory grew while it was imported."
 )
-_COLOURS = {SAFE: "green", HOOK: "magenta", UNSAFE: "red"}
 
 
 def _branches(node: dict[str, Any], least: float, depth: int) -> Iterator[list[Cell]]:

@@ -58,7 +58,7 @@ def findings(
     """
     found = [
         *_loading(app, report, patience),
-        *_left(app, report.get("loaded", {})),
+        *_left(app, report.get("loaded", {}), libraries),
         *_workers(app, report),
         *_libraries(report.get("loaded", {}), libraries),
         *_memory(app, report, room),
@@ -107,7 +107,7 @@ _CURES = {
 }
 
 
-def _left(app: AppConfig, loaded: Mapping[str, Any]) -> Iterator[Finding]:
+def _left(app: AppConfig, loaded: Mapping[str, Any], libraries: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     refused = app.unsafe == "refuse"
     for left in loaded.get("left", ()):
         what = "a thread running" if left["kind"] == "thread" else "a socket open"
@@ -115,7 +115,21 @@ def _left(app: AppConfig, loaded: Mapping[str, Any]) -> Iterator[Finding]:
         chain = f", in import {' > '.join(left['imports'])}" if left["imports"] else ""
         text = f"{left['step']} left {what}: {left['name']}{by}{chain}"
         allowed = "" if refused else ' (the daemon only warns, because unsafe = "warn")'
-        yield Finding(BREAKS if refused else WARNS, left["kind"], text, _CURES[left["kind"]] + allowed)
+        known = _maker(left, libraries)
+        cure = f"{known['name']}: {known['why']}; {known['cure']}" if known else _CURES[left["kind"]]
+        yield Finding(BREAKS if refused else WARNS, left["kind"], text, cure + allowed)
+
+
+def _maker(left: Mapping[str, Any], libraries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The known library whose code made it: by the line, else by the innermost import."""
+    modules = [left["origin"].partition(" ")[0]] if left["origin"] else list(reversed(left["imports"]))
+    for module in modules:
+        parts = module.split(".")
+        for length in range(len(parts), 0, -1):
+            known = libraries.get(".".join(parts[:length]))
+            if known is not None and known["verdict"] != SAFE:
+                return known
+    return None
 
 
 def _workers(app: AppConfig, report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -135,11 +149,11 @@ def _libraries(loaded: Mapping[str, Any], libraries: Mapping[str, Mapping[str, A
         known = libraries.get(name)
         if known is None or known["verdict"] == SAFE:
             continue
-        title = f"{known['distribution']} {seen['version']}".strip()
+        title = f"{known['name']} {seen['version']}".strip()
         for kept in seen["kept"]:
             text = f"{kept['at']} holds a {kept['class']} ({title}) from before the fork: {known['why']}"
             yield Finding(BREAKS if known["verdict"] == UNSAFE else WARNS, "library", text, known["cure"])
-        if not seen["kept"] and not known["objects"]:
+        if known["when"] == "loaded":
             yield Finding(WARNS, "library", f"{title} is loaded: {known['why']}", known["cure"])
 
 

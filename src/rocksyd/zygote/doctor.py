@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 from importlib import metadata
@@ -127,7 +128,7 @@ def _left(left: Left, imports: Imports) -> dict[str, Any]:
 
 # --- known libraries --------------------------------------------------------------------------------------------------
 def _libraries(known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Of those that doctor knows, what is loaded, in which version, and which of their clients the modules hold."""
+    """Of those that doctor knows, what is loaded, in which version, and which of their objects the application's modules hold."""
     present = {name: entry for name, entry in known.items() if name in sys.modules}
     kept = _kept({address: name for name, entry in present.items() for address in entry["objects"]})
     found = {}
@@ -141,13 +142,15 @@ def _libraries(known: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _kept(classes: dict[str, str]) -> dict[str, list[dict[str, str]]]:
-    """Where modules, and classes of theirs, hold objects of these classes (``module:Class`` -> library)."""
+    """Where the application's modules, and classes of theirs, hold objects of these classes (``module:Class`` -> library)."""
     found: dict[str, list[dict[str, str]]] = {}
     seen: set[int] = set()
 
     def look(where: str, one: Any) -> None:
         # The type's own list of bases: isinstance would ask a lazy object for its class, and so make it.
         for kind in type(one).__mro__:
+            if kind is random.SystemRandom:  # the only Random that needs no seed
+                return
             library = classes.get(f"{kind.__module__}:{kind.__qualname__}")
             if library is not None and id(one) not in seen and len(seen) < _MOST_KEPT:
                 seen.add(id(one))
@@ -155,8 +158,9 @@ def _kept(classes: dict[str, str]) -> dict[str, list[dict[str, str]]]:
 
     if not classes:
         return found
-    # The application's own names first: a library's module may hold the same object.
-    for name, module in sorted(sys.modules.items(), key=lambda item: _is_installed(item[1])):
+    for name, module in list(sys.modules.items()):
+        if _is_installed(module) or sharing.package_of(name) in _NOT_OWN:
+            continue
         for attribute, one in list(getattr(module, "__dict__", {}).items()):
             look(f"{name}:{attribute}", one)
             if isinstance(one, type) and getattr(one, "__module__", None) == name:

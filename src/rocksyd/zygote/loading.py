@@ -83,13 +83,13 @@ def load_application(order: messages.Load, observer: Observer | None = None) -> 
     offer = Offer()
     try:
         _run_steps(_steps(order, offer), watch, observer, pid)
+        observer.loaded()
         problems, leftover = watch.problems(), watch.children_left()
     finally:
         watch.close()
     if problems and order.settings.get("unsafe", "refuse") != "warn":
         raise LoadFailed("; ".join(map(str, problems)) + ". " + safety.CURE)
     with _failing("the application", pid):
-        observer.loaded()
         context = _settle(order, offer, limits, observer)
         if order.settings.get("smoke"):
             _smoke(str(order.settings["smoke"]), context)

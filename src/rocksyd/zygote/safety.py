@@ -82,19 +82,21 @@ class Watch:
 
     def problems(self) -> list[Left]:
         """Threads and sockets that are still there and were not at first."""
-        give_up = time.monotonic() + _SETTLE
-        while any(self._step_of_thread.get(number) for number in native_threads()) and time.monotonic() < give_up:
-            time.sleep(0.01)
-        if any(self._step_of_thread.get(number) for number in native_threads()):
+        if self._threads_left():
             _fork_once()
-        found = []
-        for number in sorted(native_threads()):
-            if self._step_of_thread.get(number) and thread_name(number) not in _HARMLESS:
-                found.append(self._thread_problem(self._step_of_thread[number], number))
+        give_up = time.monotonic() + _SETTLE
+        while self._threads_left() and time.monotonic() < give_up:
+            time.sleep(0.01)
+        found = [self._thread_problem(self._step_of_thread[number], number) for number in sorted(self._threads_left())]
         for inode, fd in sorted(open_sockets().items(), key=lambda item: item[1]):
             if self._step_of_socket.get(inode):
                 found.append(self._socket_problem(self._step_of_socket[inode], inode, fd))
         return found
+
+    def _threads_left(self) -> list[int]:
+        """Those that came with the preload, are still there, and would be missed in a fork."""
+        new = [number for number in native_threads() if self._step_of_thread.get(number)]
+        return [number for number in new if thread_name(number) not in _HARMLESS]
 
     def children_left(self) -> list[str]:
         """Sentences on child processes that still run. Those that have ended are reaped."""
