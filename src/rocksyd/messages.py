@@ -389,7 +389,8 @@ class Job(Value):
     spool: str = ""
     """Absolute path of a file of the worker to print into; it is renamed to ``log`` at the end, if there is anything in it."""
     fds: tuple[int, ...] = ()
-    """For a script: surroundings, folder, line to the caller, and those of 0, 1 and 2 that the caller has open."""
+    """For a script: surroundings, folder, line to the caller, and those of 0, 1 and 2 that the caller has open. For a job
+    whose worker may not open ``log`` itself: the open file."""
     timeout: float = 0.0
     """Seconds, the setting behind ``deadline``: for people."""
 

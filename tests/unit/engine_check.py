@@ -6,7 +6,20 @@ from collections import Counter
 from typing import Any
 
 from rocksyd.core.engine import Engine
+from rocksyd.core.pools import Pool
 from rocksyd.model import RUNNING, WAITING, Now
+
+
+def check_recycling(pool: Pool) -> None:
+    """A few at a time, the replacement first, and nobody is forgotten."""
+    replaced = pool.recycling.replaced
+    assert len(replaced) <= max(pool.policy.recycle, 2), "as many as the setting says; another configuration may say fewer"
+    for old in replaced.values():
+        assert old.number in pool.workers
+        assert old.state in ("idle", "busy")
+        successor = pool.workers.get(old.successor)
+        assert old.over or (successor is not None and successor.state == "starting"), "it is on its way, or has come"
+        assert not (old.over and old.number in pool.idle), "who has been replaced and has no run leaves"
 
 
 def check(engine: Engine, now: Now) -> None:
@@ -36,12 +49,15 @@ def check(engine: Engine, now: Now) -> None:
         )
         if engine.stopping:
             continue
-        assert not (pool.idle and queue.startable), "nobody waits while somebody is idle"
+        full = pool.busy >= pool.policy.max_workers
+        assert not (pool.idle and queue.startable) or full, "nobody waits while somebody is idle"
+        check_recycling(pool)
         due = engine.next_deadline()
         if queue.startable and app.ready and pool.live < pool.policy.max_workers and pool.leaving <= pool.policy.max_workers:
             coming = pool.starting + pool.unsure
-            wakes = due is not None and due <= max(pool.fork_after, now.mono) < float("inf") and pool.fork_after > now.mono
-            assert coming or wakes, "somebody waits and nobody is coming"
+            after = pool.trouble.after
+            wakes = due is not None and due <= after and after > now.mono
+            assert coming or wakes or pool.trouble.parked, "somebody waits and nobody is coming"
     held: dict[int, Any] = {}
     for run in engine.runs.values():
         due = engine.next_deadline()

@@ -59,10 +59,15 @@ class World(Actors):
                     identity = run.key, run.sequence, run.attempt  # now: the run may be retried before the turn is over
                     assert run.outcome != "ok" or self.executions[identity] == 1, f"{identity} is ok and never ran"
                     self.effects.append(("ended", identity, run))
+                case ev.StartJob(_, run):
+                    pool = self.engine.pools[run.pool]
+                    assert pool.busy <= pool.policy.max_workers, "a job too many is begun"
+                    self.effects.append(effect)
                 case ev.ForkWorker():
                     pool = self.engine.pools[effect.pool]
                     most = pool.policy.max_workers
-                    assert pool.live + max(0, pool.leaving - most) <= most, "a worker too many is asked for"
+                    extra = len(pool.recycling.replaced)
+                    assert pool.live + max(0, pool.leaving - most) <= most + extra, "a worker too many is asked for"
                     self.effects.append(effect)
                 case _:
                     self.effects.append(effect)

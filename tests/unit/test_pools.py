@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -170,45 +171,52 @@ def test_workers_that_have_not_said_that_they_are_idle_count_and_get_nothing() -
     assert (pool.next_worker(), pool.live, pool.unsure) == (worker, 1, 0)
 
 
-def test_forks_that_fail_are_tried_again_after_twice_the_time_up_to_ten_seconds() -> None:
+def test_after_a_fork_that_failed_nothing_is_forked_until_the_next_try() -> None:
     pool = Pool("p", PoolConfig("static", max_workers=1))
-    delays = []
-    for _ in range(10):
-        again = pool.fork_failed(100.0)
-        delays.append(round(again - 100.0, 3))
-        assert pool.missing(0, again - 0.001) == 0
-        assert pool.look_again(0, 100.0) == again
-        assert pool.missing(0, again) == 1
-    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0]
+    pool.trouble.refused("no", 100.0)
+    again = pool.trouble.after
+    assert (pool.missing(0, again - 0.001), pool.look_again(0, 100.0), pool.missing(0, again)) == (0, again, 1)
     pool.served_one()
-    assert pool.fork_failed(0.0) == 0.1
+    assert pool.missing(0, 100.0) == 1
 
 
-def test_how_often_a_pool_was_full_is_counted_once_a_time() -> None:
-    pool = Pool("p", PoolConfig("ondemand", max_workers=1))
+@pytest.mark.parametrize("pm", ["static", "ondemand"])
+def test_how_often_a_pool_was_full_is_counted_once_a_time_that_ends_when_nobody_waited_for_a_second(pm: Any) -> None:
+    pool = Pool("p", PoolConfig(pm, max_workers=1))
     pool.add(Worker(1, "p", "p", 1, 0, "busy"))
-    for waiting in (1, 2, 3, 0, 1):
-        pool.missing(waiting, 0.0)
-    assert pool.max_reached == 2
+    for waiting, now, times in ((1, 10.0, 1), (3, 20.0, 1), (0, 20.1, 1), (1, 20.9, 1), (0, 30.0, 1), (1, 31.0, 2)):
+        pool.missing(waiting, now)
+        assert pool.max_reached == times
+    assert pool.peak_waiting == 3
 
 
-@pytest.mark.parametrize("jitter", [0, 1, 10, 100])
-def test_jitter_spreads_the_last_job_of_workers_evenly_from_max_jobs_on(jitter: int) -> None:
-    pool = Pool("p", PoolConfig("static", max_workers=1, max_jobs=50, max_jobs_jitter=jitter))
-    lasts = []
-    for number in range(1, 1001):
-        worker = Worker(number, "p", "p", 1, 0)
-        while not pool.next_is_last(worker):
-            worker.jobs += 1
-        lasts.append(worker.jobs + 1)
-    assert min(lasts) == 50
-    assert max(lasts) == 50 + jitter
-    assert all(lasts.count(50 + extra) > 500 / (jitter + 1) for extra in range(jitter + 1))
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_spares_come_one_by_one_then_2_then_4_up_to_spawn_rate_as_long_as_they_are_short(spares: int, rate: int) -> None:
+    pool = Pool("p", PoolConfig("dynamic", max_workers=40, min_spare=spares, max_spare=40, spawn_rate=rate))
+    batches = []
+    while asked := pool.missing(0, 0.0):
+        batches.append(asked)
+        for number in range(asked):
+            pool.add(Worker(100 * len(batches) + number, "p", "p", 1, 0))
+        assert pool.missing(0, 0.0) == 0, "the last ones have not come yet"
+        for worker in list(pool.workers.values()):
+            if worker.state == "starting":
+                pool.move(worker, "forked", 0.0)
+    assert sum(batches) == spares
+    assert all(batch <= min(2**n, rate) for n, batch in enumerate(batches))
+    assert all(batch == min(2**n, rate) for n, batch in enumerate(batches[:-1]))
 
 
-def test_a_worker_that_is_never_recycled_has_no_last_job() -> None:
-    pool = Pool("p", PoolConfig("static", max_workers=1, max_jobs=0))
-    assert not pool.next_is_last(Worker(1, "p", "p", 1, 0, jobs=10**9))
+def test_who_is_needed_for_a_run_that_waits_is_forked_at_once() -> None:
+    pool = Pool("p", PoolConfig("dynamic", max_workers=40, min_spare=4, max_spare=8, spawn_rate=32))
+    assert pool.missing(20, 0.0) == 21
+
+
+def test_while_as_many_are_busy_as_there_may_be_workers_an_idle_one_gets_nothing() -> None:
+    pool = Pool("p", PoolConfig("static", max_workers=1, max_jobs=2))
+    pool.add(Worker(1, "p", "p", 1, 0, "busy"))
+    pool.add(Worker(2, "p", "p", 1, 0, "idle"))
+    assert pool.next_worker() is None
 
 
 def test_a_step_that_the_table_does_not_have_is_an_error() -> None:
@@ -220,8 +228,8 @@ def test_a_step_that_the_table_does_not_have_is_an_error() -> None:
 
 def test_what_a_snapshot_says_of_a_pool_and_a_worker_is_read_whatever_else_it_says() -> None:
     pool, other = (Pool("p", PoolConfig()) for _ in range(2))
-    pool.fork_failed(5.0)
     pool.served_one()
+    pool.trouble.died("no", 5.0, 1)
     pool.load({})
     other.load({**pool.dump(), "added_later": 1})
     assert other.dump() == pool.dump()

@@ -7,6 +7,7 @@ from rocksyd.config.parse import parse
 from rocksyd.config.settings import (
     AppConfig,
     Config,
+    EmergencyRestart,
     JobSettings,
     JournalConfig,
     OutputConfig,
@@ -20,6 +21,7 @@ __all__ = [
     "Address",
     "AppConfig",
     "Config",
+    "EmergencyRestart",
     "JobSettings",
     "JournalConfig",
     "OutputConfig",

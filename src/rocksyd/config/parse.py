@@ -11,10 +11,19 @@ import tomllib
 from dataclasses import fields
 from typing import Any
 
-from rocksyd.config import values
+from rocksyd.config import pools, values
 from rocksyd.config.address import Address, absolute
 from rocksyd.config.locate import KeyPath, locate
-from rocksyd.config.settings import AppConfig, Config, JobSettings, JournalConfig, OutputConfig, PoolConfig, RestartConfig
+from rocksyd.config.settings import (
+    AppConfig,
+    Config,
+    EmergencyRestart,
+    JobSettings,
+    JournalConfig,
+    OutputConfig,
+    PoolConfig,
+    RestartConfig,
+)
 from rocksyd.config.table import Problems, Table
 from rocksyd.errors import ConfigError
 from rocksyd.units import parse_duration, parse_size
@@ -37,6 +46,7 @@ def _homes() -> dict[str, str]:
         (JournalConfig, "in [journal]"),
         (OutputConfig, "in [output]"),
         (AppConfig, "in [apps.NAME]"),
+        (EmergencyRestart, "in [apps.NAME.emergency_restart]"),
         (PoolConfig, "in [apps.NAME.pool] or [apps.NAME.pools.POOL]"),
         (JobSettings, "in [apps.NAME.jobs_settings.TARGET]"),
     ):
@@ -203,7 +213,7 @@ def _app(name: str, table: Table, folder: str) -> AppConfig:
         preload=table.array("preload", "shop.urls", values.module_or_target),
         jobs=table.array("jobs", "shop.jobs", values.module),
         allow=table.array("allow", "shop.reports:*", values.pattern),
-        env=_env(table.table("env")),
+        env=pools.environment(table.table("env")),
         unsafe=table.get("unsafe", "refuse", values.choice("refuse", "warn")),
         huge_pages=table.get("huge_pages", AppConfig.huge_pages, values.boolean),
         smoke=table.get("smoke", "", values.target),
@@ -211,6 +221,7 @@ def _app(name: str, table: Table, folder: str) -> AppConfig:
         group=table.get("group", "", values.text("www-data")),
         umask=table.get("umask", None, values.octal),
         oom_score_adj=table.get("oom_score_adj", None, values.integer(-1000, 1000)),
+        emergency_restart=pools.emergency_restart(table.table("emergency_restart")),
         pool=_pool(table.table("pool")),
         pools=_pools(table.table("pools")),
         jobs_settings={target: _job_settings(settings) for target, settings in table.table("jobs_settings").tables()},
@@ -220,17 +231,9 @@ def _app(name: str, table: Table, folder: str) -> AppConfig:
     if not table.values.get("jobs") and not table.values.get("allow") and not table.wrong:
         table.problem('nothing of it could be run; add jobs = ["..."] (modules) or allow = ["..."] (targets)')
     _check_choice_of_pools(table, app)
+    pools.check_users(table, app)
     table.complain_of_rest(HOMES)
     return app
-
-
-def _env(table: Table) -> dict[str, str]:
-    env = {}
-    for name in table.values:
-        if not name or "=" in name or "\0" in name:
-            table.problem("expected the name of an environment variable, without = and not empty", name)
-        env[name] = table.get(name, "", values.environment)
-    return env
 
 
 def _job_settings(table: Table) -> JobSettings:
@@ -252,12 +255,12 @@ def _job_settings(table: Table) -> JobSettings:
 
 
 def _pools(table: Table) -> dict[str, PoolConfig]:
-    pools = {}
+    found = {}
     for name, pool in table.tables():
         if not _NAME.fullmatch(name):
             pool.problem("expected a pool's name of at most 64 letters, digits, - and _, beginning with a letter or digit")
-        pools[name] = _pool(pool)
-    return pools
+        found[name] = _pool(pool)
+    return found
 
 
 def _check_choice_of_pools(table: Table, app: AppConfig) -> None:
@@ -273,6 +276,7 @@ def _check_choice_of_pools(table: Table, app: AppConfig) -> None:
 def _pool(table: Table) -> PoolConfig:
     d = PoolConfig
     min_spare = table.get("min_spare", d.min_spare, _WORKERS)
+    max_jobs = table.get("max_jobs", d.max_jobs, _COUNT)
     pool = PoolConfig(
         pm=table.get("pm", d.pm, values.choice("static", "dynamic", "ondemand")),
         max_workers=table.get("max_workers", d.max_workers, _WORKERS),
@@ -281,8 +285,7 @@ def _pool(table: Table) -> PoolConfig:
         max_spare=table.get("max_spare", d.max_spare, _WORKERS),
         idle_timeout=table.get("idle_timeout", d.idle_timeout, values.positive_duration),
         spawn_rate=table.get("spawn_rate", d.spawn_rate, _WORKERS),
-        max_jobs=table.get("max_jobs", d.max_jobs, _COUNT),
-        max_jobs_jitter=table.get("max_jobs_jitter", d.max_jobs_jitter, _COUNT),
+        max_jobs=max_jobs,
         timeout=table.get("timeout", d.timeout, parse_duration),
         grace=table.get("grace", d.grace, parse_duration),
         max_queue=table.get("max_queue", d.max_queue, _COUNT),
@@ -293,6 +296,8 @@ def _pool(table: Table) -> PoolConfig:
         max_total_rss=table.get("max_total_rss", d.max_total_rss, parse_size),
         max_processes=table.get("max_processes", d.max_processes, _COUNT),
         max_cpu=table.get("max_cpu", d.max_cpu, values.number(0.0, 10_000.0)),
+        **pools.lifetime(table, max_jobs),
+        **pools.surroundings(table),
     )
     _check_pool(table, pool)
     table.complain_of_rest(HOMES)
@@ -307,7 +312,7 @@ def _check_pool(table: Table, pool: PoolConfig) -> None:
         # A pm that is wrong has been noted; what it was meant to be nobody knows.
         if table.given(key) and pool.pm != pm and table.values.get("pm", pool.pm) == pool.pm:
             table.problem(f'{key} is for pm = "{pm}", and pm is "{pool.pm}"; remove {key} or set pm = "{pm}"', key)
-    if pool.max_jobs_jitter and pool.max_jobs < 2:
+    if table.given("max_jobs_jitter") and pool.max_jobs < 2:
         what = "every job has a fresh process" if pool.max_jobs else "workers never leave"
         sentence = f"max_jobs is {pool.max_jobs} ({what}), so there is nothing to spread; remove it or raise max_jobs"
         table.problem(sentence, "max_jobs_jitter")

@@ -14,6 +14,9 @@ from typing import Literal
 from rocksyd.config.address import Address
 from rocksyd.config.locate import KeyPath
 
+Limit = int | Literal["unlimited"]
+"""A limit of setrlimit(2), in its own unit."""
+
 
 @dataclass(frozen=True)
 class RestartConfig:
@@ -67,11 +70,11 @@ class PoolConfig:
     idle_timeout: float = 10.0
     """``ondemand``: seconds after which an idle worker leaves."""
     spawn_rate: int = 32
-    """Forks that may be on their way at the same time."""
+    """Forks that may be on their way at the same time; spares come one, then 2, 4 ... up to this many at a time."""
     max_jobs: int = 1
     """Jobs a worker runs before it leaves; 1: a fresh process for each; 0: it never leaves."""
     max_jobs_jitter: int = 0
-    """Each worker's ``max_jobs`` is made larger by a random number from 0 to this."""
+    """Jobs; each worker's ``max_jobs`` is made larger by a number of its own from 0 to this. (In the file also ``"20%"``.)"""
     timeout: float = 0.0
     """Seconds a run may take; 0 for no limit."""
     grace: float = 10.0
@@ -92,6 +95,30 @@ class PoolConfig:
     """Processes and threads of one worker and all it starts; 0 for no limit. Needs control groups."""
     max_cpu: float = 0.0
     """CPUs that one worker and all it starts may use; 0 for no limit. Needs control groups."""
+    max_age: float = 0.0
+    """Seconds after which a worker is replaced; 0 for never."""
+    max_age_jitter: float = 0.0
+    """Seconds; each worker's ``max_age`` is made larger by a number of its own from 0 to this. (In the file also ``"20%"``.)"""
+    recycle: int = 1
+    """Workers that may be being replaced at the same time, because of ``max_jobs`` or ``max_age``."""
+    park_after: int = 10
+    """Workers in a row that die before their first job until nothing is forked any more; 0 for never."""
+    user: str = ""
+    """"" for the application's."""
+    group: str = ""
+    """"" for the user's own group."""
+    umask: int | None = None
+    """None: the application's."""
+    nice: int | None = None
+    """Added to the daemon's nice value."""
+    cpu_affinity: tuple[int, ...] = ()
+    """CPUs the workers may run on; () for all the daemon may."""
+    rlimits: dict[str, Limit] = field(default_factory=dict)
+    """setrlimit(2) by its names in small letters, soft and hard alike: ``nofile``, ``core``, ``as`` ..."""
+    oom_score_adj: int | None = None
+    """None: the application's."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Added to the environment of the application, in this pool's workers."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +139,16 @@ class JobSettings:
     """Seconds after which the stacks of its threads are written down; 0 for never."""
     pool: str | None = None
     """Which of the application's ``pools`` it runs in; None or "" for the application's own."""
+
+
+@dataclass(frozen=True)
+class EmergencyRestart:
+    """When an application is loaded afresh because its workers crash: as php-fpm's ``emergency_restart_threshold``."""
+
+    workers: int = 0
+    """Workers dead by SIGSEGV or SIGBUS; 0 for never."""
+    within: float = 60.0
+    """Seconds in which they died."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +181,17 @@ class AppConfig:
     """None: the daemon's."""
     oom_score_adj: int | None = None
     """Of workers, -1000 to 1000, the highest is killed first; None: the daemon's."""
+    emergency_restart: EmergencyRestart = EmergencyRestart()
     pool: PoolConfig = PoolConfig()
     """The pool of every target that has none of its own."""
     pools: dict[str, PoolConfig] = field(default_factory=dict)
     """Further pools by name, for targets that choose one by ``pool``."""
     jobs_settings: dict[str, JobSettings] = field(default_factory=dict)
     """By target."""
+
+    def as_another(self, pool: PoolConfig) -> bool:
+        """Whether workers of this pool run as another user than the daemon, as far as the configuration says."""
+        return bool(self.user or self.group or pool.user or pool.group)
 
     def every_pool(self) -> dict[str, PoolConfig]:
         """Its pools by pool id, the application's own first."""

@@ -50,9 +50,17 @@ def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = (), cg
 
 def _settings_of(pool: PoolConfig) -> dict[str, Any]:
     """What a pool's workers must know; what is not set is left out."""
-    settings: dict[str, Any] = {
+    settings = {
         "memory": pool.max_rss_hard or None,
         "max_processes": pool.max_processes or None,
         "max_cpu": pool.max_cpu or None,
+        "user": pool.user,
+        "group": pool.group,
+        "umask": pool.umask,
+        "nice": pool.nice,
+        "cpu_affinity": list(pool.cpu_affinity),
+        "rlimits": pool.rlimits,
+        "oom_score_adj": pool.oom_score_adj,
+        "env": pool.env,
     }
-    return {name: value for name, value in settings.items() if value not in ("", None)}
+    return {name: value for name, value in settings.items() if value not in ("", None, [], {})}

@@ -14,6 +14,7 @@ from rocksyd.config.table import Convert, nearest
 from rocksyd.errors import AddressError
 from rocksyd.units import parse_duration, shown
 
+_PERCENT = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4})?%")
 _OCTAL = re.compile(r"[0-7]{1,4}")
 _PATTERN = re.compile(r"[A-Za-z_*?0-9]+(?:\.[A-Za-z_*?0-9]+)*")
 
@@ -95,6 +96,22 @@ def word_or_path(folder: str, *words: str) -> Convert[str]:
         return value if isinstance(value, str) and value in words else convert_path(value)
 
     return convert
+
+
+def share_of(whole: float, convert: Convert[float]) -> Convert[float]:
+    """A percentage of ``whole``, or what ``convert`` takes."""
+
+    def share(value: object) -> float:
+        if isinstance(value, str) and value.endswith("%"):
+            if not _PERCENT.fullmatch(value):
+                raise ValueError(f'expected a percentage such as "20%", got {shown(value)}')
+            return whole * float(value[:-1]) / 100
+        try:
+            return convert(value)
+        except ValueError as error:
+            raise ValueError(f'{error}; a percentage such as "20%" may stand there, too') from None
+
+    return share
 
 
 def size_between(parse: Convert[int], low: int, high: int) -> Convert[int]:

@@ -22,16 +22,21 @@ def balance_touched(state: State, now: Now) -> None:
 
 
 def _balance(state: State, name: str, now: Now) -> None:
-    """Give waiting runs to idle workers, then bring the number of workers to what the policy wants."""
+    """Replace who is due, give waiting runs to idle workers, then bring the number of workers to what the policy wants."""
     pool, queue = state.pools.get(name), state.queues.get(name)
     app = state.applications.get(pool.app) if pool is not None else None
     if pool is None or queue is None or app is None or state.stopping:
         return
+    if app.ready:
+        _recycle(state, app, pool, now)
     while (worker := pool.next_worker()) is not None and (run := queue.pop()) is not None:
         _start(state, run, worker, pool, now)
-    missing = pool.missing(queue.startable, now.mono)
-    for _ in range(missing if app.ready else 0):
+    times = pool.max_reached
+    for _ in range(pool.missing(queue.startable, now.mono, ready=app.ready)):
         _fork(state, app, pool, now)
+    if pool.max_reached > times:
+        text = f"{queue.startable} runs wait for a worker and there are max_workers = {pool.policy.max_workers}"
+        state.effects.append(ev.Note(f"pool {pool.name}: {text}; if that is so often, raise it"))
     while (worker := pool.surplus(queue.startable, now.mono)) is not None:
         state.send_away(worker, now)
     when = pool.look_again(queue.startable, now.mono)
@@ -56,19 +61,31 @@ def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None
         run.slow_at = now.mono + run.slow_after
         state.reminders.add(run.slow_at, "slow", run.key)
     state.queues[pool.name].begin(run)
-    worker.run, worker.last = run.key, run.kind == SCRIPT or pool.next_is_last(worker)
-    run.spool = f"{run.log.rpartition('/')[0]}/.worker-{worker.number}" if run.unnamed and not worker.last else ""
+    worker.run, worker.last = run.key, run.kind == SCRIPT or pool.policy.max_jobs == 1
+    spools = run.unnamed and not worker.last and not state.config.apps[run.app].as_another(pool.policy)
+    run.spool = f"{run.log.rpartition('/')[0]}/.worker-{worker.number}" if spools else ""
     pool.move(worker, "job", now.mono)
     pool.gave_job(now.mono)
     state.persist(run)
     state.effects += (ev.StartJob(worker.number, run, worker.last), ev.Started(run))
 
 
-def _fork(state: State, app: targets.Application, pool: Pool, now: Now) -> None:
+def _recycle(state: State, app: targets.Application, pool: Pool, now: Now) -> None:
+    """Order replacements; who can be done without, or cannot be replaced for want of memory, leaves when idle."""
+    for worker in pool.to_replace(now.mono):
+        if pool.can_replace(worker, now.mono):
+            pool.recycling.order(worker, _fork(state, app, pool, now).number)
+        elif worker.number in pool.idle:
+            pool.recycling.done += 1
+            state.send_away(worker, now)
+
+
+def _fork(state: State, app: targets.Application, pool: Pool, now: Now) -> Worker:
     state.worker_number += 1
     used = {worker.slot for worker in state.workers.values()} | set(state.slots_of_strangers())
     slot = next(slot for slot in count() if slot not in used)
-    worker = Worker(state.worker_number, app.name, pool.name, app.generation, slot, since=now.mono)
+    worker = Worker(state.worker_number, app.name, pool.name, app.generation, slot, since=now.mono, born=now.mono)
     state.workers[worker.number] = worker
     pool.add(worker)
     state.effects.append(ev.ForkWorker(app.name, app.generation, pool.name, worker.number, slot))
+    return worker

@@ -93,6 +93,10 @@ class WorkerFound(NamedTuple):
     slot: int
     app: str
     generation: int
+    jobs: int = 0
+    """As the scoreboard has it: jobs done."""
+    born: float = 0.0
+    """As the scoreboard has it: CLOCK_MONOTONIC seconds of its fork; 0 where that is not known."""
 
 
 class InventoryDone(NamedTuple):
@@ -266,6 +270,13 @@ class RetireZygote(NamedTuple):
 
     app: str
     generation: int
+
+
+class LoadAfresh(NamedTuple):
+    """The memory of this application may be spoilt: load it again beside the zygote that serves, and serve from the new one."""
+
+    app: str
+    reason: str
 
 
 class Started(NamedTuple):

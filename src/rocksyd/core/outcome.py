@@ -55,6 +55,14 @@ def from_exit(run: Run, event: WorkerExited) -> Ending:
     return Ending(outcome, retcode, number, None, None, event.cpu, event.max_rss)
 
 
+def never_began(run: Run, event: WorkerExited) -> Ending:
+    """One worker after another died before its code began: it is the run that does not agree with them."""
+    ending = from_exit(run, event)
+    message = f"{run.returned + 1} workers died before its code began, this one with {shown_status(event.status)}"
+    error = {"type": "WorkerDied", "message": message, "traceback": ""}
+    return ending._replace(outcome=FAILED if ending.outcome == OK else ending.outcome, error=error)
+
+
 def never_started(reason: str) -> Ending:
     """Ended while it waited."""
     return Ending(reason, CANCELLED_RETCODE if reason == CANCELLED else TOO_LATE_RETCODE)
@@ -76,6 +84,13 @@ def application_gone(name: str) -> Ending:
     return lost(GONE.format(name))
 
 
+def shown_status(status: int | None) -> str:
+    """An exit status as waitpid gives it, in words."""
+    if status is None:
+        return "nobody knows how"
+    return f"signal {status & 0x7F}" if status & 0x7F else f"exit status {status >> 8}"
+
+
 def apply(run: Run, ending: Ending) -> None:
     """Write the ending into the run (its state is the engine's)."""
     run.outcome, run.retcode, run.signal = ending.outcome, ending.retcode, ending.signal
@@ -90,6 +105,7 @@ def clear(run: Run) -> None:
     run.outcome, run.retcode, run.signal, run.result, run.result_dropped, run.error = "", None, 0, None, "", None
     run.cpu, run.max_rss, run.progress, run.ended_at, run.started_at = 0.0, 0, None, 0.0, 0.0
     run.slow_at = run.answered_at = 0.0
+    run.returned = 0
     run.kill_reason, run.kill_at, run.deadline, run.started, run.worker, run.pid = "", 0.0, 0.0, 0.0, 0, 0
 
 

@@ -4,18 +4,21 @@ What must live here: the bookkeeping of workers, the size policies.
 What this file must not know: how a process is made or ended; it never forks.
 
 The policies are php-fpm's (``pm = static | dynamic | ondemand``): https://www.php.net/manual/en/install.fpm.configuration.php
-Its spawn rate that doubles every second is not: forks here come one after another from one zygote and are asked for by events,
-so ``spawn_rate`` only limits how many may be on their way.
+So is the spawn rate that doubles as long as spares are short (fpm_process_ctl.c, ``idle_spawn_rate``), but it doubles when the
+last ones have come, not every second; and who is needed for a run that waits is forked at once, at most ``spawn_rate`` at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rocksyd.config import PoolConfig
 from rocksyd.core import lifecycle
 from rocksyd.core.memory import Memory
+from rocksyd.core.recycling import Recycling
+from rocksyd.core.trouble import Trouble
 
 STARTING, IDLE, BUSY, LEAVING, GONE = "starting", "idle", "busy", "leaving", "gone"
 
@@ -23,11 +26,9 @@ SHRINK_INTERVAL = 1.0
 """Seconds between two idle workers sent away, as in php-fpm: sizes follow the load down slowly."""
 REFILL_DELAY = 0.005
 """Seconds that the replacement of a spare waits for the end of the job that took it: most that anybody waits for are short."""
-FORK_RETRY_FIRST, FORK_RETRY_MOST = 0.1, 10.0
-"""Seconds to the next try after a fork that failed."""
-_SPREAD = 2654435761
-"""Knuth's multiplicative hash: numbers that follow each other come out far from each other."""
-_CARRIED = ("served", "max_reached", "full", "peak_busy", "failures", "fork_after", "shrink_at", "refill_at")
+CALM = 1.0
+"""Seconds without being full after which a pool that becomes full again is full for another time."""
+_CARRIED = ("served", "max_reached", "full", "left_full", "peak_busy", "peak_waiting", "shrink_at", "refill_at", "rate")
 
 
 @dataclass(slots=True)
@@ -49,6 +50,12 @@ class Worker:
     """False after a crash of the master, until the worker itself has said that it has nothing to do."""
     last: bool = False
     """It has been told to leave after the run it has."""
+    born: float = 0.0
+    """CLOCK_MONOTONIC seconds at which it was ordered; 0 where nobody knows any more."""
+    successor: int = 0
+    """The number of the worker that was ordered to take its place."""
+    over: bool = False
+    """Its successor is there: it leaves when it has no run any more."""
 
     def step(self, action: str, now: float) -> None:
         """Take one step of the worker's lifecycle."""
@@ -83,19 +90,23 @@ class Pool:
         self.leaving = 0
         self.warm = 0
         """As many workers to begin with (``start_workers``); 0 once they were there."""
+        self.rate = 1
+        """As many spares may be forked next; doubled as long as they are short."""
+        self.recycling = Recycling()
+        self.trouble = Trouble()
         self.shrink_at = 0.0
         self.reminded = 0.0
         """The moment at which the engine looks at this pool again; 0 for none."""
-        self.fork_after = 0.0
-        """No fork before this moment: the last one failed."""
         self.refill_at = 0.0
         """The spare that was taken last is replaced at this moment, or when a job has ended; at once when no other is there."""
-        self.failures = 0
         self.full = False
         """Whether more workers are wanted than ``max_workers`` allows."""
+        self.left_full = 0.0
+        """When it was full last; 0 for never."""
         self.max_reached = 0
-        """How often it has become full."""
+        """How often it has become full, after at least CALM seconds of not being so."""
         self.peak_busy = 0
+        self.peak_waiting = 0
         self.served = 0
         self.memory = Memory()
 
@@ -105,15 +116,27 @@ class Pool:
         """Workers that count against ``max_workers``: a leaving one has answered and does not."""
         return self.starting + self.busy + len(self.idle) + self.unsure
 
+    def use(self, policy: PoolConfig) -> None:
+        """From now on another policy holds, also for the workers there are."""
+        self.policy = policy
+        before, self.recycling = self.recycling, Recycling()
+        self.recycling.done = before.done
+        for worker in before.members:
+            self.recycling.take_in(worker, policy)
+
     def add(self, worker: Worker) -> None:
         """Take a worker in, in whatever state it is."""
         self.workers[worker.number] = worker
         self._count(worker, 1)
+        if worker.state != LEAVING:
+            self.recycling.take_in(worker, self.policy)
 
     def move(self, worker: Worker, action: str, now: float) -> None:
         """One step of a worker's lifecycle, with the counters following."""
         self._count(worker, -1)
         worker.step(action, now)
+        if worker.state in (LEAVING, GONE):
+            self.recycling.forget(worker)
         if worker.state == GONE:
             del self.workers[worker.number]
             self.memory.forget(worker.number)
@@ -145,8 +168,11 @@ class Pool:
     def next_worker(self) -> Worker | None:
         """Who gets the next job: who has been idle for the shortest time, so that those that are not needed stay idle.
 
-        Where a worker runs one job only, it is the oldest: the youngest may still be busy getting ready.
+        Where a worker runs one job only, it is the oldest: the youngest may still be busy getting ready. Nobody gets one while
+        ``max_workers`` are busy: then the idle one is there to replace one of them.
         """
+        if self.busy >= self.policy.max_workers:
+            return None
         idle = self.idle.values()
         return next(iter(idle) if self.policy.max_jobs == 1 else reversed(idle), None)
 
@@ -154,46 +180,84 @@ class Pool:
         """An idle worker has been given a job: forking another one would be in its way, and can wait while there are more."""
         self.refill_at = now + REFILL_DELAY
 
-    def next_is_last(self, worker: Worker) -> bool:
-        """Whether the worker leaves after its next job. The jitter follows from its number: spread evenly, and no dice."""
-        policy = self.policy
-        jitter = (worker.number * _SPREAD & 0xFFFFFFFF) * (policy.max_jobs_jitter + 1) >> 32
-        return bool(policy.max_jobs) and worker.jobs + 1 >= policy.max_jobs + jitter
-
     # --- size ---------------------------------------------------------------------------------------------------------
-    def missing(self, waiting: int, now: float) -> int:
-        """How many workers to ask for now, with ``waiting`` runs that could start.
+    def missing(self, waiting: int, now: float, *, ready: bool = True) -> int:
+        """How many workers to ask for now, with ``waiting`` runs that could start; none while there is no zygote to ask.
 
         A worker that is leaving keeps its memory for a few milliseconds more; at most ``max_workers`` of them are
         left out of the count, so a pool never has more than twice its processes.
         """
-        room = self.policy.max_workers - self.live - max(0, self.leaving - self.policy.max_workers)
+        self.peak_waiting = max(self.peak_waiting, waiting)
+        room = self.policy.max_workers - self._counted - max(0, self.leaving - self.policy.max_workers)
         wanted = self._wanted(waiting)
-        full = self.policy.pm != "static" and waiting > 0 and wanted > room
-        self.max_reached += full and not self.full
-        self.full = full
-        if now < self.fork_after:
+        self._note_full(waiting > 0 and waiting - self._coming > room, now)
+        if self.trouble.stops(now) or not ready:
             return 0
-        if self.live >= self.warm:
+        if self._counted >= self.warm:
             self.warm = 0
         if self._may_wait(waiting, now):
             return 0
-        afford = self.memory.room(self.policy, len(self.workers))
-        self.memory.full = min(wanted, room) > afford
-        return max(0, min(wanted, room, self.policy.spawn_rate - self.starting, afford))
+        self.memory.full = min(wanted, room) > self._affordable
+        return max(0, min(self._paced(wanted, waiting), room, self.policy.spawn_rate - self.starting, self._affordable))
+
+    @property
+    def _affordable(self) -> int:
+        """Workers that there is memory for, beside those there are."""
+        return self.memory.room(self.policy, len(self.workers))
+
+    def _note_full(self, full: bool, now: float) -> None:
+        if full and not self.full:
+            self.max_reached += not self.left_full or now - self.left_full >= CALM
+        elif self.full and not full:
+            self.left_full = now
+        self.full = full
+
+    def _paced(self, wanted: int, waiting: int) -> int:
+        """Of these, all that runs or the start wait for; of mere spares 1, then 2, 4 ... as those before have come."""
+        if self.policy.pm != "dynamic":
+            return wanted
+        at_once = max(waiting - self._coming, self.warm - self._counted, 0)
+        if wanted <= 0 and not self.starting:
+            self.rate = 1
+        if wanted <= at_once or self.starting:
+            return min(wanted, at_once)
+        spares = min(wanted - at_once, self.rate)
+        self.rate = min(2 * self.rate, self.policy.spawn_rate)
+        return at_once + spares
 
     def _may_wait(self, waiting: int, now: float) -> bool:
         return not waiting and now < self.refill_at and len(self.idle) > 0
 
+    @property
+    def _counted(self) -> int:
+        """Live workers, one that is being replaced and its replacement counting as one."""
+        return self.live - len(self.recycling.replaced)
+
+    @property
+    def _coming(self) -> int:
+        """Workers that a run could get, now or in a moment."""
+        twice = sum(worker.state == IDLE for worker in self.recycling.replaced.values())
+        return self.starting + len(self.idle) + self.unsure - twice
+
     def _wanted(self, waiting: int) -> int:
-        coming = self.starting + len(self.idle) + self.unsure
         match self.policy.pm:
             case "static":
-                return self.policy.max_workers - self.live
+                return self.policy.max_workers - self._counted
             case "dynamic":
-                return max(self.policy.min_spare + waiting - coming, self.warm - self.live)
+                return max(self.policy.min_spare + waiting - self._coming, self.warm - self._counted)
             case _:
-                return waiting - coming
+                return waiting - self._coming
+
+    def to_replace(self, now: float) -> Iterator[Worker]:
+        """Workers to be replaced, one after another: what is done about one decides whether there is a next."""
+        self.recycling.grow_old(now)
+        if self.recycling.waiting and not self.trouble.stops(now):
+            yield from self.recycling.candidates(self.policy)
+
+    def can_replace(self, worker: Worker, now: float) -> bool:
+        """Whether a replacement makes sense: not of an idle worker that nobody has just used where no spares are kept."""
+        needed = self.policy.pm != "ondemand" or worker.state != IDLE or worker.since >= now
+        return needed and self._affordable > 0
 
     def surplus(self, waiting: int, now: float) -> Worker | None:
         """An idle worker that should leave now, if any: at most one a ``SHRINK_INTERVAL`` but for ``idle_timeout``."""
@@ -210,7 +274,8 @@ class Pool:
     @property
     def _too_many(self) -> bool:
         most_idle = self.policy.max_spare if self.policy.pm == "dynamic" else self.policy.max_workers
-        return len(self.idle) > most_idle or self.live > self.policy.max_workers
+        twice = len(self.recycling.replaced)
+        return len(self.idle) - twice > most_idle or self._counted > self.policy.max_workers
 
     def look_again(self, waiting: int, now: float) -> float:
         """When the pool wants to be looked at without an event; 0 for never (so that an idle pool does not wake anybody)."""
@@ -220,36 +285,42 @@ class Pool:
                 moments.append(next(iter(self.idle.values())).since + self.policy.idle_timeout)
             if self._too_many:
                 moments.append(self.shrink_at)
-        if now < self.fork_after and self._wanted(waiting) > 0:
-            moments.append(self.fork_after)
+        recycling = self.recycling
+        recycling.grow_old(now)
+        if len(recycling.replaced) < self.policy.recycle and recycling.next_age():
+            moments.append(recycling.next_age())
+        if self.trouble.stops(now):
+            if not self.trouble.parked and (self._wanted(waiting) > 0 or recycling.waiting):
+                moments.append(self.trouble.after)
         elif self._may_wait(waiting, now) and self._wanted(waiting) > 0:
             moments.append(self.refill_at)
         return min(moments, default=0.0)
 
-    def begin(self) -> None:
-        """There is a new zygote to fork from."""
-        self.failures, self.fork_after = 0, 0.0
+    def begin(self, generation: int = 0) -> None:
+        """There is a zygote to fork from: workers of another are not replaced one by one."""
+        self.trouble.over()
+        self.rate = 1
+        for worker in self.workers.values():
+            if worker.generation != generation:
+                worker.successor, worker.over = 0, False
+                self.recycling.forget(worker)
         self.warm = min(self.policy.start_workers, self.policy.max_workers) if self.policy.pm == "dynamic" else 0
 
     def served_one(self) -> None:
         """A worker has brought a result: workers can be had, and are of use."""
         self.served += 1
-        self.failures = 0
+        self.trouble.over()
         self.refill_at = 0.0
-
-    def fork_failed(self, now: float) -> float:
-        """Note a fork that failed, or a worker that did not live to its first job; returns the moment of the next try."""
-        self.failures += 1
-        self.fork_after = now + min(FORK_RETRY_MOST, FORK_RETRY_FIRST * 2 ** min(self.failures - 1, 10))
-        return self.fork_after
 
     # --- hand-over ----------------------------------------------------------------------------------------------------
     def dump(self) -> dict[str, Any]:
         """Plain data for a snapshot: what does not follow from the workers."""
-        return {name: getattr(self, name) for name in _CARRIED}
+        return {**{name: getattr(self, name) for name in _CARRIED}, **self.trouble.dump(), "recycled": self.recycling.done}
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what ``dump`` wrote, in this version or another."""
         for name in _CARRIED:
             if name in data:
                 setattr(self, name, data[name])
+        self.trouble.load(data)
+        self.recycling.done = int(data.get("recycled", 0))

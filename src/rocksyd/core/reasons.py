@@ -19,6 +19,7 @@ CODES = (
     "delay", "retry", "stopping", "max_running", "loading", "fork_failed", "pool_full", "worker_starting", "queue", "next",
     "start_within", "draining", "running", "unanswered", "ending", "timeout", "progress", "old_code", "ok", "failed", "killed",
     "start_too_late", "memory", "pool_memory", "lost", "cancelled", "killed_after_grace", "attempts",
+    "parked",
 )  # fmt: skip
 """Every ``code`` a reason can have; programs rely on them, so they are only added to."""
 _SIGKILL, _SIGTERM = 9, 15
@@ -105,9 +106,15 @@ def _no_worker(pool: Pool, now: Now) -> Reason:
         busy = f"all {pool.busy} workers" if pool.busy > 1 else "the only worker"
         return Reason("pool_full", f"{busy} of pool {pool.name!r} {'are' if pool.busy > 1 else 'is'} busy (max_workers = "
                       f"{pool.policy.max_workers})", "wait for one of them, or raise max_workers")  # fmt: skip
-    if now.mono < pool.fork_after:
-        text = f"no worker can be started in pool {pool.name!r} ({_count(pool.failures, 'failure')} in a row); next try in "
-        return Reason("fork_failed", text + _time(pool.fork_after - now.mono), "the daemon's log says why")
+    trouble = pool.trouble
+    if trouble.parked:
+        text = f"pool {pool.name!r} is parked: {trouble.reason} ({_count(trouble.failures, 'failure')} in a row)"
+        return Reason("parked", text, "mend it, then rocksyd reload, or restart: both try again")
+    if now.mono < trouble.after:
+        text = (
+            f"no worker can be started in pool {pool.name!r}: {trouble.reason} ({_count(trouble.failures, 'failure')} in a row)"
+        )
+        return Reason("fork_failed", f"{text}; next try in {_time(trouble.after - now.mono)}", "the daemon's log says why")
     if pool.memory.full:
         size = format_size(pool.memory.total(len(pool.workers)))
         have = f"{_count(len(pool.workers), 'worker')} of pool {pool.name!r} with {size}"

@@ -13,7 +13,12 @@ from rocksyd.core import events as ev
 from rocksyd.core import memory, outcome
 from rocksyd.core.pools import BUSY, IDLE, STARTING, Pool, Worker
 from rocksyd.core.state import SIGKILL, SIGTERM, State
+from rocksyd.core.trouble import crash_of, wants_fresh_memory
 from rocksyd.model import MEMORY, RUNNING, Now
+from rocksyd.units import format_duration
+
+RETURNS = 3
+"""How often a run is given to another worker because the one that had it died before the run's code began."""
 
 
 # --- zygotes ----------------------------------------------------------------------------------------------------------
@@ -27,7 +32,7 @@ def zygote_ready(state: State, event: ev.ZygoteReady, now: Now) -> None:
     app.offer(event.jobs, event.allowed, event.open_patterns)
     state.generation = max(state.generation, event.generation)
     for pool in state.pools_of(event.app):
-        pool.begin()
+        pool.begin(event.generation)
         state.touched[pool.name] = None
     for worker in [w for w in state.workers.values() if w.app == event.app and w.generation != event.generation]:
         if worker.state == IDLE:
@@ -53,14 +58,19 @@ def worker_forked(state: State, event: ev.WorkerForked, now: Now) -> None:
     if worker is None or worker.state != STARTING:
         return
     worker.pid = event.pid
-    state.pool_of(worker).move(worker, "forked", now.mono)
+    pool = state.pool_of(worker)
+    pool.move(worker, "forked", now.mono)
+    replaced = pool.recycling.came(worker.number)
+    if replaced is not None and replaced.number in pool.idle:
+        state.send_away(replaced, now)
     _rest(state, worker, now)
 
 
 def _rest(state: State, worker: Worker, now: Now) -> None:
-    """An idle worker: of use, or of a generation that is over."""
+    """An idle worker: of use, or replaced, or of a generation that is over."""
     app = state.applications.get(worker.app)
-    if app is None or worker.generation != app.generation or worker.pool not in state.queues or state.stopping:
+    serves = app is not None and worker.generation == app.generation and worker.pool in state.queues
+    if not serves or worker.over or state.stopping:
         state.send_away(worker, now)
     else:
         state.touched[worker.pool] = None
@@ -73,14 +83,15 @@ def worker_refused(state: State, event: ev.WorkerRefused, now: Now) -> None:
         return
     app = state.applications.get(worker.app)
     if app is not None and worker.generation == app.generation:  # else newer code serves, and is forked from at once
-        _fork_failed(state, state.pool_of(worker), f"cannot fork a worker ({event.reason})", now)
+        pool = state.pool_of(worker)
+        _in_trouble(state, pool, pool.trouble.refused(f"cannot fork a worker ({event.reason})", now.mono))
     state.remove(worker, now)
 
 
-def _fork_failed(state: State, pool: Pool, what: str, now: Now) -> None:
-    again = pool.fork_failed(now.mono)
+def _in_trouble(state: State, pool: Pool, said: str) -> None:
     state.counters["forks_failed"] += 1
-    state.effects.append(ev.Note(f"pool {pool.name}: {what}; next try in {again - now.mono:.1f} s"))
+    if said:
+        state.effects.append(ev.Note(f"pool {pool.name}: {said}"))
 
 
 # --- workers that are found after a crash of the master ---------------------------------------------------------------
@@ -89,6 +100,7 @@ def worker_found(state: State, event: ev.WorkerFound, now: Now) -> None:
     if event.worker in state.workers:
         return  # forked by this master's own order
     worker = Worker(event.worker, event.app, event.pool, event.generation, event.slot, IDLE, event.pid, since=now.mono)
+    worker.jobs, worker.born = event.jobs, event.born
     worker.sure = False  # not to be given a job before it has answered
     run = state.held_by(event.worker)
     if run is not None:
@@ -160,6 +172,7 @@ def worker_result(state: State, event: ev.WorkerResult, now: Now) -> None:
     worker.jobs += 1
     pool = state.pool_of(worker)
     pool.served_one()
+    pool.recycling.worked(worker, pool.policy)
     if worker.last:
         state.leaves(worker, now)
         return
@@ -190,14 +203,31 @@ def worker_exited(state: State, event: ev.WorkerExited, now: Now) -> None:
     run = state.held_by(event.worker)
     worker = state.workers.get(event.worker)
     if worker is not None:
-        if not worker.jobs and worker.sure and (worker.state == IDLE or event.unread):
-            # A hook that is broken would be forked in a frenzy.
-            _fork_failed(state, state.pool_of(worker), f"worker {worker.number} ended before its first job", now)
+        _look_at_death(state, worker, event, now)
         state.remove(worker, now)
-    if run is not None and event.unread:
+    if run is not None and event.unread and run.returned < RETURNS:
+        run.returned += 1
         state.give_back(run, now)
+    elif run is not None and event.unread:
+        state.end(run, outcome.never_began(run, event), now)
     elif run is not None:
         state.end(run, outcome.from_exit(run, event), now)
+
+
+def _look_at_death(state: State, worker: Worker, event: ev.WorkerExited, now: Now) -> None:
+    """Whether the next worker of this pool, or of this application, would fare no better."""
+    did_nothing = not worker.jobs and (event.unread or worker.state in (STARTING, IDLE))
+    if did_nothing and worker.sure:  # a hook that is broken would be forked in a frenzy
+        pool = state.pool_of(worker)
+        reason = f"worker {worker.number} ended before its first job ({outcome.shown_status(event.status)})"
+        _in_trouble(state, pool, pool.trouble.died(reason, now.mono, pool.policy.park_after))
+    app, crash = state.applications.get(worker.app), crash_of(event.status)
+    if app is None or not crash or worker.generation != app.generation:
+        return
+    policy = state.config.apps[app.name].emergency_restart
+    if wants_fresh_memory(app.crashes, policy, now.mono):
+        what = f"{policy.workers} workers died by SIGSEGV or SIGBUS within {format_duration(policy.within)}"
+        state.effects.append(ev.LoadAfresh(app.name, what))
 
 
 HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {

@@ -14,7 +14,7 @@ from typing import Any
 from rocksyd.config import Config, PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core import lifecycle, outcome, targets
-from rocksyd.core.pools import LEAVING, Pool, Worker
+from rocksyd.core.pools import LEAVING, STARTING, Pool, Worker
 from rocksyd.core.queue import Queue
 from rocksyd.core.reminders import Reminder, Reminders
 from rocksyd.errors import RequestError
@@ -71,7 +71,7 @@ class State:
 
     def _equip_pool(self, name: str, policy: PoolConfig) -> None:
         if name in self.pools:
-            self.pools[name].policy = policy
+            self.pools[name].use(policy)
         else:
             self.pools[name] = Pool(name, policy)
         if name not in self.queues:
@@ -215,7 +215,10 @@ class State:
         """A worker that lives already."""
         self.workers[worker.number] = worker
         self.worker_number = max(self.worker_number, worker.number)
-        self.pool_of(worker).add(worker)
+        pool, app = self.pool_of(worker), self.applications.get(worker.app)
+        pool.add(worker)
+        if app is not None and app.generation and app.generation != worker.generation:
+            pool.recycling.forget(worker)
 
     def send_away(self, worker: Worker, now: Now) -> None:
         """An idle worker is to leave."""
@@ -230,6 +233,8 @@ class State:
 
     def remove(self, worker: Worker, now: Now) -> None:
         """The worker is no more."""
+        if worker.state == STARTING:
+            self.pool_of(worker).recycling.failed(worker.number)
         self.pool_of(worker).move(worker, "exit", now.mono)
         del self.workers[worker.number]
         self.touched[worker.pool] = None

@@ -6,6 +6,7 @@ What this file must not know: where the names were found.
 
 from __future__ import annotations
 
+from collections import deque
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ class Application:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.allowed: frozenset[str] = frozenset()
         self.open_patterns: tuple[str, ...] = ()
+        self.crashes: deque[float] = deque()
+        """CLOCK_MONOTONIC seconds at which workers of the serving generation crashed, oldest first."""
 
     def offer(self, jobs: dict[str, dict[str, Any]], allowed: tuple[str, ...], patterns: tuple[str, ...]) -> None:
         """Replace what is offered."""
@@ -71,12 +74,14 @@ class Application:
             "jobs": self.jobs,
             "allowed": sorted(self.allowed),
             "open_patterns": list(self.open_patterns),
+            "crashes": list(self.crashes),
         }
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what ``dump`` wrote."""
         self.generation = int(data.get("generation", 0))
         self.ready = bool(data.get("ready", False))
+        self.crashes = deque(data.get("crashes", ()))
         self.offer(data.get("jobs", {}), tuple(data.get("allowed", ())), tuple(data.get("open_patterns", ())))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rocksyd import __version__
 from rocksyd.core.pools import Worker
-from rocksyd.posix.processes import resident_memory
+from rocksyd.posix.processes import cpu_time, resident_memory
 from rocksyd.posix.scoreboard import Entry
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ class Numbers:
                     "max_queue": pool.policy.max_queue,
                     "served": pool.served,
                     "max_workers_reached": pool.max_reached,
+                    "peak_waiting": pool.peak_waiting,
+                    "recycled": pool.recycling.done,
+                    "replacing": len(pool.recycling.replaced),
+                    "parked": pool.trouble.parked,
+                    "failures": pool.trouble.failures,
+                    "trouble": pool.trouble.reason or None,
                     "processes": [self._process(worker) for worker in pool.workers.values()],
                 }
             )
@@ -99,18 +105,23 @@ class Numbers:
         """One worker: from the scoreboard what it says itself, from the engine what it has not come to say yet."""
         entry = self._server.board.read(worker.slot)
         if entry is None or entry.worker != worker.number:
-            entry = Entry(pid=worker.pid, worker=worker.number, generation=worker.generation, stage="starting", key=worker.run)
+            entry = Entry(
+                pid=worker.pid, worker=worker.number, generation=worker.generation, stage="starting", key=worker.run,
+                since=worker.since, born=worker.born,
+            )  # fmt: skip
         now = time.monotonic()
+        run = self._server.engine.runs.get(worker.run)
         return {
             "worker": worker.number,
-            "pid": entry.pid,
+            "pid": entry.pid or None,
             "generation": entry.generation,
             "stage": entry.stage,
             "seconds": round(now - entry.since, 3) if entry.since else None,
             "age": round(now - entry.born, 3) if entry.born else None,
-            "key": entry.key or None,
+            "key": worker.run or entry.key or None,
+            "target": run.name if run is not None else None,
             "jobs": entry.jobs,
-            "cpu": entry.cpu,
+            "cpu": round(cpu_time(entry.pid) or entry.cpu, 3),
             "rss": resident_memory(entry.pid),
             "max_rss": entry.memory,
         }
@@ -119,6 +130,9 @@ class Numbers:
         """Whether the daemon can do its work, and if not, why."""
         server = self._server
         problems = [f"application {name} is not loaded" for name, app in server.engine.applications.items() if not app.ready]
+        for pool in server.engine.pools.values():
+            if pool.trouble.parked:
+                problems.append(f"pool {pool.name} is parked: {pool.trouble.reason}")
         if server.writing.trouble:
             problems.append(server.writing.trouble)
         if server.engine.draining:

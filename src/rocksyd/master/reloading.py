@@ -135,15 +135,25 @@ class Loading:
         server = self._server
         app = server.engine.applications.get(zygote.app)
         others = [z for z in server.children.zygotes.values() if z.app == zygote.app and z.state != RETIRING]
-        if zygote.state == RETIRING or app is None or others or server.engine.stopping:
+        if zygote.state == RETIRING or app is None or server.engine.stopping:
+            return
+        if others:
+            if zygote.name not in server.children.zygotes:  # else its end will be told as well
+                what = f"application {zygote.app} could not be loaded afresh, and the zygote that serves goes on"
+                log("master", f"{what}: {zygote.failure}")
             return
         failures = self._failures[zygote.app] = self._failures.get(zygote.app, 0) + 1
         delay = 0.0 if zygote.ready is not None and failures == 1 else min(RETRY_MOST, RETRY_FIRST * 2 ** (failures - 1))
         log("master", f"application {zygote.app} has no zygote ({zygote.failure}); it is loaded again in {delay:g} s")
         self._again[zygote.app] = time.monotonic() + delay
 
+    def load_afresh(self, app: str, reason: str) -> None:
+        """Load an application again beside the zygote that serves, which goes on if that fails."""
+        log("master", f"application {app}: {reason}; it is loaded afresh")
+        self.need(app)
+
     def need(self, app: str) -> None:
-        """This application has no zygote at all (found after a crash)."""
+        """This application wants another zygote, now: it has none, or one whose memory may be spoilt."""
         self._again[app] = time.monotonic()
 
     def next_deadline(self) -> float | None:

@@ -97,6 +97,7 @@ class Server:
             ev.AskWorker: lambda effect: children.tell_worker(effect.worker, m.Inventory(effect.epoch)),
             ev.KillWorker: self._do_kill,
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
+            ev.LoadAfresh: lambda effect: self.loading.load_afresh(effect.app, effect.reason),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
             ev.Started: lambda effect: self.news.tell("run.started", effect.run),
             ev.Measure: self._do_measure,
@@ -209,7 +210,16 @@ class Server:
             self.suspect()
         if isinstance(event, ev.WorkerExited):
             event = event._replace(unread=self._never_began(event.worker))
+        if isinstance(event, ev.WorkerFound):
+            event = self._seated(event)
         self.take(self.engine.step(event, self.now))
+
+    def _seated(self, found: ev.WorkerFound) -> ev.WorkerFound:
+        """With what the scoreboard has of a worker that a dead master knew; its slot, too, where nobody else knows it."""
+        entry = self.board.read(found.slot) if found.slot >= 0 else self.board.find(found.worker)
+        if entry is None or entry.worker != found.worker:
+            return found
+        return found._replace(slot=entry.slot, jobs=entry.jobs, born=entry.born)
 
     def _never_began(self, number: int) -> bool:
         """Whether a worker that has ended had not begun the job it was given: it says on the scoreboard when it does."""
@@ -346,11 +356,23 @@ class Server:
         self.outputs.begin(run)
         job = m.Job(
             run.key, run.target, run.params, run.attempt, run.deadline, run.log, "", run.env, effect.last,
-            f"{run.name} #{run.key}", run.grace, each=run.each, kind=run.kind, fds=self.execs.descriptors(run.key),
-            timeout=run.timeout, spool=run.spool,
+            f"{run.name} #{run.key}", run.grace, each=run.each, kind=run.kind,
+            fds=self.execs.descriptors(run.key) or self._output_of(run), timeout=run.timeout, spool=run.spool,
         )  # fmt: skip
         self.children.tell_worker(effect.worker, job)
         self.execs.given(run.key)
+        if job.fds and run.kind != SCRIPT:
+            os.close(job.fds[0])
+
+    def _output_of(self, run: Run) -> tuple[int, ...]:
+        """The descriptor of its output, for a worker that runs as another user and may not open a file in ``state_dir``."""
+        app, pool = self.config.apps.get(run.app), self.engine.pools.get(run.pool)
+        if app is None or pool is None or not run.log or not app.as_another(pool.policy):
+            return ()
+        try:
+            return (os.open(run.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640),)
+        except OSError:
+            return ()  # the worker will say why it cannot open it
 
     def _do_kill(self, effect: ev.KillWorker) -> None:
         self.children.kill(effect, soft=limits.ends_by_itself(self.engine.held_by(effect.worker), effect))

@@ -199,6 +199,16 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def cpu_time(pid: int) -> float:
+    """Seconds of user and system time it has used so far, without its children's; 0.0 when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def children_of(pid: int) -> list[int]:
     """PIDs of its living children and of its zombies."""
     found: list[int] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from rocksyd.worker.identity import Identity
 from rocksyd.worker.target import Plan
 
 
@@ -29,6 +30,13 @@ class Context(NamedTuple):
     """(``resource.RLIMIT_...``, (soft, hard)) to set after the fork."""
     pool: str = ""
     """The pool id (``app``, ``app/name``)."""
+    whom: Identity | None = None
+    """Whom the worker becomes; None: it stays who the zygote is."""
+    own_env: bool = False
+    """Whether ``env`` has more than the zygote's."""
+    nice: int | None = None
+    cpus: frozenset[int] = frozenset()
+    """What it may run on; empty: as the zygote."""
 
     @property
     def idle_title(self) -> str:

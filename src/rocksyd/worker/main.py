@@ -209,7 +209,7 @@ class Worker:
             if job.spool:
                 self._spool.attach(job.spool)
             else:
-                output.attach(job.log)
+                output.attach(job.log, *job.fds)
         except OSError as error:
             raise JobError(f"the run's output {job.spool or job.log} cannot be opened: {error.strerror}") from error
         if job.env:

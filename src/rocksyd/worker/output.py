@@ -25,13 +25,14 @@ def prepare() -> None:
     libc.line_buffer_stdout()
 
 
-def attach(log: str) -> None:
-    """Make descriptors 1 and 2 the file ``log``, opened append; "" for ``/dev/null``.
+def attach(log: str, fd: int = -1) -> None:
+    """Make descriptors 1 and 2 the file ``log``, opened append; "" for ``/dev/null``. ``fd``: it has been opened already.
 
     Raises:
         OSError: it cannot be opened; the message names it.
     """
-    fd = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    if fd < 0:
+        fd = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     if fd > 2:

@@ -15,6 +15,7 @@ from rocksyd.jobs import after_fork_hooks
 from rocksyd.posix import signals
 from rocksyd.posix.titles import set_title
 from rocksyd.worker.context import Context
+from rocksyd.worker.identity import become
 from rocksyd.worker.integrations import registry
 
 _SIGINT = int(signal.SIGINT)
@@ -24,17 +25,27 @@ def after_fork(context: Context) -> None:
     """Make a forked child a worker of its own. Signals are blocked when this is called, and free when it returns.
 
     Raises:
+        ConfigError: it cannot become the user it should.
+        OSError: the system refuses a limit or a CPU.
         Exception: whatever an ``after_fork`` hook of the application raises.
     """
     # A group of its own in the zygote's session: in a session of its own a process cannot be stopped by a terminal's signals,
     # because its group would be an orphaned one (credentials(7), setpgid(2)).
     os.setpgid(0, 0)
     signals.reset()
-    for number, limit in context.limits:
-        resource.setrlimit(number, limit)
     if context.oom_score_adj is not None:
         _set_oom_score(context.oom_score_adj)
+    if context.nice is not None:
+        _set_nice(context.nice)
+    if context.cpus:
+        os.sched_setaffinity(0, context.cpus)
+    for number, limit in context.limits:
+        resource.setrlimit(number, limit)
     os.umask(context.umask)
+    if context.whom is not None:  # last: what is above may take the rights of root
+        become(context.whom)
+    if context.own_env:
+        os.environ.update(context.env)
     set_title(context.idle_title)
     gc.enable()
     registry.after_fork()
@@ -72,6 +83,14 @@ def _same_environment(env: dict[str, str]) -> bool:
     if _encoded is None or _encoded[0] is not env:
         _encoded = env, {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     return bool(os.environ._data == _encoded[1])  # type: ignore[attr-defined]
+
+
+def _set_nice(value: int) -> None:
+    try:
+        os.nice(value)
+    except OSError as error:
+        # Below zero takes CAP_SYS_NICE. A job at the daemon's own priority is better than none.
+        os.write(2, f"rocksyd: nice = {value} cannot be set ({error.strerror}); it stays as it is\n".encode())
 
 
 def _set_oom_score(value: int) -> None:

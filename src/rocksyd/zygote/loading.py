@@ -19,6 +19,7 @@ from rocksyd.errors import JobError, RocksydError
 from rocksyd.jobs import before_fork_hooks
 from rocksyd.worker import deadline, inherited, output, stacks, values
 from rocksyd.worker.context import Context
+from rocksyd.worker.identity import become
 from rocksyd.worker.integrations import registry
 from rocksyd.worker.target import import_module, load
 from rocksyd.zygote import groups, hugepages, pools, privileges, safety, smoke
@@ -110,7 +111,7 @@ def _enter(order: messages.Load) -> groups.Groups:
     whom = privileges.identity(str(order.settings.get("user") or ""), str(order.settings.get("group") or ""))
     own = _groups(order, whom)
     if whom is not None:
-        privileges.become(whom)
+        become(whom)
         os.environ.update(whom.env)
     os.environ.update(order.env)
     if order.settings.get("umask") is not None:

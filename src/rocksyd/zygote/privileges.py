@@ -1,11 +1,12 @@
 """User, group and limits of an application's processes.
 
-What must live here: names to numbers, and the one change of user. What this file must not know: messages, forks.
+What must live here: names to numbers. What this file must not know: messages, forks.
 
-The zygote changes the user itself, before the first import: no line of the application ever runs as root, and there is nothing
-to do after a fork. It can still kill its workers, which are of the same user.
+Where the application has a user, the zygote becomes that user before the first import: no line of the application ever runs as
+root, and there is nothing to do after a fork. Where only a pool has one, the application is loaded as the daemon's user,
+and each worker of the pool becomes its own before any hook and job. A zygote can kill its workers either way.
 
-Sources: credentials(7), setrlimit(2), prctl(2) PR_SET_DUMPABLE (cleared by a change of user; then /proc/self is root's).
+Sources: credentials(7), setrlimit(2).
 """
 
 from __future__ import annotations
@@ -14,21 +15,11 @@ import grp
 import os
 import pwd
 import resource
-from typing import Any, NamedTuple
+from typing import Any
 
 from rocksyd.errors import ConfigError
-from rocksyd.posix import libc
 from rocksyd.units import parse_size
-
-
-class Identity(NamedTuple):
-    """Whom to become."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    env: dict[str, str]
-    """HOME, USER, LOGNAME of the user."""
+from rocksyd.worker.identity import Identity
 
 
 def identity(user: str, group: str) -> Identity | None:
@@ -62,22 +53,6 @@ def _group(group: str) -> int:
         return grp.getgrgid(int(group)).gr_gid if group.isdigit() else grp.getgrnam(group).gr_gid
     except KeyError:
         raise ConfigError(f"group = {group!r}: there is no such group on this system") from None
-
-
-def become(whom: Identity) -> None:
-    """Change the user of this process for good.
-
-    Raises:
-        ConfigError: the new user could not even read Python's library or rocksyd.
-        OSError: the system refuses.
-    """
-    os.setgroups(whom.groups)
-    os.setresgid(whom.gid, whom.gid, whom.gid)
-    os.setresuid(whom.uid, whom.uid, whom.uid)
-    libc.keep_dumpable()
-    for file in (os.__file__, __file__):
-        if not os.access(file, os.R_OK):
-            raise ConfigError(f"user {whom.uid} cannot read {file}: give the application an interpreter that everybody may read")
 
 
 def limits(settings: dict[str, Any]) -> tuple[tuple[int, tuple[int, int]], ...]:
