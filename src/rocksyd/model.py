@@ -92,7 +92,7 @@ class Run:
     """Why the worker was ordered to end: ``timeout``, ``cancelled``, ``memory``."""
     kill_at: float = 0.0
     """When TERM is followed by KILL."""
-    returned: int = 0
+    given_back: int = 0
     """How often its worker died before its code began, and it was given back."""
     unnamed: bool = False
     """Whether it is a call without a key: only the caller who waits can ask for it."""

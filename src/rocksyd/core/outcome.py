@@ -58,7 +58,7 @@ def from_exit(run: Run, event: WorkerExited) -> Ending:
 def never_began(run: Run, event: WorkerExited) -> Ending:
     """One worker after another died before its code began: it is the run that does not agree with them."""
     ending = from_exit(run, event)
-    message = f"{run.returned + 1} workers died before its code began, this one with {shown_status(event.status)}"
+    message = f"{run.given_back + 1} workers died before its code began, this one with {shown_status(event.status)}"
     error = {"type": "WorkerDied", "message": message, "traceback": ""}
     return ending._replace(outcome=FAILED if ending.outcome == OK else ending.outcome, error=error)
 
@@ -105,7 +105,7 @@ def clear(run: Run) -> None:
     run.outcome, run.retcode, run.signal, run.result, run.result_dropped, run.error = "", None, 0, None, "", None
     run.cpu, run.max_rss, run.progress, run.ended_at, run.started_at = 0.0, 0, None, 0.0, 0.0
     run.slow_at = run.answered_at = 0.0
-    run.returned = 0
+    run.given_back = 0
     run.kill_reason, run.kill_at, run.deadline, run.started, run.worker, run.pid = "", 0.0, 0.0, 0.0, 0, 0
 
 

@@ -205,8 +205,8 @@ def worker_exited(state: State, event: ev.WorkerExited, now: Now) -> None:
     if worker is not None:
         _look_at_death(state, worker, event, now)
         state.remove(worker, now)
-    if run is not None and event.unread and run.returned < RETURNS:
-        run.returned += 1
+    if run is not None and event.unread and run.given_back < RETURNS:
+        run.given_back += 1
         state.give_back(run, now)
     elif run is not None and event.unread:
         state.end(run, outcome.never_began(run, event), now)
