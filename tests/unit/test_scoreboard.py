@@ -43,6 +43,7 @@ def test_what_is_written_is_read(writes: list[tuple[int, Entry]]) -> None:
         latest[number] = entry._replace(slot=number)
     for number in range(6):
         assert shown.read(number) == latest.get(number)
+        assert shown.untouched(number) == (number not in latest)
 
 
 @given(st.text(max_size=400), st.text(max_size=100))

@@ -231,8 +231,12 @@ class Server:
         worker = self.engine.workers.get(number)
         slot = worker.slot if worker is not None and worker.slot >= 0 else run.slot
         entry = self.board.read(slot) if slot >= 0 else self.board.find(number)
-        if run.kind == SCRIPT or entry is None or entry.worker != number:
-            return False  # (a script's descriptors have gone with the worker, so it cannot be run by another one)
+        if run.kind == SCRIPT:
+            return False  # its descriptors have gone with the worker, so it cannot be run by another one
+        if entry is None:
+            return slot >= 0 and self.board.untouched(slot)
+        if entry.worker != number:
+            return slot >= 0  # it died before it could say anything; what stands there is from who had the slot before
         return entry.stage not in ("running", "finishing") or not run.key.startswith(entry.key)
 
     def take(self, effects: list[Any]) -> None:

@@ -90,6 +90,10 @@ class Scoreboard:
                 return _entry(number, body) if before else None
         return None
 
+    def untouched(self, number: int) -> bool:
+        """Whether nobody has ever written into this slot."""
+        return 0 <= number < SLOTS and not _SEQUENCE.unpack_from(self._memory, number * SLOT_SIZE)[0]
+
     def find(self, worker: int) -> Entry | None:
         """What the worker with this number says, whichever slot it has; slow, for when nobody knows its slot any more."""
         entries = (self.read(number) for number in range(SLOTS))
