@@ -19,7 +19,7 @@ from rocksyd.errors import JobError, RocksydError
 from rocksyd.jobs import before_fork_hooks
 from rocksyd.worker import deadline, inherited, output, stacks, values
 from rocksyd.worker.context import Context
-from rocksyd.worker.identity import become
+from rocksyd.worker.identity import Identity, become
 from rocksyd.worker.integrations import registry
 from rocksyd.worker.target import import_module, load
 from rocksyd.zygote import groups, hugepages, pools, privileges, safety, smoke
@@ -130,7 +130,7 @@ def _enter(order: messages.Load) -> groups.Groups:
     return own
 
 
-def _groups(order: messages.Load, whom: privileges.Identity | None) -> groups.Groups:
+def _groups(order: messages.Load, whom: Identity | None) -> groups.Groups:
     """Control groups for the workers, while this process may still make them. Without them they are limited less, and run."""
     root = str(order.settings.get("cgroup") or "")
     if not root:
