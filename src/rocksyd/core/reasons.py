@@ -173,7 +173,8 @@ def _ending(run: Run, now: Now) -> Reason:
     if not run.kill_at:
         outlived = "" if run.kill_reason == MEMORY else f", outlived its grace of {_time(run.grace)}"
         return Reason("ending", f"{begun}{outlived} and was sent KILL")
-    return Reason("ending", f"{begun} and was sent TERM; KILL follows in {_time(run.kill_at - now.mono)}")
+    told = "told so" if run.kill_reason == TIMEOUT and run.kind != SCRIPT else "sent TERM"
+    return Reason("ending", f"{begun} and was {told}; KILL follows in {_time(run.kill_at - now.mono)}")
 
 
 def _progress(progress: dict[str, Any]) -> str:
