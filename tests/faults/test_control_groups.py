@@ -96,7 +96,7 @@ def test_a_kill_for_want_of_memory_is_told_from_any_other(tmp_path: Path, by_the
 
 def test_a_zygote_says_again_whom_the_kernel_has_killed_for_want_of_memory(tmp_path: Path) -> None:
     root = hierarchy(tmp_path)
-    settings = {"cgroup": str(root), "pools": {"shop": {}}}
+    settings = {"cgroup": str(root), "pools": {"main": {"memory": 1 << 30}}}
     with Zygote(tmp_path, {"shop": JOBS}, jobs=("shop",), settings=settings) as zygote:
         zygote.ready()
         worker = zygote.fork()

@@ -120,7 +120,7 @@ class World(Actors):
                     self.processes[effect.worker].inbox.append(effect)
             case ev.Measure():
                 living = [number for number, _ in effect.workers if self.processes[number].alive]
-                self.step(ev.Measured(effect.pool, {number: self.size_of(number) for number in living}))
+                self.step(ev.Measured(effect.pool, {n: self.size_of(n, share=n == effect.share) for n in living}))
             case ev.Slow() | ev.Started() | ev.Progressed() | ev.Note():
                 pass
             case _:
@@ -130,10 +130,10 @@ class World(Actors):
         """The living one of this name."""
         return next((z for z in self.zygotes if (z.app, z.generation, z.alive) == (app, generation, True)), None)
 
-    def size_of(self, number: int) -> ev.Size:
+    def size_of(self, number: int, *, share: bool) -> ev.Size:
         """Every fifth run takes more than any limit allows."""
         rss = 300 if sum(self.processes[number].identity[1:]) % 5 == 0 else 100 + number % 50
-        return ev.Size(rss, rss)
+        return ev.Size(rss, rss * share)
 
     def signal(self, order: ev.KillWorker) -> None:
         process = self.processes.get(order.worker)

@@ -43,7 +43,19 @@ def test_exactly_those_above_the_hard_limit_are_named_and_those_near_it_are_look
     assert (memory.interval(policy) == 0.1) == any(2 * size.rss > limit * MB for size in sizes.values())
     for worker in sizes:
         memory.forget(worker)
-    assert (memory.sizes, memory.total(5)) == ({}, 0)
+    assert (memory.rss, memory.pss, memory.total(5)) == ({}, {}, 0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(100, 200)), max_size=30))
+def test_each_worker_gets_its_turn_and_in_between_its_share_follows_what_is_resident(looks: list[tuple[int, int]]) -> None:
+    memory, policy, seen = Memory(), PoolConfig(max_total_rss=1), []
+    for _, rss in looks:
+        turn = memory.turn([1, 2, 3, 4])
+        seen.append(turn)
+        memory.measured({worker: ev.Size(rss, rss // 2 if worker == turn else 0) for worker in (1, 2, 3, 4)}, policy)
+        assert memory.pss[turn] == rss // 2
+        assert all(0 <= share <= rss + 100 for share in memory.pss.values())
+    assert seen == [1 + n % 4 for n in range(len(looks))]
 
 
 def test_without_a_limit_nobody_is_measured_and_nobody_recycled() -> None:
@@ -60,7 +72,7 @@ def test_running_workers_are_measured_and_idle_ones_left_alone() -> None:
     desk.fork()
     assert desk.engine.next_deadline() is None
     run = desk.started()
-    assert desk.at(desk.engine.next_deadline() or 0) == [ev.Measure("app", ((run.worker, run.pid),), False)]
+    assert desk.at(desk.engine.next_deadline() or 0) == [ev.Measure("app", ((run.worker, run.pid),))]
     desk.say(ev.Measured("app", {run.worker: ev.Size(MB, MB)}))
     assert desk.engine.next_deadline() is not None
     desk.result(run)

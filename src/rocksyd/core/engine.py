@@ -137,7 +137,8 @@ def _look_at_memory(state: State, pool: Pool) -> None:
     if pool.busy:
         shares = bool(pool.policy.max_total_rss)
         workers = tuple((w.number, w.pid) for w in pool.workers.values() if w.pid and (shares or w.state == BUSY))
-        state.effects.append(ev.Measure(pool.name, workers, shares))
+        share = pool.memory.turn(number for number, _ in workers) if shares else 0
+        state.effects.append(ev.Measure(pool.name, workers, share))
         state.touched[pool.name] = None
 
 

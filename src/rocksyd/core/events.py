@@ -167,8 +167,8 @@ class Size(NamedTuple):
 
     rss: int
     """All that is resident."""
-    pss: int
-    """The same with each page divided by the number of processes that share it."""
+    pss: int = 0
+    """The same with each page divided by the number of processes that share it; 0 where nobody looked."""
 
 
 class Measured(NamedTuple):
@@ -286,11 +286,11 @@ class Started(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """Look how much memory these workers, (number, pid), have. ``shares``: how much of it is their own matters as well."""
+    """Look how much memory these workers, (number, pid), have, and how much of it is worker ``share``'s own (0: nobody's)."""
 
     pool: str
     workers: tuple[tuple[int, int], ...]
-    shares: bool
+    share: int = 0
 
 
 class Slow(NamedTuple):

@@ -89,6 +89,7 @@ class Numbers:
                     "waiting": len(queue) if queue is not None else 0,
                     "max_queue": pool.policy.max_queue,
                     "served": pool.served,
+                    "memory": pool.memory.total(len(pool.workers)),
                     "max_workers_reached": pool.max_reached,
                     "peak_waiting": pool.peak_waiting,
                     "recycled": pool.recycling.done,

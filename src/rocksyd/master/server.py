@@ -382,12 +382,10 @@ class Server:
         self.children.kill(effect, soft=limits.ends_by_itself(self.engine.held_by(effect.worker), effect))
 
     def _do_measure(self, effect: ev.Measure) -> None:
-        rss = {number: (pid, resident_memory(pid)) for number, pid in effect.workers}
-        sizes = {
-            number: ev.Size(size, proportional_memory(pid) if effect.shares else size)
-            for number, (pid, size) in rss.items()
-            if size
-        }
+        pids = dict(effect.workers)
+        sizes = {number: ev.Size(size) for number, pid in pids.items() if (size := resident_memory(pid))}
+        if effect.share in sizes:
+            sizes[effect.share] = ev.Size(sizes[effect.share].rss, proportional_memory(pids[effect.share]))
         self.step(ev.Measured(effect.pool, sizes))
 
     def _do_answered(self, effect: ev.Answered) -> None:

@@ -39,6 +39,11 @@ class Context(NamedTuple):
     """What it may run on; empty: as the zygote."""
 
     @property
+    def needs_group(self) -> bool:
+        """Whether it has limits that a control group keeps best."""
+        return bool(self.memory or self.processes or self.cpus_most)
+
+    @property
     def idle_title(self) -> str:
         """What the process title shows while the worker waits."""
         return f"rocksyd: worker {self.pool or self.app} (spare)"
