@@ -378,6 +378,19 @@ def test_a_worker_found_without_a_run_that_still_has_a_result_to_bring_is_of_use
     assert desk.submit("next").worker == worker
 
 
+def test_p11_a_newer_zygote_that_speaks_later_after_a_crash_is_not_sent_away_before() -> None:
+    desk = Desk()
+    known = desk.engine.applications["app"].dump()
+    engine = desk.engine = Engine(desk.engine.config)
+    engine.applications["app"].load({**known, "generation": 3, "ready": False})  # as the journal has it
+    engine.restore([], None, desk.now)
+    assert kinds(desk.say(ev.ZygoteReady("app", 2, known["jobs"])), ev.RetireZygote) == []
+    assert kinds(desk.say(ev.ZygoteReady("app", 3, known["jobs"])), ev.RetireZygote) == [ev.RetireZygote("app", 2)]
+    run = desk.started()
+    assert run.state == "running"
+    assert engine.workers[run.worker].generation == 3
+
+
 def test_numbers_are_never_given_twice_across_crashes() -> None:
     desk = Desk(PoolConfig("static", max_workers=3))
     before = max(desk.engine.workers)

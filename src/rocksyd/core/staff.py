@@ -37,7 +37,8 @@ def zygote_ready(state: State, event: ev.ZygoteReady, now: Now) -> None:
     for worker in [w for w in state.workers.values() if w.app == event.app and w.generation != event.generation]:
         if worker.state == IDLE:
             state.send_away(worker, now)
-    if old and old != event.generation:
+    # A newer one that has not spoken yet after a crash is not to leave: when it does speak, it takes over from this one.
+    if 0 < old < event.generation:
         state.effects.append(ev.RetireZygote(event.app, old))
 
 
