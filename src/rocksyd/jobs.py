@@ -38,6 +38,7 @@ def job(target: Any = None, /, **settings: Any) -> Any:
     start_within: seconds or ``"1h"``; a run that has not begun by then is not worth beginning, 0 for no limit.
     slow_after: seconds or ``"30s"``; the stacks of a run that takes longer are written down, 0 for never.
     max_running: runs of this job at the same time, 0 for no limit.
+    max_running_per_key: runs of this job with the same ``concurrency_key`` at the same time; 1 if left out.
     retries: how often a failed run is tried again.
     priority: among those that wait the highest goes first.
     pool: which of the application's ``pools`` it runs in, its own one if left out.
@@ -109,6 +110,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "start_within": _duration,
     "slow_after": _duration,
     "max_running": _count,
+    "max_running_per_key": _count,
     "retries": _count,
     "priority": _number,
     "pool": _name,

@@ -82,6 +82,9 @@ class Run:
     grace: float = 10.0
     retries: int = 0
     max_running: int = 0
+    concurrency_key: str = ""
+    """Runs of the target with the same one are limited to ``max_running_per_key`` at the same time; "" for none."""
+    max_running_per_key: int = 0
     env: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     not_before: float = 0.0

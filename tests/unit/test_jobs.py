@@ -93,8 +93,8 @@ def test_a_decorator_that_keeps_the_function_keeps_the_declaration() -> None:
     [
         (
             {"timout": 1},
-            "there is no setting 'timout' (there are: grace, max_running, name, pool, priority, retries, slow_after, "
-            "start_within, timeout)",
+            "there is no setting 'timout' (there are: grace, max_running, max_running_per_key, name, pool, priority, "
+            "retries, slow_after, start_within, timeout)",
         ),
         ({"timeout": "soon"}, "timeout='soon' is wrong: expected a duration"),
         ({"timeout": -1}, "timeout=-1 is wrong: expected a duration"),

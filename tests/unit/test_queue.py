@@ -11,9 +11,11 @@ from rocksyd.core.queue import Queue
 from rocksyd.model import Run
 
 LIMITS = [0, 0, 1, 2]
+KEYS = ["", "", "x", "y"]
+PER_KEY = 2
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("push"), st.integers(-2, 2), st.sampled_from("abc"), st.sampled_from(LIMITS)),
+        st.tuples(st.just("push"), st.integers(-2, 2), st.sampled_from("abc"), st.sampled_from(LIMITS), st.sampled_from(KEYS)),
         st.tuples(st.just("pop")),
         st.tuples(st.just("discard"), st.integers(0, 30)),
         st.tuples(st.just("end"), st.integers(0, 30)),
@@ -23,29 +25,38 @@ steps = st.lists(
 )
 
 
-def startable(waiting: list[Run], running: Counter[str]) -> list[Run]:
-    return [run for run in waiting if not run.max_running or running[run.target] < run.max_running]
+def startable(waiting: list[Run], running: Counter[str], keyed: Counter[tuple[str, str]]) -> list[Run]:
+    def may(run: Run) -> bool:
+        within = not run.max_running or running[run.target] < run.max_running
+        return within and (not run.concurrency_key or keyed[run.target, run.concurrency_key] < PER_KEY)
+
+    return [run for run in waiting if may(run)]
 
 
 @given(steps)
 def test_the_next_is_the_one_of_highest_priority_that_came_first_and_may_run(steps: list[tuple]) -> None:
     queue, waiting, going, sequence = Queue(), [], [], 0
     running: Counter[str] = Counter()
+    keyed: Counter[tuple[str, str]] = Counter()
     for step, *arguments in steps:
         match step:
             case "push":
                 sequence += 1
-                priority, target, limit = arguments
-                run = Run(f"k{sequence}", target=target, priority=priority, sequence=sequence, max_running=limit)
+                priority, target, limit, key = arguments
+                run = Run(
+                    f"k{sequence}", target=target, priority=priority, sequence=sequence, max_running=limit,
+                    concurrency_key=key, max_running_per_key=PER_KEY if key else 0,
+                )  # fmt: skip
                 queue.push(run)
                 waiting.append(run)
             case "pop":
-                expected = min(startable(waiting, running), key=lambda run: (-run.priority, run.sequence), default=None)
+                expected = min(startable(waiting, running, keyed), key=lambda run: (-run.priority, run.sequence), default=None)
                 assert queue.pop() is expected
                 if expected is not None:
                     waiting.remove(expected)
                     queue.begin(expected)
                     running[expected.target] += 1
+                    keyed[expected.target, expected.concurrency_key] += bool(expected.concurrency_key)
                     going.append(expected)
             case "discard" if waiting:
                 run = waiting.pop(arguments[0] % len(waiting))
@@ -55,6 +66,7 @@ def test_the_next_is_the_one_of_highest_priority_that_came_first_and_may_run(ste
                 run = going.pop(arguments[0] % len(going))
                 queue.end(run)
                 running[run.target] -= 1
+                keyed[run.target, run.concurrency_key] -= bool(run.concurrency_key)
                 if step == "back":
                     queue.push(run)
                     waiting.append(run)
@@ -62,9 +74,12 @@ def test_the_next_is_the_one_of_highest_priority_that_came_first_and_may_run(ste
         assert {run.key for run in queue} == {run.key for run in waiting}
         assert all(run.key in queue for run in waiting)
         assert queue.running == +running
-        possible = startable(waiting, running)
+        possible = startable(waiting, running, keyed)
         assert bool(queue.startable) == bool(possible)
-        if len({run.max_running for run in waiting}) < 2:  # how many workers could be given something to do at once
+        assert queue.running_keys == +keyed
+        if len({run.max_running for run in waiting}) < 2 and not any(
+            run.concurrency_key for run in waiting
+        ):  # how many workers could be given something to do at once
             target_room = Counter(run.target for run in possible)
             room = {t: min(n, (possible[0].max_running or n + running[t]) - running[t]) for t, n in target_room.items()}
             assert queue.startable == sum(room.values())
@@ -97,4 +112,17 @@ def test_runs_that_come_and_go_while_nobody_is_free_leave_nothing_behind() -> No
         run = Run(f"k{number}", target="t", sequence=number)
         queue.push(run)
         queue.discard(run)
-    assert len(queue._groups[""][0].entries) < 200
+    assert len(next(iter(queue._groups[""].values())).entries) < 200
+
+
+def test_keys_that_share_a_target_s_limit_ask_for_no_more_workers_than_that() -> None:
+    queue = Queue()
+    for number in range(50):
+        queue.push(
+            Run(f"k{number}", target="t", sequence=number, max_running=3, concurrency_key=str(number), max_running_per_key=1)
+        )
+    assert queue.startable == 3
+    run = queue.pop()
+    assert run is not None
+    queue.begin(run)
+    assert queue.startable == 2

@@ -122,13 +122,15 @@ class AsyncClient:
         retries: int | None = None,
         env: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
+        concurrency_key: str | None = None,
         params: Any = None,
         **kwargs: Any,
     ) -> AsyncRun:
         """Order a run; it is in the daemon's journal when this returns. Arguments and errors as those of ``Client.run``."""
         options = {
             "key": key, "app": app, "priority": priority, "timeout": timeout, "start_within": start_within, "delay": delay,
-            "retries": retries, "env": env, "labels": labels, "params": params,
+            "retries": retries, "env": env, "labels": labels, "concurrency_key": concurrency_key,
+            "params": params,
         }  # fmt: skip
         ordered = order(target, args, kwargs, options)
         return AsyncRun(self, ordered["key"], await self.request("run", ordered))

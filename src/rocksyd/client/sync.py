@@ -110,6 +110,7 @@ class Client(Control):
         retries: int | None = None,
         env: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
+        concurrency_key: str | None = None,
         params: Any = None,
         **kwargs: Any,
     ) -> Run:
@@ -124,6 +125,7 @@ class Client(Control):
             timeout, start_within, delay: seconds, or a duration such as ``"10m"``.
             retries: how often it is tried again after a failure.
             env, labels: further environment variables; anything to find the run by.
+            concurrency_key: of runs of the target with the same one only ``max_running_per_key`` (1) run at the same time.
             params: the arguments as a whole, for names that clash with one of the above.
 
         Raises:
@@ -134,7 +136,8 @@ class Client(Control):
         """
         options = {
             "key": key, "app": app, "priority": priority, "timeout": timeout, "start_within": start_within, "delay": delay,
-            "retries": retries, "env": env, "labels": labels, "params": params,
+            "retries": retries, "env": env, "labels": labels, "concurrency_key": concurrency_key,
+            "params": params,
         }  # fmt: skip
         ordered = order(target, args, kwargs, options)
         return Run(self, ordered["key"], self.request("run", ordered))

@@ -244,6 +244,7 @@ def _job_settings(table: Table) -> JobSettings:
         timeout=table.get("timeout", None, parse_duration),
         grace=table.get("grace", None, parse_duration),
         max_running=table.get("max_running", None, values.integer(0, 10_000)),
+        max_running_per_key=table.get("max_running_per_key", None, values.integer(1, 10_000)),
         retries=table.get("retries", None, values.integer(0, 1000)),
         priority=table.get("priority", None, values.integer(-1000, 1000)),
         start_within=table.get("start_within", None, parse_duration),

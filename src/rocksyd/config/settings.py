@@ -139,6 +139,8 @@ class JobSettings:
     """Seconds after which the stacks of its threads are written down; 0 for never."""
     pool: str | None = None
     """Which of the application's ``pools`` it runs in; None or "" for the application's own."""
+    max_running_per_key: int | None = None
+    """Runs of this target with the same ``concurrency_key`` at the same time; None for 1."""
 
 
 @dataclass(frozen=True)

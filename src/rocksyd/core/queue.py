@@ -1,6 +1,6 @@
 """Runs that wait for a worker of one pool: by priority, then by order of arrival.
 
-What must live here: who is next, and how often each target may run.
+What must live here: who is next, how often each target may run, and how often with the same concurrency key.
 What this file must not know: workers, time.
 """
 
@@ -9,22 +9,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
+from itertools import count
 
 from rocksyd.model import Run
 
 _Entry = tuple[int, int, str]
+_Limits = tuple[int, str, int]
 
 
 class _Group:
-    """What waits of one target under one limit; all that have no limit are one group."""
+    """What waits under the same limits; all that have no limit are one group."""
 
-    __slots__ = ("entries", "limit", "size", "startable", "target")
+    __slots__ = ("entries", "home", "key_limit", "limit", "limits", "offered", "size", "startable", "subject", "target")
 
-    def __init__(self, target: str, limit: int) -> None:
+    def __init__(self, home: str, target: str, limits: _Limits) -> None:
+        self.home = home
         self.target = target
-        self.limit = limit
+        self.limits = limits
+        self.limit, key, self.key_limit = limits
+        self.subject = target, key
         self.size = 0
         self.startable = 0
+        self.offered: _Entry | None = None
+        """The head that stands among those to choose from."""
         self.entries: list[_Entry] = []
         """A heap. Runs that were taken out of the middle leave theirs behind until it comes up."""
 
@@ -32,8 +39,8 @@ class _Group:
 class Queue:
     """A priority queue from which runs can be taken out of the middle.
 
-    A run whose target already runs ``max_running`` times is passed over until one of that target ends, so that it does not
-    hold up the others. There are as many groups as targets with a limit that wait: few enough to look at each.
+    A run whose target already runs ``max_running`` times, or ``max_running_per_key`` times with its concurrency key, is passed
+    over until one of those ends, so that it does not hold up the others.
     """
 
     def __init__(self) -> None:
@@ -41,9 +48,17 @@ class Queue:
         """Those that only want for a worker: as many workers could be given something to do now."""
         self.running: Counter[str] = Counter()
         """How often each target runs now."""
+        self.running_keys: Counter[tuple[str, str]] = Counter()
+        """How often each target runs now with each concurrency key."""
         self._runs: dict[str, Run] = {}
         self._later: set[str] = set()
-        self._groups: dict[str, dict[int, _Group]] = {}
+        self._groups: dict[str, dict[_Limits, _Group]] = {}
+        """Groups that one run's beginning or end concerns are at home together."""
+        self._rooms: dict[str, int] = {}
+        """How many of those at home together could start."""
+        self._heads: list[tuple[_Entry, int, _Group]] = []
+        """A heap of the groups' first entries. One that has changed since is passed over when it comes up."""
+        self._numbers = count()
 
     def __len__(self) -> int:
         """All that wait, those for their own moment left out."""
@@ -72,6 +87,7 @@ class Queue:
         heappush(group.entries, (-run.priority, run.sequence, run.key))
         group.size += 1
         self._count(group)
+        self._sum(group.home)
 
     def discard(self, run: Run) -> None:
         """Take a run out, if it is there."""
@@ -84,29 +100,41 @@ class Queue:
             group.entries = [entry for entry in group.entries if self._waits(entry)]
             heapify(group.entries)
         self._count(group)
+        self._sum(group.home)
 
     def pop(self) -> Run | None:
         """The next run that may start now, None when there is none. It does not count as running before ``begin``."""
-        if not self.startable:
-            return None
-        ready = [group for groups in self._groups.values() for group in groups.values() if group.startable]
-        group = min(ready, key=self._head)
-        run = self._runs.pop(heappop(group.entries)[2])
-        group.size -= 1
-        self._count(group)
-        return run
+        while self.startable and self._heads:
+            entry, _, group = heappop(self._heads)
+            if group.offered == entry:
+                group.offered = None
+            if not group.startable or self._head(group) != entry:
+                continue
+            heappop(group.entries)
+            run = self._runs.pop(entry[2])
+            group.size -= 1
+            self._count(group)
+            self._sum(group.home)
+            return run
+        return None
 
     def begin(self, run: Run) -> None:
         """This run runs now."""
         self.running[run.target] += 1
-        self._count_target(run.target)
+        if run.concurrency_key:
+            self.running_keys[run.target, run.concurrency_key] += 1
+        self._recount(run)
 
     def end(self, run: Run) -> None:
         """This run does not run any more."""
         self.running[run.target] -= 1
         if not self.running[run.target]:
             del self.running[run.target]
-        self._count_target(run.target)
+        if run.concurrency_key:
+            self.running_keys[run.target, run.concurrency_key] -= 1
+            if not self.running_keys[run.target, run.concurrency_key]:
+                del self.running_keys[run.target, run.concurrency_key]
+        self._recount(run)
 
     def _head(self, group: _Group) -> _Entry:
         while not self._waits(group.entries[0]):
@@ -118,24 +146,56 @@ class Queue:
         return run is not None and run.sequence == entry[1]
 
     def _group(self, run: Run) -> _Group:
-        target = run.target if run.max_running else ""
-        groups = self._groups.setdefault(target, {})
-        if run.max_running not in groups:
-            groups[run.max_running] = _Group(target, run.max_running)
-        return groups[run.max_running]
+        home = run.target if run.max_running else _home(run) if run.concurrency_key else ""
+        limits = run.max_running, run.concurrency_key, run.max_running_per_key
+        groups = self._groups.setdefault(home, {})
+        if limits not in groups:
+            groups[limits] = _Group(home, run.target, limits)
+        return groups[limits]
 
-    def _count_target(self, target: str) -> None:
-        for group in list(self._groups.get(target, {}).values()):
-            self._count(group)
+    def _recount(self, run: Run) -> None:
+        for home in (run.target, _home(run)) if run.concurrency_key else (run.target,):
+            for group in list(self._groups.get(home, {}).values()):
+                self._count(group)
+            self._sum(home)
 
     def _count(self, group: _Group) -> None:
-        """How many of the group could start has perhaps changed."""
-        room = group.limit - self.running.get(group.target, 0) if group.limit else group.size
-        startable = max(0, min(group.size, room))
-        self.startable += startable - group.startable
-        group.startable = startable
-        if not group.size:
-            groups = self._groups[group.target]
-            del groups[group.limit]
+        """How many of the group could start has perhaps changed, and who is its first."""
+        room = group.size
+        if group.limit:
+            room = min(room, group.limit - self.running.get(group.target, 0))
+        if group.subject[1]:
+            room = min(room, group.key_limit - self.running_keys.get(group.subject, 0))
+        group.startable = max(0, room)
+        if group.startable:
+            self._offer(group)
+        elif not group.size:
+            groups = self._groups[group.home]
+            del groups[group.limits]
             if not groups:
-                del self._groups[group.target]
+                del self._groups[group.home]
+
+    def _offer(self, group: _Group) -> None:
+        head = self._head(group)
+        if head == group.offered:
+            return
+        group.offered = head
+        heappush(self._heads, (head, next(self._numbers), group))
+        if len(self._heads) > 100 + 4 * len(self._runs):
+            self._heads = [one for one in self._heads if one[2].offered == one[0]]
+            heapify(self._heads)
+
+    def _sum(self, home: str) -> None:
+        """Those at home together may share a limit: no more of them than that can start."""
+        groups = self._groups.get(home, {})
+        room = sum(group.startable for group in groups.values())
+        limits = [group.limit for group in groups.values()]
+        if limits and all(limits):
+            room = max(0, min(room, max(limits) - self.running.get(home, 0)))
+        self.startable += room - self._rooms.pop(home, 0)
+        if room:
+            self._rooms[home] = room
+
+
+def _home(run: Run) -> str:
+    return f"{run.target}\0{run.concurrency_key}"

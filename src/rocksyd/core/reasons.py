@@ -83,6 +83,9 @@ def _in_line(engine: Engine, run: Run, now: Now) -> list[Reason]:
         return [Reason("loading", f"application {run.app!r} is not loaded")]
     reasons = []
     running = queue.running.get(run.target, 0)
+    if run.concurrency_key and (same := queue.running_keys[run.target, run.concurrency_key]) >= run.max_running_per_key:
+        text = f"{same} of {run.target} with the concurrency key {run.concurrency_key!r} run already (max_running_per_key)"
+        reasons.append(Reason("max_running", text, "wait for one of them, or raise max_running_per_key"))
     if run.max_running and running >= run.max_running:
         text = f"{running} of {run.target} run already, and no more than {run.max_running} may (max_running)"
         reasons.append(Reason("max_running", text, "wait for one of them, or raise max_running"))

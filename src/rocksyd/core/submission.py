@@ -44,6 +44,7 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
     pool_name, pool = _pool(settings, target, app)
     delay = _duration(settings, "delay")
     start_within = _duration(settings, "start_within", pool.queue_timeout)
+    key = str(event.options.get("concurrency_key") or "")
     unnamed = event.unnamed and config.journal.calls != "before"
     return Run(
         key=event.key,
@@ -65,6 +66,8 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         slow_after=0.0 if event.kind == SCRIPT else _duration(settings, "slow_after", pool.slow_after),
         retries=_integer(settings, "retries"),
         max_running=_integer(settings, "max_running"),
+        concurrency_key=key,
+        max_running_per_key=(_integer(settings, "max_running_per_key") or 1) if key else 0,
         env=_strings(settings, "env"),
         labels=_strings(settings, "labels"),
         not_before=now.mono + delay if delay else 0.0,
@@ -101,7 +104,17 @@ def _settings(event: Submit, target: Target, app: AppConfig) -> dict[str, Any]:
     settings = dict(target.settings)
     configured = app.jobs_settings.get(event.target) or app.jobs_settings.get(target.target)
     if configured is not None:
-        for name in ("pool", "timeout", "grace", "max_running", "retries", "priority", "start_within", "slow_after"):
+        for name in (
+            "pool",
+            "timeout",
+            "grace",
+            "max_running",
+            "max_running_per_key",
+            "retries",
+            "priority",
+            "start_within",
+            "slow_after",
+        ):
             value = getattr(configured, name)
             if value is not None:
                 settings[name] = value

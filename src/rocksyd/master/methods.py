@@ -121,6 +121,9 @@ _RUN = (
     Parameter("retries", {"type": "integer"}, "how often a failed run is tried again"),
     Parameter("env", _STRINGS, "variables added to its environment"),
     Parameter("labels", _STRINGS, "anything to find it by"),
+    Parameter(
+        "concurrency_key", _KEY, "runs of the target with the same one are limited to max_running_per_key at the same time"
+    ),
     Parameter("each", _FLAG, "params is an array of such: the target is called for each, the result is the array of results"),
 )
 _POSITION = Parameter("position", _COUNT, "go on where this notification or reply was: what was missed since comes first")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 JOB_FAILED = -32000
 LATER = object()
-_OPTIONS = ("priority", "timeout", "start_within", "delay", "retries", "env", "labels", "each")
+_OPTIONS = ("priority", "timeout", "start_within", "delay", "retries", "env", "labels", "each", "concurrency_key")
 _LOCKED = "not authorised: call auth with the token first"
 MOST_WAITS = 20_000
 """Replies that one connection may wait for: each costs memory until it is given."""
