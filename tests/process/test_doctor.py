@@ -173,6 +173,42 @@ def test_an_object_that_every_worker_would_share_is_found_where_it_is_held(stage
     assert any(text.startswith("shop:Store.connection holds a sqlite3.Connection (") for text in texts)
 
 
+def test_what_one_run_copies_is_told_by_package(stage: Stage) -> None:
+    stage.module("table", "rows = [str(n) for n in range(50_000)]\n")
+    stage.module(
+        "jobs",
+        """
+        import table
+        from rocksyd import current, job
+        @job
+        def reads(): return sum(len(row) for row in table.rows)
+        @job
+        def rests(number): return current().key * number
+        @job
+        def fails(): raise ValueError("not today")
+        """,
+    )
+    copied = {}
+    for name, params in (("reads", "[]"), ("rests", "[1]"), ("fails", "[]")):
+        done = stage.doctor("--json", "--run", name, "--params", params)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)["apps"]["app"]
+        assert report["run"]["target"] == f"jobs:{name}"
+        copied[name] = report["run"]["copied"].get("table", 0)
+        failed = [finding["text"] for finding in report["findings"] if finding["code"] == "run_failed"]
+        assert failed == (["the run of jobs:fails failed: ValueError: not today"] if name == "fails" else [])
+    # 50,000 strings of about 50 bytes: reading them has written to the pages that they are on.
+    assert copied["reads"] > 2_000_000 > 10 * copied["rests"]
+
+
+def test_a_run_needs_one_application(stage: Stage) -> None:
+    text = (stage.folder / "rocksyd.toml").read_text()
+    (stage.folder / "rocksyd.toml").write_text(text + text.replace("[apps.app]", "[apps.other]"))
+    done = stage.doctor("--run", "add")
+    assert done.returncode == 1
+    assert "--run needs one application: add --app NAME (app, other)" in done.stderr
+
+
 def test_the_text_fits_its_terminal(stage: Stage) -> None:
     stage.module("poller", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n")
     stage.configure(preload=("poller",))

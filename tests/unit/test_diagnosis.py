@@ -82,6 +82,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "thread": (BREAKS, changed(loaded={"left": [THREAD]}), {}, "'poller', by shop.poller (p.py:3), in import shop"),
     "socket": (WARNS, changed(loaded={"left": [{**THREAD, "kind": "socket"}]}), {"unsafe": "warn"}, "left a socket open"),
     "after_fork": (BREAKS, changed(sharing={"start": {"error": "OSError: no"}}), {}, "cannot start: OSError: no"),
+    "run_failed": (WARNS, changed(run={"target": "shop:daily", "error": "OSError"}), {}, "the run of shop:daily failed: OSError"),
     "library": (WARNS, changed(loaded={"libraries": {"polars": {"version": "2", "kept": []}}}), {}, "polars 2 is loaded"),
     "child_process": (WARNS, changed(loaded={"warnings": ["x left a child process running: 7"]}), {}, "child process running: 7"),
     "load_warning": (WARNS, changed(loaded={"warnings": ["jobs names 'x'"]}), {}, "jobs names 'x'"),
@@ -162,4 +163,8 @@ def test_a_page_shows_each_part() -> None:
     text = shown(APP, REPORT, found, Screen(80), everything=False)
     for word in ("✗ a thread", "start it later", "preload entry 'shop'", "    pandas", "COPIED MB", "before huge pages"):
         assert word in text
+    run = {"target": "shop.jobs:nightly", "ms": 115.2, "bytes": 9 << 20, "copied": {"pandas": 6 << 20}, "error": ""}
+    text = shown(APP, changed(run=run), [], Screen(80), everything=False)
+    assert "6.0 MB by one run of shop.jobs:nightly (115 ms), which took 3.0 MB of new" in text
+    assert "BY RUN MB" in text
     assert "\x1b[31m✗\x1b[0m" in shown(APP, REPORT, found, Screen(80, coloured=True), everything=False)

@@ -163,6 +163,8 @@ def _doctor(parser: Parser) -> None:
     _config(parser)
     parser.add_argument("--app", metavar="APP", action="append", help="only this application; may be repeated")
     parser.add_argument("--all", action="store_true", help="show every import, package and library, not only what matters")
+    parser.add_argument("--run", metavar="TARGET", dest="target", help="run this job once, and say what of the memory it copies")
+    parser.add_argument("--params", metavar="JSON", type=json_value, help="the arguments of that job, as for `run`")
 
 
 def _run(parser: Parser) -> None:
@@ -285,6 +287,7 @@ COMMANDS: dict[str, Command] = {
         "load the applications as the daemon would, and say what does not survive a fork, what it costs and what to do", _doctor,
         _examine, asks_daemon=False,
         examples="  rocksyd doctor\n  rocksyd doctor -c /srv/shop/rocksyd.toml --app shop --all\n"
+        "  rocksyd doctor --run nightly --params '[\"2026-01-31\"]'\n"
         "  rocksyd doctor --json | jq '.apps.shop.findings'",
     ),
     "run": Command(

@@ -31,6 +31,9 @@ def doctor(options: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in settings.apps]
     if unknown:
         raise ConfigError(f"{path} has no application {unknown[0]!r}; it has: {', '.join(settings.apps) or 'none'}")
+    if options.target and len(names) > 1:
+        raise ConfigError(f"--run needs one application: add --app NAME ({', '.join(names)})")
+    run = {"target": options.target, "params": options.params} if options.target else None
     known, target = libraries(), screen()
     patience = settings.restart.prepare_timeout
     apps: dict[str, Any] = {}
@@ -38,7 +41,7 @@ def doctor(options: argparse.Namespace) -> int:
         app = settings.apps[name]
         if target.width is not None and not options.json:
             say(f"loading {name} …")
-        report = examine(app, known, patience)
+        report = examine(app, known, patience, run)
         found = findings(app, report, known, _room(), patience)
         apps[name] = {**report, "findings": [finding._asdict() for finding in found]}
         if not options.json:

@@ -23,7 +23,9 @@ _MEASURING = 120.0
 _LIBRARY_FIELDS = ("distribution", "objects")
 
 
-def examine(app: AppConfig, libraries: dict[str, dict[str, Any]], patience: float) -> dict[str, Any]:
+def examine(
+    app: AppConfig, libraries: dict[str, dict[str, Any]], patience: float, run: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Load ``app`` in a process of its own and return what that process says, by the kind of its parts.
 
     Neither the daemon nor its folder is touched. What the application prints goes to standard error. The part ``ended`` is there
@@ -33,6 +35,7 @@ def examine(app: AppConfig, libraries: dict[str, dict[str, Any]], patience: floa
         app: its settings; a warning takes the place of a refusal, so that everything is seen.
         libraries: the knowledge on libraries.
         patience: seconds that loading may take.
+        run: ``target`` and ``params`` of a job to run once.
 
     Raises:
         ConfigError: the interpreter cannot be started.
@@ -40,7 +43,7 @@ def examine(app: AppConfig, libraries: dict[str, dict[str, Any]], patience: floa
     name, fields = json.loads(messages.encode(starting.order_to_load(app, 0))[0])
     fields["settings"]["unsafe"] = "warn"
     known = {name: {field: entry[field] for field in _LIBRARY_FIELDS} for name, entry in libraries.items()}
-    order = memfd("order", json.dumps({"load": [name, fields], "libraries": known}).encode())
+    order = memfd("order", json.dumps({"load": [name, fields], "libraries": known, "run": run}).encode())
     report = os.memfd_create("report", os.MFD_CLOEXEC)
     now = os.memfd_create("now", os.MFD_CLOEXEC)
     try:

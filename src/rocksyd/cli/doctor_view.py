@@ -35,7 +35,7 @@ def shown(app: AppConfig, report: dict[str, Any], found: Sequence[Finding], targ
         for line in report["failed"]["traceback"].splitlines():
             page.line(f"  {line}", "dim")
     page.imports(report.get("imports", {}).get("steps", []), everything)
-    page.sharing(report.get("sharing", {}), report.get("loaded", {}), everything)
+    page.sharing(report.get("sharing", {}), report.get("run"), everything)
     page.forks(report.get("forks", {}))
     page.libraries(report.get("loaded", {}).get("libraries", {}), everything)
     return "".join(f"{line}\n" for line in [*page.lines, ""])
@@ -121,17 +121,24 @@ class Page:
         if not everything:
             self.line("  Branches below 2 % are left out; --all shows every import.", "dim")
 
-    def sharing(self, sharing: dict[str, Any], loaded: dict[str, Any], everything: bool) -> None:
+    def sharing(self, sharing: dict[str, Any], run: dict[str, Any] | None, everything: bool) -> None:
         """What a worker un-shares."""
         if not sharing:
             return
         self.section("Memory that a worker stops sharing")
         start, collection = sharing["start"], sharing["collection"]
         self.line(f"  {_mb(start['bytes'])} MB by starting, {_mb(collection['bytes'])} MB by one garbage collection.")
+        if run:
+            copied = sum(run["copied"].values())
+            new = _mb(max(0, run["bytes"] - copied))
+            self.line(
+                f"  {_mb(copied)} MB by one run of {run['target']} ({run['ms']:.0f} ms), which took {new} MB of new memory, too."
+            )
         self.line(_EXPLAINED)
         rows = [row for row in sharing["packages"] if everything or row["copied"] >= 1 << 18 or row["loaded"] >= 1 << 20]
         cells = [
             [
+                Cell(_mb(run["copied"].get(row["package"], 0)) if run else ""),
                 Cell(_mb(row["copied"])),
                 Cell(_mb(row["loaded"])),
                 Cell(f"{row['objects']:,}".replace(",", " ")),
@@ -139,8 +146,8 @@ class Page:
             ]
             for row in (rows if everything else rows[:_ROWS])
         ]
-        titles = (Column("COPIED MB", right=True), Column("LOADED MB", right=True), Column("OBJECTS", right=True, rank=1))
-        self._table((*titles, Column("PACKAGE", gives=True)), cells)
+        sizes = (Column("BY RUN MB", right=True), Column("COPIED MB", right=True), Column("LOADED MB", right=True))
+        self._table((*sizes, Column("OBJECTS", right=True, rank=1), Column("PACKAGE", gives=True)), cells)
 
     def forks(self, forks: dict[str, Any]) -> None:
         """What a fork costs, with and without huge pages."""

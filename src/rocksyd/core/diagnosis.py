@@ -16,9 +16,9 @@ BREAKS, WARNS, HINTS = "breaks", "warns", "hints"
 """``breaks``: the daemon would refuse it, or workers would break. ``warns``: it works until the day it does not. ``hints``: it
 could be quicker or smaller."""
 CODES = (
-    "load_failed", "load_died", "load_timeout", "examination_died", "thread", "socket", "after_fork", "library", "child_process",
-    "load_warning", "load_slow", "memory", "huge_pages_off", "huge_pages_unused", "fork_slow", "after_fork_slow", "no_preload",
-    "no_smoke", "developers_tools",
+    "load_failed", "load_died", "load_timeout", "examination_died", "thread", "socket", "after_fork", "run_failed", "library",
+    "child_process", "load_warning", "load_slow", "memory", "huge_pages_off", "huge_pages_unused", "fork_slow", "after_fork_slow",
+    "no_preload", "no_smoke", "developers_tools",
 )  # fmt: skip
 """Every ``code`` a finding can have; programs rely on them, so they are only added to."""
 
@@ -60,6 +60,7 @@ def findings(
         *_loading(app, report, patience),
         *_left(app, report.get("loaded", {}), libraries),
         *_workers(app, report),
+        *_run(report.get("run", {})),
         *_libraries(report.get("loaded", {}), libraries),
         *_memory(app, report, room),
         *_huge_pages(app, report.get("forks", {}), report.get("loaded", {})),
@@ -144,6 +145,12 @@ def _workers(app: AppConfig, report: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
+def _run(run: Mapping[str, Any]) -> Iterator[Finding]:
+    if run.get("error"):
+        text = f"the run of {run['target']} failed: {run['error']}"
+        yield Finding(WARNS, "run_failed", text, "what it copied up to there is shown below; give other --params")
+
+
 def _libraries(loaded: Mapping[str, Any], libraries: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     for name, seen in loaded.get("libraries", {}).items():
         known = libraries.get(name)
@@ -195,7 +202,7 @@ def _settings(app: AppConfig, report: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(HINTS, "fork_slow", text, 'pm = "dynamic" with min_spare = 1 forks ahead')
     if loaded is None:
         return
-    if not app.preload and not app.jobs:
+    if not app.preload and not app.jobs and not loaded["allowed"]:
         text = "nothing is preloaded: each job imports what it needs by itself"
         yield Finding(HINTS, "no_preload", text, "name the modules that jobs use in preload")
     if not app.smoke:

@@ -22,7 +22,7 @@ from rocksyd.posix.processes import children_of
 from rocksyd.worker import inherited, leaving, output, reset
 from rocksyd.worker.context import Context
 from rocksyd.worker.integrations import registry
-from rocksyd.zygote import hugepages, sharing
+from rocksyd.zygote import hugepages, sharing, trial
 from rocksyd.zygote.imports import Imports
 from rocksyd.zygote.loading import Loaded, LoadFailed, Observer, load_application
 from rocksyd.zygote.safety import Left
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
         return 2
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return _examine(order, asked["libraries"])
+    return _examine(order, asked["libraries"], asked.get("run"))
 
 
 class Examination(Observer):
@@ -80,7 +80,7 @@ class Examination(Observer):
         self.scattered = sharing.fork_cost()
 
 
-def _examine(order: messages.Load, libraries: dict[str, dict[str, Any]]) -> NoReturn:
+def _examine(order: messages.Load, libraries: dict[str, dict[str, Any]], wanted: dict[str, Any] | None) -> NoReturn:
     _tell("begin", python=sys.version.split()[0], executable=sys.executable, pid=os.getpid())
     seen = Examination(libraries)
     try:
@@ -94,7 +94,10 @@ def _examine(order: messages.Load, libraries: dict[str, dict[str, Any]]) -> NoRe
     _tell("loaded", **_what_is_loaded(loaded, seen))
     _tell("imports", steps=[step.plain() for step in seen.imports.steps])
     _tell("forks", **_forks(order, seen))
-    _tell("sharing", **_sharing(loaded.context, seen))
+    pages = trial.Pages()
+    _tell("sharing", **_sharing(loaded.context, seen, pages))
+    if wanted is not None:
+        _tell("run", **_run(loaded, wanted, pages))
     _tell("done")
     _leave()
 
@@ -198,7 +201,21 @@ def _setting(name: str) -> str:
         return ""
 
 
-def _sharing(context: Context, seen: Examination) -> dict[str, Any]:
+def _run(loaded: Loaded, wanted: dict[str, Any], pages: trial.Pages) -> dict[str, Any]:
+    """What one run of a job un-shares."""
+    known = loaded.ready.jobs.get(wanted["target"])
+    target = str(known["target"]) if known is not None else str(wanted["target"])
+    found = trial.run(loaded.context, target, wanted["params"], pages)
+    return {
+        "target": target,
+        "ms": round(found.seconds * 1000, 3),
+        "bytes": found.private,
+        "copied": {package: size for package, size in found.copied.items() if size},
+        "error": found.error,
+    }
+
+
+def _sharing(context: Context, seen: Examination, pages: trial.Pages) -> dict[str, Any]:
     """What a worker un-shares: by starting, by a collection, and at most by using each package."""
     start = sharing.in_child(lambda: reset.after_fork(context))
     collection = sharing.in_child(_collect)
@@ -208,6 +225,7 @@ def _sharing(context: Context, seen: Examination) -> dict[str, Any]:
     rows = []
     for package, objects in sharing.owned(order[:_PACKAGES]):
         sample = sharing.in_child(lambda objects=objects: sharing.read_all(objects))  # type: ignore[misc]
+        pages.add(package, objects)
         loaded = max(grown.get(package, 0), 0)
         rows.append({"package": package, "loaded": loaded, "objects": len(objects), "copied": sample.grown})
     return {

@@ -105,10 +105,10 @@ def _child(act: Callable[[], object], says: int) -> NoReturn:
         os._exit(0)
 
 
-def private_memory() -> int:
+def private_memory(pid: int | str = "self") -> int:
     """Bytes that only this process has and that it has written to; 0 where the kernel does not say."""
     try:
-        with open("/proc/self/smaps_rollup", "rb") as file:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             for line in file:
                 if line.startswith(b"Private_Dirty:"):
                     return int(line.split()[1]) * 1024
@@ -131,7 +131,8 @@ def packages() -> dict[str, list[ModuleType]]:
 def package_of(module: str) -> str:
     """``shop`` for ``shop.reports``."""
     top = module.partition(".")[0]
-    return STANDARD_LIBRARY if top in sys.stdlib_module_names or top == "__main__" else top
+    ours = top in sys.stdlib_module_names or top in ("__main__", "__mp_main__") or top.startswith("_sysconfigdata_")
+    return STANDARD_LIBRARY if ours else top
 
 
 class Owned(NamedTuple):
