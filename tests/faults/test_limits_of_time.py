@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from rocksyd import messages
+from rocksyd.posix import signals
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import ended, found, kill_master
+from tests.process.zygotes import Zygote
 
 JOBS = """
 import asyncio, ctypes, os, signal, subprocess, time
@@ -211,3 +214,32 @@ def test_p9_the_grace_is_not_lengthened_by_a_restart(tmp_path: Path) -> None:
         restart(daemon)
         record = ended(daemon, "1")
         assert found(record, KILLED) == KILLED
+
+
+@pytest.mark.parametrize("catches", [True, False])
+def test_p6_a_worker_that_does_not_know_of_job_timeout_gets_term(tmp_path: Path, catches: bool) -> None:
+    """As one of a version that does not install the handler, or a program that a job has become."""
+    with Zygote(tmp_path, {"jobs": JOBS}, jobs=("jobs",), settings={"signals": catches}) as zygote:
+        zygote.ready()
+        worker = zygote.fork()
+        worker.start("jobs:lets_it_through", [])
+        until((tmp_path / "app" / "there").exists, "the job to begin")
+        assert signals.caught(worker.pid, signals.TIME_UP) is catches
+        zygote.send(messages.Kill(worker.pid, signal.SIGTERM, 10.0, soft=True))
+        if catches:
+            result = worker.next(messages.Result)
+            assert (result.retcode, result.signal, result.reason) == (143, 15, "timeout")
+            worker.send(messages.JobAck(result.key))
+        status = zygote.next(messages.Exited).status
+        assert status == (0 if catches else signal.SIGTERM)
+        assert (tmp_path / "app" / "tidied").exists() is catches
+
+
+def test_p6_an_order_of_an_older_master_is_term_for_everybody(tmp_path: Path) -> None:
+    with Zygote(tmp_path, {"jobs": JOBS}, jobs=("jobs",), settings={"signals": True}) as zygote:
+        zygote.ready()
+        worker = zygote.fork()
+        worker.start("jobs:lets_it_through", [])
+        until((tmp_path / "app" / "there").exists, "the job to begin")
+        zygote.send(messages.Kill(worker.pid, signal.SIGTERM, 10.0))
+        assert zygote.next(messages.Exited).status == signal.SIGTERM
