@@ -215,3 +215,15 @@ def test_the_slow_log_is_put_aside_when_it_is_large(tmp_path: Path) -> None:
     assert path.read_text() == "4" * 40
     assert (tmp_path / "slow.log.1").read_text() == "2" * 40 + "3" * 40
     assert sorted(os.listdir(tmp_path)) == ["slow.log", "slow.log.1"]
+
+
+def test_a_call_of_a_reused_worker_is_asked_as_any_other_run(tmp_path: Path) -> None:
+    with daemon_of(tmp_path, pool="\nmax_jobs = 0") as daemon:
+        caller = daemon.talk()
+        caller.send('{"jsonrpc":"2.0","id":7,"method":"call","params":{"target":"slow"}}')
+        until(lambda: slow_log(daemon).endswith("\n"), "the slow log")
+        (running,) = daemon.talk().rpc("list", state="running")
+        assert "in inner_of_a_thread" in daemon.talk().rpc("stack", key=running["key"])["text"]
+        (daemon.app / "gate").touch()
+        assert json.loads(caller.line())["result"]["result"] == "done"
+        assert len(re.findall(r"in hold$", slow_log(daemon), re.MULTILINE)) == 1
