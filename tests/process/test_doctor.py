@@ -209,14 +209,14 @@ def test_a_run_needs_one_application(stage: Stage) -> None:
     assert "--run needs one application: add --app NAME (app, other)" in done.stderr
 
 
-def test_the_text_fits_its_terminal(stage: Stage) -> None:
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_text_fits_its_terminal(stage: Stage, columns: int) -> None:
     stage.module("poller", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n")
     stage.configure(preload=("poller",))
-    for columns in (40, 80, 200):
-        text = on_terminal(command("doctor", "--all"), columns, stage.folder)
-        lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
-        assert max(map(len, lines)) <= columns
-        assert "✗ preload entry 'poller'" in " ".join(line.strip() for line in lines)
+    text = on_terminal(command("doctor", "--all"), columns, stage.folder)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "✗ preload entry 'poller'" in " ".join(line.strip() for line in lines)
 
 
 def on_terminal(words: list[str], columns: int, folder: Path) -> str:
