@@ -65,13 +65,14 @@ def _read(path: str) -> str:
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Bytes of a process: ``rss``, ``private`` (its own: USS), ``huge``."""
+    """Bytes of a process: ``rss``, ``pss`` (its part of what it shares), ``private`` (its own: USS), ``huge``."""
     found = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, _, rest = line.partition(":")
         found[name] = int(rest.split()[0]) * 1024
     return {
         "rss": found["Rss"],
+        "pss": found["Pss"],
         "private": found["Private_Clean"] + found["Private_Dirty"] + found.get("Private_Hugetlb", 0),
         "huge": found.get("AnonHugePages", 0),
     }

@@ -52,14 +52,16 @@ huge_pages = {huge}
 class Rocksyd(Daemon):
     """A daemon in a folder of its own: with the example shop, or with an application of ``ballast`` MB."""
 
-    def __init__(self, pool: str = SPARE, *, ballast: int | None = None, huge: bool = True, top: str = "") -> None:
+    def __init__(
+        self, pool: str = SPARE, *, ballast: int | None = None, huge: bool = True, top: str = "", preload: str = PRELOAD
+    ) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="rocksyd-bench-"))
         self.port = free_port()
         text = _CONFIG.format(
             port=self.port,
             top=top,
             path=SHOP if ballast is None else self.base,
-            preload=PRELOAD if ballast is None else '["bench_ballast:load"]',
+            preload=preload if ballast is None else '["bench_ballast:load"]',
             application=BENCH / "application",
             ballast=ballast or 0,
             huge=str(huge).lower(),

@@ -285,6 +285,28 @@ class Retire(Value):
     """Fork no more; exit when the last worker has been reaped and acknowledged."""
 
 
+class Promote(Value):
+    """Let an idle worker become a template: a zygote for the next workers of its pool, with all that its jobs have warmed up.
+
+    The zygote passes it on to the worker, which from then on is none. What follows comes over the template's own channel:
+    READY or FAILED, and then all that a zygote says.
+    """
+
+    worker: int = 0
+    """Number of the worker; the template's from now on."""
+    pid: int = 0
+    before: int = 0
+    """READY of the template repeats it: bytes that were each warmed worker's alone before there was a template."""
+    fds: tuple[int, ...] = ()
+    """``fds[0]`` is the template's end of its channel; from zygote to worker also: ``fds[1]``, the daemon's log."""
+
+
+class Measure(Value):
+    """Look how much memory the workers of a pool have for themselves; answered by MEASURED."""
+
+    pool: str = ""
+
+
 class Inventory(Value):
     """Say again what you hold (to a zygote: READY, WORKERS; to a worker: RESULT or IDLE)."""
 
@@ -311,6 +333,14 @@ class Ready(Value):
     huge: int = 0
     """Bytes of it in transparent huge pages."""
     warnings: tuple[str, ...] = ()
+    template: int = 0
+    """The number of the worker that this was, of a template; 0 of a zygote that has loaded the application itself."""
+    pool: str = ""
+    """Of a template: whose workers it forks."""
+    private: int = 0
+    """Of a template: bytes that were its own alone before it forked anybody."""
+    before: int = 0
+    """Of a template: as PROMOTE said."""
 
 
 class Failed(Value):
@@ -338,6 +368,14 @@ class ForkFailed(Value):
     worker: int = 0
     pool: str = ""
     reason: str = ""
+
+
+class Measured(Value):
+    """Answer to MEASURE."""
+
+    pool: str = ""
+    workers: tuple[tuple[int, int], ...] = ()
+    """(worker, bytes of memory that no other process shares). Workers that could not be looked at are not in it."""
 
 
 class Workers(Value):
@@ -463,8 +501,8 @@ _TYPES: dict[str, type[Any]] = {
     for cls in (
         Hello, Prepared, PrepareFailed, Shelve, Unshelve, Spawn, Signal, ExitAck, Restart, Frozen, Adopted, Refused, Stopped,
         Status, Prepare, Fds, Unshelved, Freeze, Thaw, Adopt, Retired, Exited, Spawned, Signalled, RestartFailed, Load, Fork,
-        Kill, PrintStacks, Retire, Inventory, Ready, Failed, Forked, ForkFailed, Workers, Job, JobAck, Drain, Idle, Progress,
-        Finished, Result,
+        Kill, PrintStacks, Retire, Promote, Measure, Inventory, Ready, Failed, Forked, ForkFailed, Measured, Workers, Job, JobAck,
+        Drain, Idle, Progress, Finished, Result,
     )
 }  # fmt: skip
 

@@ -91,6 +91,7 @@ def test_all_that_can_be_said() -> None:
         spawn_rate = 8
         max_jobs = 100
         max_jobs_jitter = 10
+        refork_after = 100
         timeout = "10m"
         grace = "250ms"
         max_queue = 7
@@ -128,7 +129,26 @@ def test_all_that_can_be_said() -> None:
         {"MODE": "live", "EMPTY": ""},
     )
     assert shop.pool == PoolConfig(
-        "dynamic", 16, 3, 2, 4, 10.0, 8, 100, 10, 600.0, 0.25, 7, 3600.0, 30.0, 512 << 20, 1 << 30, 4 << 30, 50, 1.5
+        "dynamic",
+        16,
+        3,
+        2,
+        4,
+        10.0,
+        8,
+        100,
+        10,
+        600.0,
+        0.25,
+        7,
+        3600.0,
+        30.0,
+        512 << 20,
+        1 << 30,
+        4 << 30,
+        50,
+        1.5,
+        refork_after=100,
     )
     assert shop.jobs_settings == {"nightly": JobSettings(7200.0, 1.0, 1, 3, -5, 300.0, 90.0), "shop.reports:Daily": JobSettings()}
 
@@ -254,6 +274,14 @@ def test_equality_is_of_settings_and_not_of_lines() -> None:
         (
             pool('pm = "static"\nidle_timeout = 4'),
             '6: apps.shop.pool.idle_timeout: idle_timeout is for pm = "ondemand", and pm is "static"; ',
+        ),
+        (
+            pool("refork_after = 4"),
+            "5: apps.shop.pool.refork_after: max_jobs is 1 (every job has a fresh process); lower refork_after or raise max_jobs",
+        ),
+        (
+            pool("max_jobs = 10\nrefork_after = 11"),
+            "6: apps.shop.pool.refork_after: max_jobs is 10 (workers are replaced before they have run so many); lower refork",
         ),
         (
             pool("max_jobs_jitter = 4"),

@@ -287,6 +287,7 @@ def _pool(table: Table) -> PoolConfig:
         idle_timeout=table.get("idle_timeout", d.idle_timeout, values.positive_duration),
         spawn_rate=table.get("spawn_rate", d.spawn_rate, _WORKERS),
         max_jobs=max_jobs,
+        refork_after=table.get("refork_after", d.refork_after, _COUNT),
         timeout=table.get("timeout", d.timeout, parse_duration),
         grace=table.get("grace", d.grace, parse_duration),
         max_queue=table.get("max_queue", d.max_queue, _COUNT),
@@ -301,6 +302,7 @@ def _pool(table: Table) -> PoolConfig:
         **pools.surroundings(table),
     )
     _check_pool(table, pool)
+    _check_refork(table, pool)
     table.complain_of_rest(HOMES)
     return pool
 
@@ -322,6 +324,12 @@ def _check_pool(table: Table, pool: PoolConfig) -> None:
         table.problem(sentence, "max_rss_hard")
     if pool.pm == "dynamic":
         _check_spares(table, pool)
+
+
+def _check_refork(table: Table, pool: PoolConfig) -> None:
+    if pool.refork_after and pool.max_jobs and pool.refork_after > pool.max_jobs:
+        what = "every job has a fresh process" if pool.max_jobs == 1 else "workers are replaced before they have run so many"
+        table.problem(f"max_jobs is {pool.max_jobs} ({what}); lower refork_after or raise max_jobs", "refork_after")
 
 
 _ORDERED = (

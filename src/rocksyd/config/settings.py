@@ -119,6 +119,8 @@ class PoolConfig:
     """None: the application's."""
     env: dict[str, str] = field(default_factory=dict)
     """Added to the environment of the application, in this pool's workers."""
+    refork_after: int = 0
+    """Jobs after which a worker may become the template of the next ones, where that saves memory; 0 for never."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def _fork(state: State, app: targets.Application, pool: Pool, now: Now) -> Worke
     used = {worker.slot for worker in state.workers.values()} | set(state.slots_of_strangers())
     slot = next(slot for slot in count() if slot not in used)
     worker = Worker(state.worker_number, app.name, pool.name, app.generation, slot, since=now.mono, born=now.mono)
+    worker.template = pool.refork.parent
     state.workers[worker.number] = worker
     pool.add(worker)
-    state.effects.append(ev.ForkWorker(app.name, app.generation, pool.name, worker.number, slot))
+    state.effects.append(ev.ForkWorker(app.name, app.generation, pool.name, worker.number, slot, worker.template))
     return worker

@@ -97,10 +97,44 @@ class WorkerFound(NamedTuple):
     """As the scoreboard has it: jobs done."""
     born: float = 0.0
     """As the scoreboard has it: CLOCK_MONOTONIC seconds of its fork; 0 where that is not known."""
+    template: int = 0
+    """Who forked it: a template, by its number; 0 for the zygote."""
+
+
+class TemplateReady(NamedTuple):
+    """A worker has become a template: workers of its pool can be forked from it."""
+
+    app: str
+    generation: int
+    pool: str
+    template: int
+    before: int
+    """Bytes that warm workers had for themselves before."""
+    cost: int
+    """Bytes that the template has for itself."""
+
+
+class TemplateGone(NamedTuple):
+    """A template ended, or a worker could not become one. Its workers live on."""
+
+    app: str
+    generation: int
+    template: int
+    reason: str
+
+
+class PoolMeasured(NamedTuple):
+    """The answer to MeasurePool: bytes that workers have for themselves, by number."""
+
+    app: str
+    generation: int
+    template: int
+    pool: str
+    sizes: dict[int, int]
 
 
 class InventoryDone(NamedTuple):
-    """The inventory of this zygote is complete: what it did not name is gone."""
+    """The inventories of this generation's zygote and templates are complete: what they did not name is gone."""
 
     app: str
     generation: int
@@ -227,6 +261,34 @@ class ForkWorker(NamedTuple):
     pool: str
     worker: int
     slot: int
+    template: int = 0
+    """Ask this template instead of the zygote."""
+
+
+class MeasurePool(NamedTuple):
+    """Have the zygote, or a template, look at the memory of its workers in this pool."""
+
+    app: str
+    generation: int
+    template: int
+    pool: str
+
+
+class PromoteWorker(NamedTuple):
+    """Let the idle worker become a template; ``before`` is kept for it (``TemplateReady``)."""
+
+    app: str
+    generation: int
+    worker: int
+    before: int
+
+
+class RetireTemplate(NamedTuple):
+    """This template forks no more."""
+
+    app: str
+    generation: int
+    template: int
 
 
 class StartJob(NamedTuple):

@@ -18,6 +18,7 @@ from rocksyd.config import PoolConfig
 from rocksyd.core import lifecycle
 from rocksyd.core.memory import Memory
 from rocksyd.core.recycling import Recycling
+from rocksyd.core.refork import Refork
 from rocksyd.core.trouble import Trouble
 
 STARTING, IDLE, BUSY, LEAVING, GONE = "starting", "idle", "busy", "leaving", "gone"
@@ -56,6 +57,8 @@ class Worker:
     """The number of the worker that was ordered to take its place."""
     over: bool = False
     """Its successor is there: it leaves when it has no run any more."""
+    template: int = 0
+    """Who forked it: a template, by its number; 0 for the zygote, negative when that is gone."""
 
     def step(self, action: str, now: float) -> None:
         """Take one step of the worker's lifecycle."""
@@ -94,6 +97,7 @@ class Pool:
         """As many spares may be forked next; doubled as long as they are short."""
         self.recycling = Recycling()
         self.trouble = Trouble()
+        self.refork = Refork()
         self.shrink_at = 0.0
         self.reminded = 0.0
         """The moment at which the engine looks at this pool again; 0 for none."""

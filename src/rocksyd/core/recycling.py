@@ -74,6 +74,11 @@ class Recycling:
         if limit and worker.jobs >= limit and worker.number in self._members and not worker.successor:
             self._due[worker.number] = worker
 
+    def outdate(self, worker: Worker) -> None:
+        """It is to be replaced whatever it has done: workers are forked from elsewhere now."""
+        if worker.number in self._members and not worker.successor:
+            self._due[worker.number] = worker
+
     def grow_old(self, now: float) -> None:
         """Note whom time has made due."""
         while self._ages and self._ages[0][0] <= now:

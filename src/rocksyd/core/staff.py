@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from rocksyd.core import events as ev
-from rocksyd.core import memory, outcome
+from rocksyd.core import memory, outcome, templates
 from rocksyd.core.pools import BUSY, IDLE, STARTING, Pool, Worker
+from rocksyd.core.refork import Refork
 from rocksyd.core.state import SIGKILL, SIGTERM, State
 from rocksyd.core.trouble import crash_of, wants_fresh_memory
 from rocksyd.model import MEMORY, RUNNING, Now
@@ -33,6 +34,8 @@ def zygote_ready(state: State, event: ev.ZygoteReady, now: Now) -> None:
     state.generation = max(state.generation, event.generation)
     for pool in state.pools_of(event.app):
         pool.begin(event.generation)
+        if old != event.generation:
+            pool.refork = Refork()
         state.touched[pool.name] = None
     for worker in [w for w in state.workers.values() if w.app == event.app and w.generation != event.generation]:
         if worker.state == IDLE:
@@ -101,7 +104,7 @@ def worker_found(state: State, event: ev.WorkerFound, now: Now) -> None:
     if event.worker in state.workers:
         return  # forked by this master's own order
     worker = Worker(event.worker, event.app, event.pool, event.generation, event.slot, IDLE, event.pid, since=now.mono)
-    worker.jobs, worker.born = event.jobs, event.born
+    worker.jobs, worker.born, worker.template = event.jobs, event.born, event.template
     worker.sure = False  # not to be given a job before it has answered
     run = state.held_by(event.worker)
     if run is not None:
@@ -182,6 +185,8 @@ def worker_result(state: State, event: ev.WorkerResult, now: Now) -> None:
         state.send_away(worker, now)
     else:
         _rest(state, worker, now)
+        if pool.policy.refork_after:
+            templates.after_job(state, pool, now)
 
 
 def measured(state: State, event: ev.Measured, now: Now) -> None:
@@ -244,4 +249,5 @@ HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     ev.WorkerResult: worker_result,
     ev.WorkerExited: worker_exited,
     ev.Measured: measured,
+    **templates.HANDLERS,
 }

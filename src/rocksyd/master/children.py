@@ -24,17 +24,26 @@ from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
 
 LOADING, READY, RETIRING = "loading", "ready", "retiring"
+NOBODY = -1
+"""Instead of a template's number: the worker was forked by one that is gone, and is the keeper's child now."""
 STATUS_TIMEOUT = 2.0
 """Seconds from the end of a loading zygote's channel until its end is told without its exit status."""
 
 
+def zygote_name(app: str, generation: int, template: int = 0) -> str:
+    """Of a zygote or a template. A version that knows no templates takes one for the zygote of an application that is gone."""
+    return f"zygote:{app}#{template}@{generation}" if template else f"zygote:{app}@{generation}"
+
+
 class Zygote:
-    """One zygote's channel."""
+    """One zygote's channel, or one template's: to the master they are the same but for their beginning and their end."""
 
     def __init__(self, owner: Children, app: str, generation: int, channel: Channel, state: str = LOADING) -> None:
         self.owner = owner
         self.app = app
         self.generation = generation
+        self.template = 0
+        """The number of the worker that it was; 0 for one that has loaded the application itself."""
         self.channel = channel
         self.state = state
         self.pid = 0
@@ -49,7 +58,7 @@ class Zygote:
     @property
     def name(self) -> str:
         """On the shelf and among the keeper's children."""
-        return f"zygote:{self.app}@{self.generation}"
+        return zygote_name(self.app, self.generation, self.template)
 
     def handle(self, events: int) -> None:
         """What epoll says."""
@@ -59,18 +68,23 @@ class Zygote:
 class Link:
     """One worker's channel."""
 
-    __slots__ = ("app", "channel", "generation", "next_acks", "number", "owner", "pid", "shelved", "told")
+    __slots__ = ("app", "channel", "generation", "next_acks", "number", "owner", "pid", "shelved", "template", "told")
 
-    def __init__(self, owner: Children, worker: tuple[int, int], zygote: tuple[str, int], channel: Channel) -> None:
+    def __init__(self, owner: Children, worker: tuple[int, int], zygote: tuple[str, int, int], channel: Channel) -> None:
         self.owner = owner
         self.number, self.pid = worker
-        self.app, self.generation = zygote
+        self.app, self.generation, self.template = zygote
         self.channel = channel
         self.shelved = False
         self.next_acks = False
         """Whether the worker takes a next job for the acknowledgement of its last result."""
         self.told = False
         """Whether it has been given a next job, and so knows already."""
+
+    @property
+    def parent(self) -> str:
+        """The name of the zygote or template that it was forked from."""
+        return zygote_name(self.app, self.generation, self.template)
 
     def handle(self, events: int) -> None:
         """What epoll says."""
@@ -113,29 +127,38 @@ class Children:
         self.tell_keeper(m.Spawn(zygote.name, starting.command(app), environment, app.path, (theirs.fileno(),)))
         self.tell_keeper(m.Shelve((zygote.name,), (ours.fileno(),)))
         theirs.close()
-        self._tell(zygote, starting.order_to_load(app, generation, (self.board_fd,), self.cgroup))
+        self.tell(zygote, starting.order_to_load(app, generation, (self.board_fd,), self.cgroup))
         return zygote
 
     def adopt_zygote(self, name: str, fd: int, state: str, pid: int = 0) -> Zygote:
         """Take a zygote over from the shelf."""
         app, _, generation = name.removeprefix("zygote:").rpartition("@")
-        zygote = Zygote(self, app, int(generation), Channel.from_fd(fd), state)
-        zygote.pid = pid
-        self.zygotes[name] = zygote
-        self._loop.register(fd, zygote, select.EPOLLIN)
+        app, _, template = app.partition("#")
+        return self.enlist(Zygote(self, app, int(generation), Channel.from_fd(fd), state), int(template or 0), pid)
+
+    def enlist(self, zygote: Zygote, template: int, pid: int) -> Zygote:
+        """Listen to a zygote that lives already."""
+        zygote.template, zygote.pid = template, pid
+        self.zygotes[zygote.name] = zygote
+        self._loop.register(zygote.channel.fileno(), zygote, select.EPOLLIN)
         return zygote
 
     def take_inventory(self, zygote: Zygote) -> None:
         """Ask a zygote for everything it holds."""
         zygote.counting = True
-        self._tell(zygote, m.Inventory())
+        self.tell(zygote, m.Inventory())
 
     def retire(self, app: str, generation: int) -> None:
-        """Let a generation end when its last job has."""
-        zygote = self.zygotes.get(f"zygote:{app}@{generation}")
-        if zygote is not None and zygote.state != RETIRING:
+        """Let a generation end when its last job has, its templates included."""
+        for zygote in self.zygotes.values():
+            if (zygote.app, zygote.generation) == (app, generation):
+                self.retire_one(zygote)
+
+    def retire_one(self, zygote: Zygote) -> None:
+        """Let a zygote or template end when its last job has."""
+        if zygote.state != RETIRING:
             zygote.state = RETIRING
-            self._tell(zygote, m.Retire())
+            self.tell(zygote, m.Retire())
 
     def on_zygote(self, zygote: Zygote, events: int) -> None:
         """Take what a zygote says; its end included."""
@@ -146,7 +169,7 @@ class Children:
             while self.zygotes.get(zygote.name) is zygote and (message := zygote.channel.receive()) is not None:
                 self._heard(zygote, message)
         except ChannelClosed:
-            if zygote.state == LOADING and not zygote.failure:
+            if zygote.state == LOADING and not zygote.failure and not zygote.template:
                 self._await_status(zygote)
             else:
                 self.zygote_gone(zygote, "it closed its channel")
@@ -154,7 +177,7 @@ class Children:
             log("master", f"{zygote.name}: {lost}")
             if not isinstance(lost.message, m.Forked):
                 raise
-            self._tell(zygote, m.Kill(lost.message.pid, 9))  # nobody can talk to it; its end is told as any other's
+            self.tell(zygote, m.Kill(lost.message.pid, 9))  # nobody can talk to it; its end is told as any other's
         except MessageError as error:
             log("master", f"{zygote.name}: {error}")
 
@@ -185,9 +208,12 @@ class Children:
                 self._ready(zygote, message)
             case m.Failed():
                 zygote.failure = message.reason if not message.traceback else f"{message.reason}\n{message.traceback.rstrip()}"
-                self.settled(zygote)
+                self._settle(zygote)
             case m.Workers():
                 self._inventory(zygote, message)
+            case m.Measured():
+                sizes = dict(message.workers)
+                self._step(ev.PoolMeasured(zygote.app, zygote.generation, zygote.template, message.pool, sizes))
             case _:
                 log("master", f"{zygote.name} said {type(message).__name__}, which is not for the master")
 
@@ -198,7 +224,17 @@ class Children:
             zygote.state = READY
         zygote.deadline = 0.0
         if first and not zygote.counting:
+            self._settle(zygote)
+
+    def _settle(self, zygote: Zygote) -> None:
+        """It has become READY, failed, or died."""
+        if not zygote.template:
             self.settled(zygote)
+        elif zygote.failure:
+            self._step(ev.TemplateGone(zygote.app, zygote.generation, zygote.template, zygote.failure))
+        elif zygote.ready is not None and zygote.state == READY:
+            ready = zygote.ready
+            self._step(ev.TemplateReady(zygote.app, zygote.generation, ready.pool, zygote.template, ready.before, ready.private))
 
     def spawned(self, message: m.Spawned) -> None:
         """The keeper has started a zygote, or could not."""
@@ -217,24 +253,30 @@ class Children:
         self._loop.unregister(zygote.channel.fileno())
         zygote.channel.close()
         self.tell_keeper(m.Unshelve((zygote.name,)))
-        if self.cgroup:
+        if self.cgroup and not zygote.template:
             cgroups.remove(f"{self.cgroup}/{zygote.app}@{zygote.generation}")
-        orphans = [w for w in self.workers.values() if (w.app, w.generation) == (zygote.app, zygote.generation) and not w.shelved]
+        orphans = [w for w in self.workers.values() if w.parent == zygote.name and not w.shelved]
         for orphan in orphans:
             orphan.shelved = True
         for at in range(0, len(orphans), 200):
             part = orphans[at : at + 200]
             names, fds = tuple(f"worker:{w.number}" for w in part), tuple(w.channel.fileno() for w in part)
             self.tell_keeper(m.Shelve(names, fds))
-        self._step(ev.ZygoteGone(zygote.app, zygote.generation))
+        if not zygote.template:
+            self._step(ev.ZygoteGone(zygote.app, zygote.generation))
+        elif zygote.counting:
+            self._counted(zygote)
         if not zygote.failure:
             when = "ended while it loaded the application" if zygote.ready is None else "ended"
-            zygote.failure = f"the zygote of {zygote.app} {when} ({how})"
-        self.settled(zygote)
+            zygote.failure = f"the {'template' if zygote.template else 'zygote'} of {zygote.app} {when} ({how})"
+        self._settle(zygote)
 
     def end_zygote(self, zygote: Zygote) -> None:
         """End a zygote that is not wanted (any more)."""
-        if zygote.pid:
+        parent = self.zygotes.get(zygote_name(zygote.app, zygote.generation))
+        if zygote.template and parent is not None:
+            self.tell(parent, m.Kill(zygote.pid, 9, 0.0))
+        elif zygote.pid:
             self.tell_keeper(m.Signal(zygote.pid, 9))
         self.zygote_gone(zygote, "ended by the master")
 
@@ -248,6 +290,8 @@ class Children:
                     self.zygote_gone(zygote, "it closed its channel")
                     continue
                 text = "was not loaded in time (prepare_timeout): look for what its preload waits for"
+                if zygote.template:
+                    text = "has a template that was not ready in time (prepare_timeout): look what its before_fork hooks wait for"
                 zygote.failure = f"application {zygote.app} {text}"
                 self.end_zygote(zygote)
 
@@ -272,17 +316,17 @@ class Children:
     # --- workers ------------------------------------------------------------------------------------------------------
     def _forked(self, zygote: Zygote, message: m.Forked) -> None:
         if message.worker not in self.workers:
-            self.link(message.worker, message.pid, zygote.app, zygote.generation, message.fds[0])
+            self.link((message.worker, message.pid), (zygote.app, zygote.generation, zygote.template), message.fds[0])
         else:
             for fd in message.fds:
                 os.close(fd)
         self._step(ev.WorkerForked(message.worker, message.pid))
 
-    def link(self, number: int, pid: int, app: str, generation: int, fd: int) -> Link:
-        """Listen to a worker."""
-        link = Link(self, (number, pid), (app, generation), Channel.from_fd(fd))
-        self.workers[number] = link
-        self.by_pid[pid] = link
+    def link(self, worker: tuple[int, int], zygote: tuple[str, int, int], fd: int) -> Link:
+        """Listen to a worker: (number, PID) of it; application, generation and template that it was forked from."""
+        link = Link(self, worker, zygote, Channel.from_fd(fd))
+        self.workers[link.number] = link
+        self.by_pid[link.pid] = link
         self._loop.register(fd, link, select.EPOLLIN)
         return link
 
@@ -291,23 +335,30 @@ class Children:
             if number in self.workers:
                 os.close(fd)
             else:
-                self.link(number, pid, zygote.app, zygote.generation, fd)
-            self._step(ev.WorkerFound(number, pid, pool, slot, zygote.app, zygote.generation))
+                self.link((number, pid), (zygote.app, zygote.generation, zygote.template), fd)
+            self._step(ev.WorkerFound(number, pid, pool, slot, zygote.app, zygote.generation, template=zygote.template))
         for number, pid, status, cpu, max_rss in message.exits:
             self.worker_exited(zygote, pid, ev.WorkerExited(number, status, cpu, max_rss, oom=number in message.oom))
         if not message.more:
             if zygote.state == LOADING and zygote.ready is None:
                 zygote.state = RETIRING  # it would have said READY first
-            self._step(ev.InventoryDone(zygote.app, zygote.generation))
-            counting, zygote.counting = zygote.counting, False
+            counting = zygote.counting
+            self._counted(zygote)
             if counting and zygote.ready is not None:
-                self.settled(zygote)
+                self._settle(zygote)
+
+    def _counted(self, zygote: Zygote) -> None:
+        """An inventory is complete, or never will be. What none of its application's zygotes and templates has named is gone."""
+        zygote.counting = False
+        others = [z for z in self.zygotes.values() if (z.app, z.generation) == (zygote.app, zygote.generation)]
+        if not any(other.counting for other in others):
+            self._step(ev.InventoryDone(zygote.app, zygote.generation))
 
     def adopt_orphan(self, number: int, fd: int, run: Run) -> None:
-        """After a crash: a worker whose zygote died before. Its channel is on the shelf, the journal knows the rest."""
-        link = self.link(number, run.pid, run.app, run.generation, fd)
+        """After a crash: a worker whose parent had died before. Its channel is on the shelf, the journal knows the rest."""
+        link = self.link((number, run.pid), (run.app, run.generation, NOBODY), fd)
         link.shelved = True
-        self._step(ev.WorkerFound(number, run.pid, run.pool, -1, run.app, run.generation))
+        self._step(ev.WorkerFound(number, run.pid, run.pool, -1, run.app, run.generation, template=NOBODY))
 
     def on_worker(self, link: Link) -> None:
         """Take what a worker says. Its channel at its end says nothing of how it ended: its parent will."""
@@ -338,7 +389,26 @@ class Children:
 
     def orphans(self) -> list[Link]:
         """Workers whose zygote is gone."""
-        return [link for link in self.workers.values() if f"zygote:{link.app}@{link.generation}" not in self.zygotes]
+        return [link for link in self.workers.values() if link.parent not in self.zygotes]
+
+    def unlink(self, number: int) -> Link | None:
+        """Speak with a worker no longer, because it is none any more: the order to be something else acknowledges its result."""
+        self.acks.settle(number)
+        link = self.workers.pop(number, None)
+        if link is not None:
+            self._part_with(link)
+        return link
+
+    def _part_with(self, link: Link) -> None:
+        self.by_pid.pop(link.pid, None)
+        self._loop.unregister(link.channel.fileno())
+        link.channel.close()
+        if link.shelved:
+            self.tell_keeper(m.Unshelve((f"worker:{link.number}",)))
+
+    def heard_of(self, event: Any) -> None:
+        """An event that is known without anybody having told it."""
+        self._step(event)
 
     def worker_exited(self, zygote: Zygote | None, pid: int, event: ev.WorkerExited) -> None:
         """A worker has ended: hear its last words first, then count it out."""
@@ -347,11 +417,7 @@ class Children:
         self.acks.settle(number)
         if link is not None:
             self.on_worker(link)
-            self.by_pid.pop(link.pid, None)
-            self._loop.unregister(link.channel.fileno())
-            link.channel.close()
-            if link.shelved:
-                self.tell_keeper(m.Unshelve((f"worker:{number}",)))
+            self._part_with(link)
         self._step(event)
         self.exits.append((zygote, pid))
 
@@ -366,16 +432,16 @@ class Children:
             if zygote is None:
                 self.tell_keeper(message)
             elif zygote.name in self.zygotes:
-                self._tell(zygote, message)
+                self.tell(zygote, message)
 
     # --- orders -------------------------------------------------------------------------------------------------------
     def fork(self, order: ev.ForkWorker) -> None:
         """Ask for a worker."""
-        zygote = self.zygotes.get(f"zygote:{order.app}@{order.generation}")
+        zygote = self.zygotes.get(zygote_name(order.app, order.generation, order.template))
         if zygote is None:
             self._step(ev.WorkerRefused(order.worker, "its zygote is gone"))
         else:
-            self._tell(zygote, m.Fork(order.worker, order.pool, order.slot))
+            self.tell(zygote, m.Fork(order.worker, order.pool, order.slot))
 
     def say(self, link: Link, message: Any) -> None:
         """Say something to a worker; one that is gone will be reported by its parent."""
@@ -418,9 +484,9 @@ class Children:
         link = self.workers.get(order.worker)
         if link is None:
             return
-        zygote = self.zygotes.get(f"zygote:{link.app}@{link.generation}")
+        zygote = self.zygotes.get(link.parent)
         if zygote is not None:
-            self._tell(zygote, m.Kill(link.pid, order.number, order.grace, soft))
+            self.tell(zygote, m.Kill(link.pid, order.number, order.grace, soft))
         else:
             self.tell_keeper(m.Signal(link.pid, order.number, True))
 
@@ -432,13 +498,14 @@ class Children:
     def print_stacks(self, worker: int) -> None:
         """Let a worker that can print the stacks of its threads."""
         link = self.workers[worker]
-        zygote = self.zygotes.get(f"zygote:{link.app}@{link.generation}")
+        zygote = self.zygotes.get(link.parent)
         if zygote is not None:
-            self._tell(zygote, m.PrintStacks(link.pid))
+            self.tell(zygote, m.PrintStacks(link.pid))
         else:
             self.tell_keeper(m.Signal(link.pid, signals.STACKS))
 
-    def _tell(self, zygote: Zygote, message: Any) -> None:
+    def tell(self, zygote: Zygote, message: Any) -> None:
+        """Say something to a zygote."""
         try:
             zygote.channel.send(message)
         except ChannelClosed:

@@ -120,7 +120,8 @@ def dump(server: Server, began: float) -> bytes:
         "listeners": {name: os.fstat(listener.fd).st_ino for name, listener in server.clients.listeners.items()},
         "zygotes": [[z.name, z.state, z.pid, z.ready._asdict() if z.ready else None] for z in server.children.zygotes.values()],
         "workers": [
-            [w.number, w.pid, w.app, w.generation, os.fstat(w.channel.fileno()).st_ino] for w in server.children.workers.values()
+            [w.number, w.pid, w.app, w.generation, os.fstat(w.channel.fileno()).st_ino, w.template]
+            for w in server.children.workers.values()
         ],
         "waiters": server.waiters.dump(),
         "orders": server.generations.orders.dump(),

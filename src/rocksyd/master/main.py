@@ -364,8 +364,9 @@ class Master:
             if name in self.shelf:
                 zygote = self.children.adopt_zygote(name, self.shelf.pop(name), state, pid)
                 zygote.ready = m.known(m.Ready, ready) if ready else None
-        for number, pid, app, generation, *_ in header.get("workers", ()):
-            link = self.children.link(number, pid, app, generation, self.shelf.pop(f"worker:{number}"))
+        for number, pid, app, generation, _, *more in header.get("workers", ()):
+            parent = (app, generation, more[0] if more else 0)
+            link = self.children.link((number, pid), parent, self.shelf.pop(f"worker:{number}"))
             link.shelved = True
 
     def _drop_busy_clients(self) -> None:
@@ -458,7 +459,7 @@ class Master:
             else:
                 os.close(fd)  # an idle worker without a zygote: it leaves when nobody holds its channel
                 self.children.tell_keeper(m.Unshelve((name,)))
-        alive = {zygote.app for zygote in self.children.zygotes.values() if zygote.state != RETIRING}
+        alive = {zygote.app for zygote in self.children.zygotes.values() if zygote.state != RETIRING and not zygote.template}
         for app in self.config.apps:
             if app not in alive:
                 server.loading.need(app)

@@ -134,7 +134,8 @@ class Loading:
     def _lost(self, zygote: Zygote) -> None:
         server = self._server
         app = server.engine.applications.get(zygote.app)
-        others = [z for z in server.children.zygotes.values() if z.app == zygote.app and z.state != RETIRING]
+        zygotes = server.children.zygotes.values()
+        others = [z for z in zygotes if z.app == zygote.app and z.state != RETIRING and not z.template]
         if zygote.state == RETIRING or app is None or server.engine.stopping:
             return
         if others:

@@ -21,6 +21,7 @@ from rocksyd.core import limits
 from rocksyd.core.engine import Engine
 from rocksyd.errors import JournalError, RequestError
 from rocksyd.journal.store import Filter, Journal
+from rocksyd.master import templates
 from rocksyd.master.children import Children
 from rocksyd.master.clients import Client, Clients
 from rocksyd.master.commands import Commands
@@ -47,7 +48,11 @@ SUSPECT_TIMEOUT = 5.0
 """Seconds in which whoever can report an exit will have done so."""
 FORGET_INTERVAL = 600.0
 NOT_NOW = -32005
-_BEHIND = frozenset({ev.AckResult, ev.ForkWorker, ev.DrainWorker, ev.RetireZygote})
+_BEHIND = frozenset(
+    {
+        ev.AckResult, ev.ForkWorker, ev.DrainWorker, ev.RetireZygote, ev.MeasurePool, ev.PromoteWorker, ev.RetireTemplate,
+    }
+)  # fmt: skip
 """Effects that no client waits for; their order among themselves is kept."""
 
 
@@ -99,6 +104,9 @@ class Server:
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
             ev.LoadAfresh: lambda effect: self.loading.load_afresh(effect.app, effect.reason),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
+            ev.MeasurePool: lambda effect: templates.measure(children, effect),
+            ev.PromoteWorker: lambda effect: templates.promote(children, effect, self.config.restart.prepare_timeout),
+            ev.RetireTemplate: lambda effect: templates.retire(children, effect),
             ev.Started: lambda effect: self.news.tell("run.started", effect.run),
             ev.Measure: self._do_measure,
             ev.Slow: lambda effect: self.stacks.slow(effect.run, self.now),
@@ -206,7 +214,7 @@ class Server:
             self.outputs.worker_gone(event.worker)
         if isinstance(event, ev.WorkerResult | ev.WorkerExited):
             self._measure_output(event.worker)
-        if isinstance(event, ev.ZygoteGone) and self.children.orphans():
+        if isinstance(event, ev.ZygoteGone | ev.TemplateGone) and self.children.orphans():
             self.suspect()
         if isinstance(event, ev.WorkerExited):
             event = event._replace(unread=self._never_began(event.worker))

@@ -11,17 +11,18 @@ from typing import Any
 
 
 def prepare() -> None:
-    """In the zygote, when everything is loaded."""
-    registry = getattr(weakref.finalize, "_registry", None)
-    if type(registry) is dict:
+    """In the zygote, when everything is loaded; and again in a worker that is to be forked from itself."""
+    registry: Any = getattr(weakref.finalize, "_registry", None)
+    if type(registry) in (dict, _Registry):
         weakref.finalize._registry = _Registry(registry)  # type: ignore[attr-defined]
 
 
 def take_back() -> None:
-    """In the zygote, at its end: the finalizers of what was made while the application was loaded are its own to run."""
+    """At the end of who has prepared: the finalizers of what it had made until then are its own to run."""
     registry = getattr(weakref.finalize, "_registry", None)
     if isinstance(registry, _Registry):
-        weakref.finalize._registry = {**registry.before, **registry}  # type: ignore[attr-defined]
+        registry.before.update(registry)
+        weakref.finalize._registry = registry.before  # type: ignore[attr-defined]
 
 
 class _Registry(dict[Any, Any]):

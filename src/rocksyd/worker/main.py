@@ -48,8 +48,8 @@ class Worker:
         self._pid = os.getpid()
         self._streams = output.Streams()
         self._spool = output.Spool()
-        self._waiting: deque[messages.Job] = deque()
-        """The job that came in place of an acknowledgement: it is sent when the journal holds the result before it."""
+        self._waiting: deque[messages.Job | messages.Promote] = deque()
+        """What came in place of an acknowledgement: it is sent when the journal holds the result before it."""
         self._draining = False
         self._status = 0
         self._started = 0.0
@@ -58,8 +58,8 @@ class Worker:
         """Whether hooks surround the run going on."""
         self._deadline = Deadline(0.0)
 
-    def serve(self) -> NoReturn:
-        """Run jobs until told or bound to leave. Never returns, and never raises."""
+    def serve(self) -> messages.Promote:
+        """Run jobs until told or bound to leave. Returns only when this process is to be a worker no longer, and never raises."""
         try:
             if not self._channel.readable:
                 self._rehearse()
@@ -69,12 +69,14 @@ class Worker:
                 if job is None:
                     leaving.finish(_DRAIN_GRACE)
                     os._exit(self._status)
+                if isinstance(job, messages.Promote):
+                    self._channel.close()
+                    return job
                 if job.kind == script.KIND:
                     self._serve_script(job)
                 self._serve(job)
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's code below this frame)
             output.write("rocksyd: a worker failed, please report this:\n" + values.traceback_of(error))
-        finally:
             os._exit(70)
 
     def _rehearse(self) -> None:
@@ -100,11 +102,11 @@ class Worker:
             theirs.close()
 
     # --- waiting ------------------------------------------------------------------------------------------------------
-    def _next_job(self) -> messages.Job | None:
-        """Block until there is a job; None when it is time to leave."""
+    def _next_job(self) -> messages.Job | messages.Promote | None:
+        """Block until there is a job, or the order to be a template; None when it is time to leave."""
         while not self._draining:
             message = self._receive()
-            if isinstance(message, messages.Job):
+            if isinstance(message, messages.Job | messages.Promote):
                 return message
             if message is None:
                 self._status = messages.NOTHING_RUN
@@ -286,7 +288,7 @@ class Worker:
                     self._send(result)
                 elif isinstance(message, messages.Drain):
                     self._draining = True
-                elif isinstance(message, messages.Job):
+                elif isinstance(message, messages.Job | messages.Promote):
                     self._waiting.append(message)
                     return
         except ChannelClosed:

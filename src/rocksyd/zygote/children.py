@@ -15,7 +15,8 @@ class Child:
     """A worker that has not been reaped."""
 
     __slots__ = (
-        "channel", "grace", "group_deadline", "killed", "look_at", "max_rss", "pause", "pid", "pool", "slot", "soft", "worker",
+        "channel", "grace", "group_deadline", "killed", "look_at", "max_rss", "pause", "pid", "pool", "promoted", "slot", "soft",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, worker: int, pid: int, pool: str, slot: int, channel: int) -> None:
@@ -25,6 +26,8 @@ class Child:
         self.slot = slot
         self.channel = channel
         """Duplicate of the master's end; -1 once closed."""
+        self.promoted = False
+        """It is a worker no longer but a template: it speaks for itself, and has workers of its own to see to their end."""
         self.killed = False
         self.soft = False
         """It was left to end by itself: TERM is still to come for the rest of its group."""
@@ -93,6 +96,11 @@ class Children:
     def living(self) -> list[Child]:
         """Workers whose leader has not ended."""
         return [child for child in self._by_pid.values() if child.group_deadline is None]
+
+    @property
+    def at_work(self) -> list[Child]:
+        """Those of the living that are workers, and not templates."""
+        return [child for child in self.living if not child.promoted]
 
     @property
     def dead_leaders(self) -> list[Child]:

@@ -43,6 +43,19 @@ class Groups:
         except OSError as error:
             output.note(f"worker {worker} runs without a control group: {error}")
 
+    @property
+    def there(self) -> bool:
+        """Whether workers have groups at all."""
+        return bool(self._folder)
+
+    def come_back(self) -> None:
+        """In a worker that is one no longer: go to the zygote, where a worker's limits do not hold."""
+        if self._folder:
+            try:
+                cgroups.enter(f"{self._folder}/{_OWN}")
+            except OSError as error:
+                output.note(f"a template stays in the control group of the worker that it was: {error}")
+
     def kill(self, worker: int) -> None:
         """End whatever is in the group."""
         if self._folder:

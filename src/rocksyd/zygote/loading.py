@@ -73,7 +73,7 @@ def load_application(order: messages.Load, observer: Observer | None = None) -> 
     began = time.monotonic()
     pid = os.getpid()
     observer = observer or Observer()
-    with _failing("the application's settings", pid):
+    with failing("the application's settings", pid):
         limits = privileges.limits(order.settings.get("rlimits") or {})
         own = _enter(order)
         if order.settings.get("huge_pages", True):
@@ -90,7 +90,7 @@ def load_application(order: messages.Load, observer: Observer | None = None) -> 
         watch.close()
     if problems and order.settings.get("unsafe", "refuse") != "warn":
         raise LoadFailed("; ".join(map(str, problems)) + ". " + safety.CURE)
-    with _failing("the application", pid):
+    with failing("the application", pid):
         context = _settle(order, offer, limits, observer)
         if order.settings.get("smoke"):
             _smoke(str(order.settings["smoke"]), context)
@@ -150,21 +150,22 @@ def ignore(_number: int, _frame: object) -> None:
 def _run_steps(steps: Iterator[tuple[str, Callable[[], object]]], watch: safety.Watch, observer: Observer, pid: int) -> None:
     for step, act in steps:
         observer.begins(step)
-        with _failing(step, pid):
+        with failing(step, pid):
             act()
         watch.mark(step)
+    for step, act in before_fork_steps():
+        observer.begins(step)
+        with failing(step, pid, "failed"):
+            act()
+        watch.mark(step)
+
+
+def before_fork_steps() -> Iterator[tuple[str, Callable[[], object]]]:
+    """(name, what is to be done) so that workers do not share what they must not: the application's hooks, then libraries."""
     for hook in before_fork_hooks:
-        name = f"before_fork hook {getattr(hook, '__module__', '?')}:{getattr(hook, '__qualname__', hook)}"
-        observer.begins(name)
-        with _failing(name, pid, "failed"):
-            hook()
-        watch.mark(name)
+        yield f"before_fork hook {getattr(hook, '__module__', '?')}:{getattr(hook, '__qualname__', hook)}", hook
     for library, close in registry.steps_before_fork():
-        name = f"making {library} fit for forks"
-        observer.begins(name)
-        with _failing(name, pid, "failed"):
-            close()
-        watch.mark(name)
+        yield f"making {library} fit for forks", close
 
 
 def _steps(order: messages.Load, offer: Offer) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -186,7 +187,7 @@ def _preload(entry: str) -> None:
     found()
 
 
-class _failing:  # noqa: N801  (reads as a statement)
+class failing:  # noqa: N801  (reads as a statement)
     """Turns whatever a step raises into LoadFailed, and ends a process that the step has forked and let come back."""
 
     def __init__(self, step: str, pid: int, what: str = "cannot be loaded") -> None:

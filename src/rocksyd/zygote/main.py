@@ -16,15 +16,13 @@ from rocksyd.posix import libc, titles
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.posix.titles import set_title
-from rocksyd.worker import inherited, leaving, output
-from rocksyd.worker.integrations import registry
+from rocksyd.worker import output
 from rocksyd.zygote.loading import Loaded, LoadFailed, load_application
 from rocksyd.zygote.server import Server
+from rocksyd.zygote.templates import leave
 
 CHANNEL = 3
 _GRACE = 10.0
-_LEAVE_GRACE = 5.0
-"""Seconds that the application's own ``atexit`` handlers get when the zygote ends."""
 
 
 def main(argv: list[str]) -> int:
@@ -70,9 +68,9 @@ def _serve(channel: Channel, order: messages.Load) -> NoReturn:
         loaded = load_application(order)
     except LoadFailed as failure:
         _say_failed(channel, order, failure)
-        _leave(1)
+        leave(1)
     set_title(f"rocksyd: zygote {order.app}@{order.generation}")
-    _leave(_run(channel, order, loaded, board))
+    leave(_run(channel, order, loaded, board))
 
 
 def _run(channel: Channel, order: messages.Load, loaded: Loaded, board: Scoreboard | None) -> int:
@@ -101,11 +99,3 @@ def _say_failed(channel: Channel, order: messages.Load, failure: LoadFailed) -> 
         channel.send(messages.Failed(order.app, order.generation, failure.reason, failure.traceback))
     except ChannelClosed:
         output.note(f"application {order.app} could not be loaded, and nobody is there to be told: {failure.reason}")
-
-
-def _leave(status: int) -> NoReturn:
-    """What the application relies on at its end: temporary folders go, logs are flushed."""
-    inherited.take_back()
-    registry.take_back()
-    leaving.finish(_LEAVE_GRACE)
-    os._exit(status)

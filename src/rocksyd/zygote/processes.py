@@ -53,6 +53,21 @@ def peak_memory(pid: int) -> int:
     return 0
 
 
+def private_memory(pid: int) -> int:
+    """Bytes that ``pid`` has written and no other process shares; 0 when that cannot be known.
+
+    What a worker adds to the memory of the whole tree: its part of what it shares is there without it as well.
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Private_Dirty:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
 def others_in_group(leader: int) -> bool:
     """Whether anybody but ``leader`` lives in its process group (zombies do not count)."""
     group = str(leader).encode()

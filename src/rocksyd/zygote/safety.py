@@ -162,6 +162,34 @@ def _fork_once() -> None:
     os.waitpid(pid, 0)
 
 
+CURE_OF_TEMPLATES = (
+    "Workers can be forked from a worker only when it has neither threads nor connections nor children: end them in a function"
+    " marked @rocksyd.jobs.after_job or before_fork, or remove refork_after"
+)
+
+
+def left_over(known: set[int]) -> list[str]:
+    """Sentences on threads, sockets and children that this process has now and had better not have when it is forked.
+
+    Args:
+        known: descriptors that may be open.
+    """
+    if len(native_threads()) > 1:
+        _fork_once()
+    give_up = time.monotonic() + _SETTLE
+    while len(native_threads()) > 1 and time.monotonic() < give_up:
+        time.sleep(0.01)
+    found = []
+    for number in native_threads():
+        if number != os.getpid() and thread_name(number) not in _HARMLESS:
+            thread = next((t for t in threading.enumerate() if t.native_id == number), None)
+            name = repr(thread.name) if thread is not None else f"{thread_name(number)!r} (started by C code)"
+            found.append(f"a thread runs: {name}")
+    found += [f"a socket is open: descriptor {fd}{_peer(fd)}" for fd in open_sockets().values() if fd not in known]
+    found += [f"a child process runs: {pid} ({_command(pid)})" for pid in children_of(os.getpid())]
+    return found
+
+
 def _origin() -> str:
     """The innermost frame that is neither the standard library's nor ours, as ``module (file:line)``."""
     frame: FrameType | None = sys._getframe(2)

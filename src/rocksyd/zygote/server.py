@@ -8,6 +8,7 @@ One thread, no asyncio, no code of the application's: nothing here can be in an 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -18,14 +19,14 @@ from typing import Any, NoReturn
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
 from rocksyd.posix import signals
-from rocksyd.posix.channel import Channel, pair
+from rocksyd.posix.channel import Channel, close_all, pair
 from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.worker import output, reset, values
 from rocksyd.worker.main import Worker
 from rocksyd.worker.seat import Seat
-from rocksyd.zygote import processes
+from rocksyd.zygote import processes, templates
 from rocksyd.zygote.children import Child, Children, Exit
-from rocksyd.zygote.loading import NOTICED, Loaded, ignore
+from rocksyd.zygote.loading import NOTICED, Loaded, LoadFailed, ignore
 
 _BATCH = 200
 """Descriptors in one WORKERS message (the kernel takes 253)."""
@@ -41,6 +42,7 @@ class Server:
         self._context = loaded.context
         self._pools = loaded.pools
         self._groups = loaded.groups
+        self._loaded = loaded
         self._ready = loaded.ready
         self._app = loaded.ready.app
         self._generation = loaded.ready.generation
@@ -59,6 +61,8 @@ class Server:
             messages.ExitAck: lambda ack: self._children.acknowledge(ack.pids),
             messages.Inventory: self._inventory,
             messages.Retire: self._retire,
+            messages.Promote: self._promote,
+            messages.Measure: self._measure,
         }
 
     def run(self) -> int:
@@ -199,13 +203,46 @@ class Server:
             context = self._pools.get(order.pool, self._context)
             self._groups.join(order.worker, context)
             reset.after_fork(context)
-            Worker(context, order.worker, channel, seat).serve()
+            self._become_template(Worker(context, order.worker, channel, seat).serve(), order.pool)
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's loop in a child)
             output.write(f"rocksyd: a worker of {self._app} could not start:\n{values.traceback_of(error)}")
         finally:
             os._exit(70)
 
+    def _become_template(self, order: messages.Promote, pool: str) -> NoReturn:
+        """In a worker that is none any more: be a zygote for workers like it until the end."""
+        channel = templates.take_channel(order)
+        try:
+            loaded = templates.prepare(order, pool, self._loaded, channel)
+            channel.send(loaded.ready)
+        except LoadFailed as failure:
+            with contextlib.suppress(ChannelClosed):
+                channel.send(messages.Failed(self._app, self._generation, failure.reason, failure.traceback))
+            templates.give_up()
+        except ChannelClosed:
+            templates.give_up()
+        templates.leave(Server(channel, loaded, self._grace, self._board).run())
+
     # --- orders -------------------------------------------------------------------------------------------------------
+    def _promote(self, order: messages.Promote) -> None:
+        """Pass it on, over the master's end of the worker's channel, and count it among the workers no longer."""
+        child = self._children.get(order.pid)
+        try:
+            if child is not None and child.channel >= 0 and not self._retiring:
+                templates.pass_on(order, child.channel)
+                child.channel = -1
+                child.promoted = True
+        finally:
+            close_all(order.fds)  # where nobody has a duplicate, the master sees the end of the channel
+
+    def _measure(self, order: messages.Measure) -> None:
+        found = []
+        for child in self._children.at_work:
+            size = processes.private_memory(child.pid) if child.pool == order.pool else 0
+            if size:
+                found.append((child.worker, size))
+        self._say(messages.Measured(order.pool, tuple(found)))
+
     def _kill(self, order: messages.Kill) -> None:
         child = self._children.get(order.pid)
         if child is None:
@@ -236,7 +273,7 @@ class Server:
         """Say everything again: a master that died took with it what it had heard."""
         if not self._retiring:
             self._say(self._ready)
-        living = self._children.living
+        living = self._children.at_work
         exits = tuple(exit_[:5] for exit_ in self._children.exits)
         oom = tuple(exit_.worker for exit_ in self._children.exits if exit_.oom)
         batches = [living[at : at + _BATCH] for at in range(0, len(living), _BATCH)] or [[]]
@@ -324,7 +361,7 @@ class Server:
                 self._children.look_later(child, now)
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = now + self._grace
-            for child in self._children.living:
+            for child in self._children.at_work:  # a template kills its own workers, and then leaves
                 processes.signal_group(child.pid, signal.SIGKILL)
 
     # --- the end ------------------------------------------------------------------------------------------------------
