@@ -223,7 +223,8 @@ def test_a_call_of_a_reused_worker_is_asked_as_any_other_run(tmp_path: Path) -> 
         caller.send('{"jsonrpc":"2.0","id":7,"method":"call","params":{"target":"slow"}}')
         until(lambda: slow_log(daemon).endswith("\n"), "the slow log")
         (running,) = daemon.talk().rpc("list", state="running")
-        assert "in inner_of_a_thread" in daemon.talk().rpc("stack", key=running["key"])["text"]
+        with daemon.client() as client:
+            assert "in inner_of_a_thread" in client.get(running["key"]).stack()
         (daemon.app / "gate").touch()
         assert json.loads(caller.line())["result"]["result"] == "done"
         assert len(re.findall(r"in hold$", slow_log(daemon), re.MULTILINE)) == 1

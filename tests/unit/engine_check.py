@@ -49,6 +49,10 @@ def check(engine: Engine, now: Now) -> None:
         )
         if engine.stopping:
             continue
+        if pool.busy and (pool.policy.max_rss_hard or pool.policy.max_total_rss):
+            look = engine.next_deadline()
+            assert look is not None, "somebody looks at the memory of those who do something"
+            assert look <= pool.memory.look_at
         full = pool.busy >= pool.policy.max_workers
         assert not (pool.idle and queue.startable) or full, "nobody waits while somebody is idle"
         check_recycling(pool)
@@ -57,7 +61,7 @@ def check(engine: Engine, now: Now) -> None:
             coming = pool.starting + pool.unsure
             after = pool.trouble.after
             wakes = due is not None and due <= after and after > now.mono
-            assert coming or wakes or pool.trouble.parked, "somebody waits and nobody is coming"
+            assert coming or wakes or pool.trouble.parked or pool.memory.full, "somebody waits and nobody is coming"
     held: dict[int, Any] = {}
     for run in engine.runs.values():
         due = engine.next_deadline()
@@ -71,6 +75,7 @@ def check(engine: Engine, now: Now) -> None:
             held[run.worker] = run
             assert not run.kill_at or (due is not None and due <= run.kill_at)
             assert not run.deadline or run.kill_reason or (due is not None and due <= run.deadline)
+            assert not run.slow_at or (due is not None and due <= run.slow_at)
     for worker in engine.workers.values():
         assert not worker.run or held[worker.run and engine.runs[worker.run].worker].key == worker.run
         if worker.state == "leaving":

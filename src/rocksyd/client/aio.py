@@ -257,6 +257,10 @@ class AsyncClient:
         """End a run. Raises NotFound, NotNow."""
         await self.request("terminate", {"key": str(key)} if signal is None else {"key": str(key), "signal": signal})
 
+    async def stack(self, key: object) -> str:
+        """Where each thread of a running job is, as text. Raises NotFound, NotNow (it does not run, or cannot say)."""
+        return str((await self.request("stack", {"key": str(key)}, wait=True))["text"])
+
     async def free(self, key: object) -> None:
         """Let the daemon forget an ended run. Raises NotFound, NotNow."""
         await self.request("free", {"key": str(key)})

@@ -67,6 +67,10 @@ class AsyncRun:
         """End it."""
         await self.client.terminate(self.key, signal)
 
+    async def stack(self) -> str:
+        """Where each of its threads is, as text. Raises NotNow (it does not run, or cannot say)."""
+        return await self.client.stack(self.key)
+
     async def free(self) -> None:
         """Let the daemon forget it."""
         await self.client.free(self.key)

@@ -67,6 +67,10 @@ class Run:
         """End it: TERM to its process group, KILL after the grace. Raises NotNow (it has ended)."""
         self.client.terminate(self.key, signal)
 
+    def stack(self) -> str:
+        """Where each of its threads is, as text. Raises NotNow (it does not run, or cannot say)."""
+        return self.client.stack(self.key)
+
     def free(self) -> None:
         """Let the daemon forget it. Raises NotNow (it has not ended)."""
         self.client.free(self.key)

@@ -222,6 +222,10 @@ class Client(Control):
         """End a run: TERM (or ``signal``) to its process group, KILL after the grace. Raises NotFound, NotNow."""
         self.request("terminate", {"key": str(key)} if signal is None else {"key": str(key), "signal": signal})
 
+    def stack(self, key: object) -> str:
+        """Where each thread of a running job is, as text. Raises NotFound, NotNow (it does not run, or cannot say)."""
+        return str(self.request("stack", {"key": str(key)}, wait=True)["text"])
+
     def free(self, key: object) -> None:
         """Let the daemon forget an ended run and its output. Raises NotFound, NotNow (it has not ended)."""
         self.request("free", {"key": str(key)})
