@@ -79,3 +79,36 @@ def _curve(number: int, name: str, points: Points) -> Iterator[str]:
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
     x, y = LEFT + (number % 2) * (WIDTH - LEFT) // 2, HEIGHT + 18 * (number // 2) + 4
     yield f'<rect x="{x}" y="{y - 6}" width="18" height="4" fill="{colour}"/><text x="{x + 24}" y="{y}">{escape(name)}</text>'
+
+
+def bars(title: str, x_name: str, panels: Mapping[str, Sequence[float]], step: float, end: float) -> str:
+    """An SVG with one row of bars for each of ``panels``, one below the other, to one scale; ``step`` is a bar's width in x."""
+    most = max((value for values in panels.values() for value in values), default=1) or 1
+    row, gap = 92, 30
+    height = TOP + len(panels) * (row + gap) + 18
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">',
+        f"<style>{_STYLE}</style>",
+        f'<text class="t" x="{LEFT}" y="20">{escape(title)}</text>',
+    ]
+    scale = (WIDTH - LEFT - RIGHT) / end
+    for number, (name, values) in enumerate(panels.items()):
+        base = TOP + number * (row + gap) + gap - 12 + row
+        parts.append(f'<text x="{LEFT}" y="{base - row - 6}">{escape(name)}</text>')
+        for value in (0, most):
+            y = base - row * value / most
+            parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
+            parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+        for index, value in enumerate(values):
+            if value and (index + 1) * step <= end + step / 2:
+                tall = row * value / most
+                at = LEFT + index * step * scale
+                parts.append(
+                    f'<rect x="{at:.1f}" y="{base - tall:.1f}" width="{max(step * scale - 0.5, 0.5):.1f}" height="{tall:.1f}" '
+                    f'fill="{COLOURS[number % len(COLOURS)]}"/>'
+                )
+    for value in range(0, int(end) + 1, max(1, int(end) // 6)):
+        parts.append(
+            f'<text x="{LEFT + value * scale:.1f}" y="{height - 6}" text-anchor="middle">{value} {escape(x_name)}</text>'
+        )
+    return "\n".join([*parts, "</svg>", ""])

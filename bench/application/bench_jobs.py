@@ -7,3 +7,4 @@ from rocksyd import job
 first_line = job(bench_work.first_line)
 nothing = job(bench_work.nothing)
 visit = job(bench_work.visit)
+who = job(bench_work.who)

@@ -1,5 +1,6 @@
 """The jobs of bench_jobs as plain functions, for the peers."""
 
+import os
 import time
 
 
@@ -27,3 +28,9 @@ def visit():
         client.get(f"/products/{found.sku}/")
     table = reports.by_category(reports.sales(datetime.now(UTC).date()))
     return [page.status_code, len(table), len(warehouse.stock_by_category())]
+
+
+def who(seconds):
+    """Which process runs this, after a while."""
+    time.sleep(seconds)
+    return os.getpid()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocksyd.cli import check, listing, numbers
+from rocksyd.cli import check, listing, numbers, pools
 from rocksyd.cli.arguments import meant, pair, signal_number
 from rocksyd.cli.output import clean
 from rocksyd.cli.phrases import describe, elapsed, exit_status
@@ -135,7 +135,8 @@ def test_ps_shows_any_record(records: list[dict[str, Any]]) -> None:
 @given(st.dictionaries(st.text(), JSON))
 def test_stats_shows_any_numbers(values: dict[str, Any]) -> None:
     numbers.shown_stats(values, Screen())
-    numbers.shown_pools(values, Screen(80, True))
+    pools.shown_pools(values, Screen(80, True))
+    pools.shown_workers(values, Screen(80, True))
 
 
 @given(JSON)

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rocksyd.cli import daemon, listing, numbers, runs
+from rocksyd.cli import daemon, listing, numbers, pools, runs
 from rocksyd.cli.arguments import count, duration, json_value, pair, signal_number
 from rocksyd.cli.output import reader_left, say
 from rocksyd.errors import AddressError, NoDaemon, RocksydError, TimedOut, TooBusy
@@ -228,6 +228,10 @@ def _ps(parser: Parser) -> None:
     )
 
 
+def _pools(parser: Parser) -> None:
+    parser.add_argument("-w", "--workers", action="store_true", help="also a line for each worker: stage, run, time, CPU, memory")
+
+
 def _stop(parser: Parser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="return when the daemon has taken the order, not when it is gone")
 
@@ -320,7 +324,10 @@ COMMANDS: dict[str, Command] = {
         examples="  rocksyd top\n  rocksyd top --interval 250ms\n  rocksyd top | head -20",
     ),
     "stats": Command("print the daemon's numbers and its last restarts", _nothing, numbers.stats),
-    "pools": Command("print the sizes of the pools", _nothing, numbers.pools),
+    "pools": Command(
+        "print the sizes of the pools, and what each worker is at", _pools, pools.pools,
+        examples="  rocksyd pools\n  rocksyd pools --workers\n  rocksyd pools --json | jq '.[].processes[].stage'",
+    ),
     "restart": Command(
         "load the code anew and hand over to it without dropping anything; if it cannot serve, nothing changes", _nothing,
         daemon.restart,

@@ -21,7 +21,8 @@ _COLUMNS = (
     Column("PID", right=True, rank=1), Column("CPU", right=True, rank=4), Column("MEMORY", right=True, rank=3),
     Column("NOTE", gives=True),
 )  # fmt: skip
-_COLOURS = {"running": "cyan", "waiting": "magenta", "ok": "green"}
+_BUSY = ("running", "reading", "finishing")
+_COLOURS = {"running": "cyan", "reading": "cyan", "finishing": "cyan", "waiting": "magenta", "ok": "green"}
 _ORDER = {"running": 0, "waiting": 1, "ended": 2}
 PAGE = 1000
 """Records a request; as many as the daemon gives at once."""
@@ -33,13 +34,33 @@ def ps(options: argparse.Namespace) -> int:
     states = [options.state] if options.state else ["running", "waiting", "ended"] if options.all else ["running", "waiting"]
     with client(options) as daemon:
         pages = [_runs(daemon, state, options.app, options.limit) for state in states]
+        processes = {} if options.json or "running" not in states else _processes(daemon)
     # Asked for one state at a time, a run that has just been started may be in both answers.
     records = {str(record.get("key")): record for page in pages for record in page}
     shown = sorted(records.values(), key=_place)[: options.limit]
     if options.limit is None and len(pages[-1]) == ENDED_SHOWN and "ended" in states:
         say(f"only the last {ENDED_SHOWN} that ended; --limit N shows more")
-    write(json.dumps(shown, ensure_ascii=False) + "\n" if options.json else table(shown, time.time(), screen()))
+    if options.json:
+        write(json.dumps(shown, ensure_ascii=False) + "\n")
+    else:
+        now = [_as_of_now(record, processes.get(str(record.get("key"))[:160], {})) for record in shown]
+        write(table(now, time.time(), screen()))
     return 0
+
+
+def _processes(daemon: Client) -> dict[str, dict[str, Any]]:
+    """What the scoreboard has of each worker that has a run, by the run's key."""
+    found = (process for pool in daemon.pools() for process in pool.get("processes") or ())
+    return {str(process["key"])[:160]: process for process in found if process.get("key")}
+
+
+def _as_of_now(record: dict[str, Any], process: dict[str, Any]) -> dict[str, Any]:
+    """A running run's record says nothing of CPU and memory before its end; its process does."""
+    if record.get("state") != "running" or not process:
+        return record
+    stage = process.get("stage")
+    shown = stage if stage in ("reading", "finishing") else record["state"]
+    return {**record, "state": shown, "cpu": process.get("job_cpu"), "max_rss": process.get("rss"), "pid": process.get("pid")}
 
 
 def _runs(daemon: Client, state: str, app: str | None, limit: int | None) -> list[dict[str, Any]]:
@@ -82,7 +103,7 @@ def _row(record: dict[str, Any], now: float) -> list[Cell]:
         Cell(str(record.get("target") or "")),
         Cell(shown, _COLOURS.get(shown, "red")),
         Cell("" if seconds is None else elapsed(seconds)),
-        Cell(str(record["pid"]) if record.get("pid") and state == "running" else ""),
+        Cell(str(record["pid"]) if record.get("pid") and state in _BUSY else ""),
         Cell(elapsed(cpu) if isinstance(cpu, (int, float)) and cpu else ""),
         Cell(format_size(memory) if isinstance(memory, int) and memory else "", "dim"),
         Cell(_note(record), "dim"),

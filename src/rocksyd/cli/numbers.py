@@ -1,4 +1,4 @@
-"""`rocksyd stats` and `rocksyd pools`: numbers for people.
+"""`rocksyd stats`: numbers for people.
 
 The names are the daemon's, so that one seen here can be looked for in the manual and in what monitoring shows. What a number
 counts is taken from its name: ``..._bytes``, ``..._seconds``, ``..._ms``, ``..._at``.
@@ -20,10 +20,7 @@ from rocksyd.units import format_size
 _RESTARTS = ("at", "kind", "ok", "from", "to", "waited_ms", "connections", "jobs", "bytes", "reason")
 _TITLES = {"waited_ms": "WAITED", "ok": "RESULT"}
 _NUMBERS = ("from", "to", "waited_ms", "connections", "jobs", "bytes")
-_SELDOM = (
-    "connections", "jobs", "bytes", "from", "pm", "generation", "served", "peak_busy", "max_queue", "app", "starting", "leaving",
-    "max_workers_reached",
-)  # fmt: skip
+_SELDOM = ("connections", "jobs", "bytes", "from")
 """Columns that are left out where the terminal is too narrow for all, the last of these first."""
 _SINCE_1990 = 631152000
 """Unix time; a smaller number in ``..._at`` is no wall clock."""
@@ -34,14 +31,6 @@ def stats(options: argparse.Namespace) -> int:
     with client(options) as daemon:
         numbers = daemon.stats()
     write(_json(numbers) if options.json else shown_stats(numbers, screen()))
-    return 0
-
-
-def pools(options: argparse.Namespace) -> int:
-    """A line a pool."""
-    with client(options) as daemon:
-        result = daemon.pools()
-    write(_json(result) if options.json else shown_pools(result, screen()))
     return 0
 
 
@@ -110,26 +99,5 @@ def _restart_cell(name: str, item: dict[str, Any]) -> Cell:
     return Cell(str(value) if name in ("from", "to", "kind", "reason") else human(name, value))
 
 
-def shown_pools(result: Any, target: Screen) -> str:
-    """The text of `rocksyd pools`: a table of whatever the daemon says of each pool, but for lists (those are for ``--json``)."""
-    entries = _entries(result)
-    names = dict.fromkeys(name for entry in entries for name, value in entry.items() if not isinstance(value, list | dict))
-    if all(entry.get("app") == entry.get("pool") for entry in entries):
-        names.pop("app", None)
-    columns = [Column(name.upper(), right=_is_number(name, entries), rank=_rank(name)) for name in names]
-    return render(columns, [[Cell(human(name, entry.get(name, ""))) for name in names] for entry in entries], target)
-
-
 def _rank(name: str) -> int:
     return _SELDOM.index(name) + 1 if name in _SELDOM else 0
-
-
-def _is_number(name: str, entries: list[dict[str, Any]]) -> bool:
-    return all(isinstance(entry.get(name, 0), (int, float)) for entry in entries)
-
-
-def _entries(result: Any) -> list[dict[str, Any]]:
-    """A list of pools, or pools by name."""
-    if isinstance(result, dict):
-        return [{"pool": name, **entry} for name, entry in result.items() if isinstance(entry, dict)]
-    return [entry for entry in result if isinstance(entry, dict)] if isinstance(result, list) else []

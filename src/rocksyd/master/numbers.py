@@ -112,6 +112,7 @@ class Numbers:
             )  # fmt: skip
         now = time.monotonic()
         run = self._server.engine.runs.get(worker.run)
+        cpu = cpu_time(entry.pid) or entry.cpu
         return {
             "worker": worker.number,
             "pid": entry.pid or None,
@@ -122,7 +123,8 @@ class Numbers:
             "key": worker.run or entry.key or None,
             "target": run.name if run is not None else None,
             "jobs": entry.jobs,
-            "cpu": round(cpu_time(entry.pid) or entry.cpu, 3),
+            "cpu": round(cpu, 3),
+            "job_cpu": round(max(0.0, cpu - entry.cpu), 3) if worker.run else None,
             "rss": resident_memory(entry.pid),
             "max_rss": entry.memory,
         }
