@@ -202,7 +202,8 @@ class Pool:
         if self._may_wait(waiting, now):
             return 0
         self.memory.full = min(wanted, room) > self._affordable
-        return max(0, min(self._paced(wanted, waiting), room, self.policy.spawn_rate - self.starting, self._affordable))
+        possible = min(wanted, room, self.policy.spawn_rate - self.starting, self._affordable)
+        return max(0, self._paced(wanted, possible, waiting))
 
     @property
     def _affordable(self) -> int:
@@ -216,16 +217,16 @@ class Pool:
             self.left_full = now
         self.full = full
 
-    def _paced(self, wanted: int, waiting: int) -> int:
-        """Of these, all that runs or the start wait for; of mere spares 1, then 2, 4 ... as those before have come."""
+    def _paced(self, wanted: int, possible: int, waiting: int) -> int:
+        """Of the possible, all that runs or the start wait for; of mere spares 1, then 2, 4 ... as those before have come."""
         if self.policy.pm != "dynamic":
-            return wanted
+            return possible
         at_once = max(waiting - self._coming, self.warm - self._counted, 0)
         if wanted <= 0 and not self.starting:
             self.rate = 1
-        if wanted <= at_once or self.starting:
-            return min(wanted, at_once)
-        spares = min(wanted - at_once, self.rate)
+        if possible <= at_once or self.starting:
+            return min(possible, at_once)
+        spares = min(possible - at_once, self.rate)
         self.rate = min(2 * self.rate, self.policy.spawn_rate)
         return at_once + spares
 
