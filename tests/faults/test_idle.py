@@ -16,6 +16,7 @@ POOLS = {
     "static": 'pm = "static"\nmax_workers = 3',
     "dynamic": 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 3',
     "ondemand": 'pm = "ondemand"\nmax_workers = 4\nidle_timeout = "200ms"',
+    "limited": 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\nmax_rss_hard = "2G"\nmax_total_rss = "4G"\nslow_after = "1h"',
     "recycled": 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\nmax_jobs = 2\ntimeout = "1m"',
 }
 APPLICATION = """
