@@ -165,6 +165,15 @@ def test_a_control_group_is_chosen_by_a_word_or_a_path_and_a_share_of_cpus_is_a_
     assert problems(pool('max_cpu = "all"')) == ['5: apps.shop.pool.max_cpu: expected a number from 0 to 10000, got "all"']
 
 
+def test_the_adaptive_limit_is_chosen_and_its_times_are_for_nothing_else() -> None:
+    chosen = parse(pool('admission = "adaptive"\nwait_target = "50ms"\nwait_interval = "2s"'), FILE).apps["shop"].pool
+    assert (chosen.admission, chosen.wait_target, chosen.wait_interval) == ("adaptive", 0.05, 2.0)
+    (useless,) = problems(pool('wait_target = "50ms"'))
+    assert useless.startswith('5: apps.shop.pool.wait_target: wait_target is for admission = "adaptive"; remove wait_target')
+    wrong = problems(pool('admission = "adaptive"\nwait_target = "2s"'))
+    assert wrong == ["6: apps.shop.pool.wait_target: is 2 s and wait_interval 1 s; lower wait_target or raise wait_interval"]
+
+
 def test_where_start_workers_is_not_set_it_is_min_spare() -> None:
     config = parse(pool('pm = "dynamic"\nmin_spare = 2\nmax_spare = 4'), FILE)
     assert config.apps["shop"].pool.start_workers == 2

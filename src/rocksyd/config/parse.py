@@ -292,6 +292,9 @@ def _pool(table: Table) -> PoolConfig:
         grace=table.get("grace", d.grace, parse_duration),
         max_queue=table.get("max_queue", d.max_queue, _COUNT),
         queue_timeout=table.get("queue_timeout", d.queue_timeout, parse_duration),
+        admission=table.get("admission", d.admission, values.choice("fixed", "adaptive")),
+        wait_target=table.get("wait_target", d.wait_target, values.positive_duration),
+        wait_interval=table.get("wait_interval", d.wait_interval, values.positive_duration),
         slow_after=table.get("slow_after", d.slow_after, parse_duration),
         max_rss=table.get("max_rss", d.max_rss, parse_size),
         max_rss_hard=table.get("max_rss_hard", d.max_rss_hard, parse_size),
@@ -319,6 +322,14 @@ def _check_pool(table: Table, pool: PoolConfig) -> None:
         what = "every job has a fresh process" if pool.max_jobs else "workers never leave"
         sentence = f"max_jobs is {pool.max_jobs} ({what}), so there is nothing to spread; remove it or raise max_jobs"
         table.problem(sentence, "max_jobs_jitter")
+    for key in ("wait_target", "wait_interval"):
+        if table.given(key) and pool.admission == "fixed" and table.values.get("admission", "fixed") == "fixed":
+            table.problem(f'{key} is for admission = "adaptive"; remove {key} or set admission = "adaptive"', key)
+    if pool.wait_target > pool.wait_interval:
+        sentence = (
+            f"is {pool.wait_target:g} s and wait_interval {pool.wait_interval:g} s; lower wait_target or raise wait_interval"
+        )
+        table.problem(sentence, "wait_target")
     if 0 < pool.max_rss_hard < pool.max_rss:
         sentence = "is below max_rss, so no worker would be left to recycle; raise max_rss_hard or lower max_rss"
         table.problem(sentence, "max_rss_hard")

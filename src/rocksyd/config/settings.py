@@ -121,6 +121,12 @@ class PoolConfig:
     """Added to the environment of the application, in this pool's workers."""
     refork_after: int = 0
     """Jobs after which a worker may become the template of the next ones, where that saves memory; 0 for never."""
+    admission: Literal["fixed", "adaptive"] = "fixed"
+    """Who is told "Too busy": what comes when ``max_queue`` wait (``fixed``), or also what would have to wait too long."""
+    wait_target: float = 0.1
+    """``adaptive``: seconds a run may wait while the queue does not get empty any more."""
+    wait_interval: float = 1.0
+    """``adaptive``: seconds a run may wait otherwise, and within which a queue has to be empty once."""
 
 
 @dataclass(frozen=True)

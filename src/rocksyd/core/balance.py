@@ -31,6 +31,8 @@ def _balance(state: State, name: str, now: Now) -> None:
         _recycle(state, app, pool, now)
     while (worker := pool.next_worker()) is not None and (run := queue.pop()) is not None:
         _start(state, run, worker, pool, now)
+        pool.admission.started(now.mono)
+    pool.admission.looked(queue.startable, now.mono)
     times = pool.max_reached
     for _ in range(pool.missing(queue.startable, now.mono, ready=app.ready)):
         _fork(state, app, pool, now)

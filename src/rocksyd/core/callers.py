@@ -6,6 +6,7 @@ What this file must not know: workers, and how an answer reaches anybody.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -54,6 +55,8 @@ def _accept(state: State, event: ev.Submit, now: Now) -> Run:
         target = targets.resolve(state.applications, event.app, event.target)
     run = new_run(event, target, state.config, state.sequence + 1, now)
     _refuse_when_full(state, run.pool, later=run.not_before > 0)
+    if state.pools[run.pool].policy.admission == "adaptive" and not run.not_before:
+        _limit_wait(state, run, now)
     state.sequence += 1
     run.generation = state.generation
     state.runs[run.key] = run
@@ -72,6 +75,25 @@ def _refuse_when_full(state: State, name: str, *, later: bool = False) -> None:
             classic="Too busy",
             data="try again later, or raise max_queue or max_workers",
         )
+
+
+def _limit_wait(state: State, run: Run, now: Now) -> None:
+    """Refuse a run that would have to wait too long; one that is taken is given up when it has waited that long after all."""
+    pool, queue = state.pools[run.pool], state.queues[run.pool]
+    if pool.idle and not queue.startable:
+        return
+    policy = pool.policy
+    patience = pool.admission.patience(now.mono, policy.wait_target, policy.wait_interval)
+    busy = pool.busy if pool.busy >= policy.max_workers else 0
+    expected = pool.admission.expected(queue.startable, busy, now.mono)
+    if expected > patience:
+        raise RequestError(
+            targets.TOO_BUSY,
+            f"a run that comes to pool {pool.name!r} now would wait {expected:.1f} s, and may wait {patience:g} s",
+            classic="Too busy",
+            data="try again later: the workers of this pool, or what they wait for, cannot keep up",
+        )
+    run.start_by = min(run.start_by or math.inf, now.mono + patience)
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------

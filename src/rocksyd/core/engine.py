@@ -116,7 +116,10 @@ def _due(state: State, what: str, who: Any, now: Now) -> None:
         run.not_before = 0.0
         state.wait(run)
     elif what == "start_by":
-        state.end(state.runs[who], outcome.too_late(), now)
+        run = state.runs[who]
+        pool = state.pools.get(run.pool)
+        adaptive = pool is not None and pool.policy.admission == "adaptive"
+        state.end(run, outcome.waited_too_long() if adaptive else outcome.too_late(), now)
     elif what == "timeout":
         state.end_early(state.runs[who], TIMEOUT, now)
     elif what == "slow":

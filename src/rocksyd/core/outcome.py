@@ -15,6 +15,8 @@ CANCELLED_RETCODE = 143
 """What a run shows that was cancelled before it started: as if TERM had ended it."""
 TOO_LATE_RETCODE = 124
 """As timeout(1) exits."""
+TOO_BUSY = "TooBusy"
+"""Type of the error of a run that was given up because its pool cannot keep up."""
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 300.0
 
 
@@ -71,6 +73,12 @@ def never_started(reason: str) -> Ending:
 def too_late() -> Ending:
     """``start_within`` passed while it waited."""
     error = {"type": "TooLate", "message": "no worker was free within start_within", "traceback": ""}
+    return Ending("timeout", TOO_LATE_RETCODE, error=error)
+
+
+def waited_too_long() -> Ending:
+    """It was taken by a pool that limits how long runs wait, and no worker was free within that time after all."""
+    error = {"type": TOO_BUSY, "message": "no worker was free in time: the pool cannot keep up", "traceback": ""}
     return Ending("timeout", TOO_LATE_RETCODE, error=error)
 
 

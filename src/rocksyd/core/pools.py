@@ -16,6 +16,7 @@ from typing import Any
 
 from rocksyd.config import PoolConfig
 from rocksyd.core import lifecycle
+from rocksyd.core.admission import Admission
 from rocksyd.core.memory import Memory
 from rocksyd.core.recycling import Recycling
 from rocksyd.core.refork import Refork
@@ -113,6 +114,7 @@ class Pool:
         self.peak_waiting = 0
         self.served = 0
         self.memory = Memory()
+        self.admission = Admission()
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
     @property
@@ -320,7 +322,9 @@ class Pool:
     # --- hand-over ----------------------------------------------------------------------------------------------------
     def dump(self) -> dict[str, Any]:
         """Plain data for a snapshot: what does not follow from the workers."""
-        return {**{name: getattr(self, name) for name in _CARRIED}, **self.trouble.dump(), "recycled": self.recycling.done}
+        return {**{name: getattr(self, name) for name in _CARRIED}, **self.trouble.dump(), "recycled": self.recycling.done} | {
+            "admission": self.admission.dump()
+        }
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what ``dump`` wrote, in this version or another."""
@@ -329,3 +333,4 @@ class Pool:
                 setattr(self, name, data[name])
         self.trouble.load(data)
         self.recycling.done = int(data.get("recycled", 0))
+        self.admission.load(data.get("admission", {}))

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from rocksyd import __version__
 from rocksyd.core import events as ev
-from rocksyd.core import reasons
+from rocksyd.core import outcome, reasons
 from rocksyd.core.engine import not_found
 from rocksyd.errors import JournalError, RequestError
 from rocksyd.journal.store import Filter
@@ -363,4 +363,5 @@ def _duration(value: Any, name: str) -> float:
 def _job_failed(run: Run) -> RequestError:
     error = run.error or {"type": run.outcome, "message": f"the run {run.outcome}, retcode {run.retcode}", "traceback": ""}
     data = {**error, "key": run.key, "outcome": run.outcome, "retcode": run.retcode, "signal": run.signal or None}
-    return RequestError(JOB_FAILED, f"{error['type']}: {error['message']}", data=data)
+    code = encode.TOO_BUSY if error["type"] == outcome.TOO_BUSY and not run.started_at else JOB_FAILED
+    return RequestError(code, f"{error['type']}: {error['message']}", data=data)
