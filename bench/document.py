@@ -44,6 +44,8 @@ def write() -> None:
             parts.append(f"Not on a quiet machine: others used {share} of it before or after. Take the ratios, not the times.\n")
         if report.name == "sizes":
             _draw(report)
+        if report.name == "avalanche":
+            draw_avalanche(report)
     head, _, rest = PAGE.read_text().partition(BEGIN)
     tail = rest.partition(END)[2]
     PAGE.write_text("\n".join([head + BEGIN, *parts, END + tail]))
@@ -60,6 +62,13 @@ def machine(about: dict[str, Any]) -> str:
 def _kept() -> dict[str, Any]:
     kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     return kept
+
+
+def draw_avalanche(report: Report) -> None:
+    """The plot of docs/refusal.md."""
+    title = "The time to an answer while the backend is ten times slower"
+    curve = plots.plot(title, "seconds", "seconds to the answer, p50", report.curves["time to the answer"], time=True)
+    (DOCS / "refusal.svg").write_text(curve)
 
 
 def _draw(report: Report) -> None:

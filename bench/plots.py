@@ -39,11 +39,25 @@ class Axis(NamedTuple):
                     yield value
 
 
-def plot(title: str, x_name: str, y_name: str, curves: Mapping[str, Points]) -> str:
-    """An SVG with one line for each of ``curves``, both axes logarithmic."""
+class Linear(Axis):
+    """An axis of equal steps."""
+
+    def at(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self) -> Iterator[float]:
+        """At most ten round numbers."""
+        step = 10.0 ** math.ceil(math.log10((self.high - self.low) / 10))
+        step = next(step * part for part in (0.2, 0.5, 1.0) if (self.high - self.low) / (step * part) <= 10)
+        for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1):
+            yield number * step
+
+
+def plot(title: str, x_name: str, y_name: str, curves: Mapping[str, Points], *, time: bool = False) -> str:
+    """An SVG with one line for each of ``curves``, both axes logarithmic; the horizontal one linear if it is ``time``."""
     xs = [x for points in curves.values() for x, _ in points]
     ys = [y for points in curves.values() for _, y in points]
-    x_axis = Axis(min(xs) * 0.9, max(xs) * 1.1, LEFT, WIDTH - RIGHT)
+    x_axis = Linear(0.0, max(xs), LEFT, WIDTH - RIGHT) if time else Axis(min(xs) * 0.9, max(xs) * 1.1, LEFT, WIDTH - RIGHT)
     y_axis = Axis(min(ys) * 0.8, max(ys) * 1.25, HEIGHT - BOTTOM, TOP)
     height = HEIGHT + 18 * math.ceil(len(curves) / 2)
     parts = [
