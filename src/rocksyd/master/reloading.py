@@ -43,6 +43,8 @@ class Loading:
         self._failures: dict[str, int] = {}
         self._again: dict[str, float] = {}
         """Applications without a zygote, and when the next try is due."""
+        self._afresh: set[str] = set()
+        """Zygotes that nobody has ordered: their failure is told here and nowhere else."""
 
     # --- reload -------------------------------------------------------------------------------------------------------
     def reload(self) -> None:
@@ -78,6 +80,8 @@ class Loading:
     def settled(self, zygote: Zygote) -> None:
         """A zygote has become READY, has failed, or is gone."""
         server = self._server
+        if zygote.state == READY:
+            self._afresh.discard(zygote.name)
         if zygote.name in self._pending:
             if zygote.failure:
                 self._give_up(zygote)
@@ -139,7 +143,8 @@ class Loading:
         if zygote.state == RETIRING or app is None or server.engine.stopping:
             return
         if others:
-            if zygote.name not in server.children.zygotes:  # else its end will be told as well
+            # Told once, at its end; that of a reload has been told to whoever ordered it.
+            if zygote.name in self._afresh and zygote.name not in server.children.zygotes:
                 what = f"application {zygote.app} could not be loaded afresh, and the zygote that serves goes on"
                 log("master", f"{what}: {zygote.failure}")
             return
@@ -170,4 +175,5 @@ class Loading:
                 del self._again[name]
                 app = self._server.config.apps.get(name)
                 if app is not None:
-                    self._server.children.load(app, self.next_generation(), self._server.config.restart.prepare_timeout)
+                    timeout = self._server.config.restart.prepare_timeout
+                    self._afresh.add(self._server.children.load(app, self.next_generation(), timeout).name)
