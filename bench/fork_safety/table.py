@@ -29,12 +29,15 @@ doctor`](how-to/doctor.md) says what an application has left, and knows this tab
 
 Made by `python -m bench.fork_safety --write`; do not edit. {machine}
 
-| library | version | only imported | object made before the fork | used before the fork | verdict |
-| --- | --- | --- | --- | --- | --- |
+| library | verdict | imported | made | used |
+| --- | --- | --- | --- | --- |
 """
 WHY = """\
 
-## What to do
+*Imported*, *made* (a client, a connection, an engine), *used*: what had been done before the fork. *Works, refused*: it works,
+but leaves a thread or a socket.
+
+## What was seen, and what to do
 
 """
 UNTRIED = """\
@@ -87,14 +90,15 @@ def page() -> str:
     machine = json.loads(MATRIX.read_text())["machine"]
     text = HEAD.format(machine=f"Tried with {machine}")
     for row in rows:
-        how = f": {row.hook}" if row.hook else ""
-        cells = [_cell(row.stages[stage]) for stage in STAGES[:3]]
-        text += f"| {row.name} | {row.version} | {' | '.join(cells)} | {VERDICTS[row.verdict]}{how} |\n"
+        cells = [_short(row.stages[stage]) for stage in STAGES[:3]]
+        text += f"| {row.name} {row.version} | {VERDICTS[row.verdict]} | {' | '.join(cells)} |\n"
     text += WHY
     for row in rows:
         if row.verdict != SAFE:
             entry = known.get(row.name, {"why": "", "cure": ""})
-            text += f"* **{row.name}**: {entry['why']}. {_sentence(entry['cure'])}\n"
+            seen = "; ".join(f"{stage}, {row.stages[stage]}" for stage in STAGES[:3] if row.stages[stage])
+            hook = f" Hook that was tried: {row.hook}." if row.hook else ""
+            text += f"* **{row.name}**: {entry['why']}. {_sentence(entry['cure'])}{hook} Seen: {seen}.\n"
     tried = {row.name for row in rows}
     untried = [entry for entry in known.values() if entry["name"] not in tried]
     if untried:
@@ -104,10 +108,22 @@ def page() -> str:
     return text
 
 
-def _cell(problem: str) -> str:
-    if not problem:
-        return "works"
-    return problem.replace("|", "\\|").replace("(and would be refused: ", "(refused: ")
+def _short(problem: str) -> str:
+    """What went wrong, in a word or two."""
+    for beginning, word in _WORDS.items():
+        if problem.startswith(beginning):
+            return word
+    return "fails" if problem else "works"
+
+
+_WORDS = {
+    "refused: ": "works, refused",
+    "wrong answer: it was for another process": "wrong answers",
+    "two processes drew": "same numbers",
+    "hangs": "hangs",
+    "the worker died": "dies",
+    "the zygote died": "dies",
+}
 
 
 def _sentence(text: str) -> str:

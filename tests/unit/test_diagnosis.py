@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,6 +99,11 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+def test_the_manual_has_every_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "doctor.md").read_text()
+    assert all(f"`{code}`" in page for code in CODES)
+
+
 def test_every_code_has_a_case() -> None:
     assert CASES.keys() == set(CODES)
 
@@ -165,6 +171,6 @@ def test_a_page_shows_each_part() -> None:
         assert word in text
     run = {"target": "shop.jobs:nightly", "ms": 115.2, "bytes": 9 << 20, "copied": {"pandas": 6 << 20}, "error": ""}
     text = shown(APP, changed(run=run), [], Screen(80), everything=False)
-    assert "6.0 MB by one run of shop.jobs:nightly (115 ms), which took 3.0 MB of new" in text
+    assert "6.0 MB by one run of shop.jobs:nightly (115 ms), and 3.0 MB" in text
     assert "BY RUN MB" in text
     assert "\x1b[31m✗\x1b[0m" in shown(APP, REPORT, found, Screen(80, coloured=True), everything=False)

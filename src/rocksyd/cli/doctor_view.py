@@ -130,10 +130,9 @@ class Page:
         self.line(f"  {_mb(start['bytes'])} MB by starting, {_mb(collection['bytes'])} MB by one garbage collection.")
         if run:
             copied = sum(run["copied"].values())
-            new = _mb(max(0, run["bytes"] - copied))
-            self.line(
-                f"  {_mb(copied)} MB by one run of {run['target']} ({run['ms']:.0f} ms), which took {new} MB of new memory, too."
-            )
+            rest = _mb(max(0, run["bytes"] - copied))
+            words = f"{_mb(copied)} MB by one run of {run['target']} ({run['ms']:.0f} ms)"
+            self.line(f"  {words}, and {rest} MB that are new or no package's.")
         self.line(_EXPLAINED)
         rows = [row for row in sharing["packages"] if everything or row["copied"] >= 1 << 18 or row["loaded"] >= 1 << 20]
         cells = [
