@@ -391,6 +391,14 @@ def test_p11_a_newer_zygote_that_speaks_later_after_a_crash_is_not_sent_away_bef
     assert engine.workers[run.worker].generation == 3
 
 
+def test_an_older_zygote_that_is_ready_later_than_a_newer_one_is_not_forked_from() -> None:
+    desk = Desk()
+    jobs = desk.engine.applications["app"].jobs
+    desk.say(ev.ZygoteReady("app", 3, jobs))
+    assert kinds(desk.say(ev.ZygoteReady("app", 2, jobs)), ev.RetireZygote) == [ev.RetireZygote("app", 2)]
+    assert desk.engine.workers[desk.started().worker].generation == 3
+
+
 def test_numbers_are_never_given_twice_across_crashes() -> None:
     desk = Desk(PoolConfig("static", max_workers=3))
     before = max(desk.engine.workers)

@@ -26,7 +26,7 @@ RETURNS = 3
 def zygote_ready(state: State, event: ev.ZygoteReady, now: Now) -> None:
     """From now on workers come from this generation; idle ones of another leave."""
     app = state.applications.get(event.app)
-    if app is None:
+    if app is None or (app.ready and event.generation < app.generation):  # newer code came while it was being loaded
         state.effects.append(ev.RetireZygote(event.app, event.generation))
         return
     old, app.generation, app.ready = app.generation, event.generation, True
