@@ -184,6 +184,8 @@ class World(Actors):
                 known = self.engine.applications.get(speaker.app)
                 if ready and (known is None or speaker.generation > known.generation or not known.ready):
                     self.step(self.ready(speaker))
+                elif ready and speaker.generation != known.generation:  # as ``Loading.settled``: newer code came first
+                    self.perform(ev.RetireZygote(speaker.app, speaker.generation))
             case _:
                 self.step(message)
         return None
@@ -279,7 +281,9 @@ class World(Actors):
         self.finish_turn()
         busy = False
         for app in self.config.apps:
-            if not any(z.app == app and z.alive and not z.retiring for z in self.zygotes):
+            parked = any(pool.trouble.parked for pool in self.engine.pools_of(app))  # somebody mends it and reloads
+            loading = any(isinstance(said, ev.ZygoteReady) for z in self.zygotes if z.app == app for said in z.outbox)
+            if (parked and not loading) or not any(z.app == app and z.alive and not z.retiring for z in self.zygotes):
                 self.start_zygote(app)
         for zygote in self.zygotes:
             while zygote.inbox:

@@ -197,6 +197,8 @@ class Pool:
         room = self.policy.max_workers - self._counted - max(0, self.leaving - self.policy.max_workers)
         wanted = self._wanted(waiting)
         self._note_full(waiting > 0 and waiting - self._coming > room, now)
+        if wanted <= 0 and not self.starting:
+            self.rate = 1
         if self.trouble.stops(now) or not ready:
             return 0
         if self._counted >= self.warm:
@@ -205,7 +207,7 @@ class Pool:
             return 0
         self.memory.full = min(wanted, room) > self._affordable
         possible = min(wanted, room, self.policy.spawn_rate - self.starting, self._affordable)
-        return max(0, self._paced(wanted, possible, waiting))
+        return max(0, self._paced(possible, waiting))
 
     @property
     def _affordable(self) -> int:
@@ -219,13 +221,11 @@ class Pool:
             self.left_full = now
         self.full = full
 
-    def _paced(self, wanted: int, possible: int, waiting: int) -> int:
+    def _paced(self, possible: int, waiting: int) -> int:
         """Of the possible, all that runs or the start wait for; of mere spares 1, then 2, 4 ... as those before have come."""
         if self.policy.pm != "dynamic":
             return possible
         at_once = max(waiting - self._coming, self.warm - self._counted, 0)
-        if wanted <= 0 and not self.starting:
-            self.rate = 1
         if possible <= at_once or self.starting:
             return min(possible, at_once)
         spares = min(possible - at_once, self.rate)
@@ -262,9 +262,12 @@ class Pool:
             yield from self.recycling.candidates(self.policy)
 
     def can_replace(self, worker: Worker, now: float) -> bool:
-        """Whether a replacement makes sense: not of an idle worker that nobody has just used where no spares are kept."""
+        """Whether a replacement makes sense: not of an idle worker that nobody has just used where no spares are kept.
+
+        Nor where there are too many already, as after a crash in the middle of a replacement.
+        """
         needed = self.policy.pm != "ondemand" or worker.state != IDLE or worker.since >= now
-        return needed and self._affordable > 0
+        return needed and self._affordable > 0 and self._counted <= self.policy.max_workers
 
     def surplus(self, waiting: int, now: float) -> Worker | None:
         """An idle worker that should leave now, if any: at most one a ``SHRINK_INTERVAL`` but for ``idle_timeout``."""

@@ -15,6 +15,7 @@ from rocksyd.core.pools import BUSY, IDLE, STARTING, Pool, Worker
 from rocksyd.core.refork import Refork
 from rocksyd.core.state import SIGKILL, SIGTERM, State
 from rocksyd.core.trouble import crash_of, wants_fresh_memory
+from rocksyd.messages import NOTHING_RUN
 from rocksyd.model import MEMORY, RUNNING, Now
 from rocksyd.units import format_duration
 
@@ -223,7 +224,8 @@ def worker_exited(state: State, event: ev.WorkerExited, now: Now) -> None:
 def _look_at_death(state: State, worker: Worker, event: ev.WorkerExited, now: Now) -> None:
     """Whether the next worker of this pool, or of this application, would fare no better."""
     did_nothing = not worker.jobs and (event.unread or worker.state in (STARTING, IDLE))
-    if did_nothing and worker.sure:  # a hook that is broken would be forked in a frenzy
+    left = event.status == NOTHING_RUN << 8  # nobody could speak to it any more
+    if did_nothing and worker.sure and not left:  # a hook that is broken would be forked in a frenzy
         pool = state.pool_of(worker)
         reason = f"worker {worker.number} ended before its first job ({outcome.shown_status(event.status)})"
         _in_trouble(state, pool, pool.trouble.died(reason, now.mono, pool.policy.park_after))
