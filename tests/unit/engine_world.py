@@ -181,14 +181,21 @@ class World(Actors):
                 for exited in exits:
                     self.hear_exit(speaker, exited)
                 self.step(ev.InventoryDone(speaker.app, speaker.generation))
-                known = self.engine.applications.get(speaker.app)
-                if ready and (known is None or speaker.generation > known.generation or not known.ready):
-                    self.step(self.ready(speaker))
-                elif ready and speaker.generation != known.generation:  # as ``Loading.settled``: newer code came first
-                    self.perform(ev.RetireZygote(speaker.app, speaker.generation))
+                if ready:
+                    self.settled(speaker)
+            case ev.ZygoteReady():
+                self.settled(speaker)
             case _:
                 self.step(message)
         return None
+
+    def settled(self, zygote: Zygote) -> None:
+        """As ``Loading.settled``: it serves, or is of no use because newer code came first."""
+        known = self.engine.applications.get(zygote.app)
+        if known is None or zygote.generation > known.generation or not known.ready:
+            self.step(self.ready(zygote))
+        elif zygote.generation != known.generation:
+            self.perform(ev.RetireZygote(zygote.app, zygote.generation))
 
     def hear_exit(self, zygote: Zygote | None, message: ev.WorkerExited) -> None:
         """As ``Children.worker_exited``: hear its last words first."""
