@@ -259,7 +259,8 @@ after_job_hooks: list[Callable[[], object]] = []
 def before_fork(hook: Target) -> Target:
     """Call ``hook()`` once in the loaded application before the first fork: to close what workers must not share.
 
-    It runs after everything was imported and before threads and sockets are looked for. An exception makes loading fail.
+    It runs after everything was imported and before threads and sockets are looked for. An exception makes loading fail. With
+    ``refork_after`` it is called again in a worker that others are to be forked from.
     """
     before_fork_hooks.append(hook)  # type: ignore[arg-type]
     return hook

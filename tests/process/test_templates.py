@@ -36,6 +36,8 @@ SOURCE = """
     @job
     def look():
         return {"warm": warm, "events": events, "pid": os.getpid(), "parent": os.getppid(), "group": os.getpgid(0),
+                "nice": os.nice(0),
+                "oom": int(Path("/proc/self/oom_score_adj").read_text()), "env": os.environ.get("OF_POOL"),
                 "fds": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1],
                 "title": Path("/proc/self/cmdline").read_bytes().rstrip(b"\\0").decode(),
                 "folders": [Path(folder.name).is_dir() for folder in (made_at_load, *kept_folders)]}
@@ -253,3 +255,18 @@ def test_workers_of_a_killed_template_go_on(zygote: Zygote) -> None:
         assert zygote.exited(worker).status == signal.SIGKILL
         assert child.run("shop:look").value["pid"] == child.pid
         wait_for_end(child.pid)
+
+
+def test_what_a_pool_says_of_its_workers_is_done_once_and_holds_for_those_of_a_template(tmp_path: Path) -> None:
+    pools = {"main": {"nice": 3, "oom_score_adj": 500, "env": {"OF_POOL": "yes"}}}
+    with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",), settings={"grace": 0.5, "pools": pools}) as zygote:
+        zygote.ready()
+        worker = zygote.fork()
+        first = worker.run("shop:look", last=False).value
+        with template(zygote, worker) as made:
+            made.next(messages.Ready)
+            child = made.fork(100)
+            second = child.run("shop:look").value
+            made.exited(child)
+        assert (first["oom"], first["env"], first["nice"]) == (500, "yes", os.nice(0) + 3)
+        assert all(second[name] == first[name] for name in ("oom", "env", "nice"))

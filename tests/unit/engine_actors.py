@@ -59,7 +59,7 @@ class Process:
 
 @dataclass
 class Zygote:
-    """One application's process that forks."""
+    """One application's process that forks: a zygote, or a template with the number of the worker that it was."""
 
     app: str
     generation: int
@@ -69,6 +69,14 @@ class Zygote:
     """Not acknowledged yet."""
     retiring: bool = False
     alive: bool = True
+    template: int = 0
+    pool: str = ""
+    counting: bool = False
+    """Whether its inventory is awaited."""
+
+    @property
+    def kin(self) -> tuple[str, int]:
+        return self.app, self.generation
 
 
 class Actors:
@@ -93,7 +101,9 @@ class Actors:
         return zygote
 
     @staticmethod
-    def ready(zygote: Zygote) -> ev.ZygoteReady:
+    def ready(zygote: Zygote) -> ev.ZygoteReady | ev.TemplateReady:
+        if zygote.template:
+            return ev.TemplateReady(*zygote.kin, zygote.pool, zygote.template, 16 << 20, 16 << 20)
         return ev.ZygoteReady(zygote.app, zygote.generation, JOBS)
 
     def zygote_reads(self, zygote: Zygote, refuses: bool = False) -> None:
@@ -105,8 +115,16 @@ class Actors:
                 assert order.worker not in self.processes, "a worker's number is never given twice"
                 self.processes[order.worker] = process = Process(order.worker, zygote, order.slot, order.pool)
                 zygote.outbox.append(ev.WorkerForked(order.worker, process.pid))
-            case ev.RetireZygote():
+            case ev.RetireZygote() | ev.RetireTemplate():
                 zygote.retiring = True
+            case "become" if refuses:
+                self.zygote_dies(zygote)
+            case "become":
+                zygote.outbox.append(self.ready(zygote))
+            case ev.MeasurePool() as order:
+                size = 16 << 20 if not zygote.template or zygote.template % 2 else 1 << 20
+                sizes = {process.number: size for process in self.of(zygote) if process.pool == order.pool}
+                zygote.outbox.append(ev.PoolMeasured(*order, sizes=sizes))
             case "inventory":
                 found = [process.number for process in self.of(zygote)]
                 zygote.outbox.append(("workers", found, list(zygote.exits.values()), not zygote.retiring))
@@ -123,6 +141,17 @@ class Actors:
         for process in self.of(zygote):
             carried = any(process.number in _carried(message) for message in zygote.outbox)
             process.cut_off = process.number not in self.links and not carried
+
+    def promote(self, process: Process) -> Zygote:
+        """The worker becomes a template, if it lives to read the order."""
+        template = Zygote(*process.zygote.kin, template=process.number, pool=process.pool, alive=process.alive)
+        self.zygotes.append(template)
+        if process.alive:
+            process.alive = False
+            template.inbox.append("become")
+        else:
+            template.outbox.append("gone")
+        return template
 
     # --- workers ------------------------------------------------------------------------------------------------------
     def can_act(self, process: Process) -> bool:

@@ -98,15 +98,25 @@ class World(Actors):
                 if error is None and run is not None and self.tickets[ticket] in ("Submit", "Retry") and run.key in self.journal:
                     self.accepted[run.key] = run.sequence
             case ev.ForkWorker():
-                zygote = self.zygote(effect.app, effect.generation)
+                zygote = self.zygote(effect.app, effect.generation, effect.template)
                 if zygote is None:
                     self.step(ev.WorkerRefused(effect.worker, "its zygote is gone"))
                 else:
                     zygote.inbox.append(effect)
-            case ev.RetireZygote(app, generation):
-                zygote = self.zygote(app, generation)
+            case ev.RetireZygote():
+                for zygote in self.zygotes:
+                    if zygote.kin == tuple(effect) and zygote.alive:
+                        zygote.inbox.append(effect)
+            case ev.RetireTemplate(app, generation, template) | ev.MeasurePool(app, generation, template):
+                zygote = self.zygote(app, generation, template)
                 if zygote is not None:
                     zygote.inbox.append(effect)
+            case ev.PromoteWorker(app, generation, worker):
+                if worker in self.links and self.zygote(app, generation) is not None:
+                    self.links.discard(worker)
+                    self.promote(self.processes[worker])
+                else:
+                    self.step(ev.TemplateGone(app, generation, worker, "it is gone"))
             case ev.KillWorker():
                 self.signal(effect)
             case ("ended", identity, run):
@@ -126,9 +136,9 @@ class World(Actors):
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
 
-    def zygote(self, app: str, generation: int) -> Zygote | None:
+    def zygote(self, app: str, generation: int, template: int = 0) -> Zygote | None:
         """The living one of this name."""
-        return next((z for z in self.zygotes if (z.app, z.generation, z.alive) == (app, generation, True)), None)
+        return next((z for z in self.zygotes if z.kin == (app, generation) and z.template == template and z.alive), None)
 
     def size_of(self, number: int, *, share: bool) -> ev.Size:
         """Every fifth run takes more than any limit allows."""
@@ -167,7 +177,12 @@ class World(Actors):
                 for process in self.of(speaker):
                     if process.number in self.links:
                         self.shelved.add(process.number)
-                self.step(ev.ZygoteGone(speaker.app, speaker.generation))
+                if speaker.template:
+                    self.step(ev.TemplateGone(*speaker.kin, speaker.template, "gone"))
+                    self.counted(speaker)
+                else:
+                    speaker.counting = False
+                    self.step(ev.ZygoteGone(*speaker.kin))
             case ev.WorkerForked(worker):
                 self.links.add(worker)
                 self.step(message)
@@ -177,10 +192,11 @@ class World(Actors):
                 for number in found:
                     self.links.add(number)
                     process = self.processes[number]
-                    self.step(ev.WorkerFound(number, process.pid, process.pool, process.slot, speaker.app, speaker.generation))
+                    found_here = ev.WorkerFound(number, process.pid, process.pool, process.slot, *speaker.kin)
+                    self.step(found_here._replace(template=speaker.template))
                 for exited in exits:
                     self.hear_exit(speaker, exited)
-                self.step(ev.InventoryDone(speaker.app, speaker.generation))
+                self.counted(speaker)
                 if ready:
                     self.settled(speaker)
             case ev.ZygoteReady():
@@ -192,10 +208,17 @@ class World(Actors):
     def settled(self, zygote: Zygote) -> None:
         """As ``Loading.settled``: it serves, or is of no use because newer code came first."""
         known = self.engine.applications.get(zygote.app)
-        if known is None or zygote.generation > known.generation or not known.ready:
+        serves = known is not None and zygote.generation <= known.generation and known.ready
+        if zygote.template or not serves:
             self.step(self.ready(zygote))
-        elif zygote.generation != known.generation:
+        elif known is not None and zygote.generation != known.generation:
             self.perform(ev.RetireZygote(zygote.app, zygote.generation))
+
+    def counted(self, speaker: Zygote) -> None:
+        """As ``Children._counted``."""
+        was, speaker.counting = speaker.counting, False
+        if (was or not speaker.template) and not any(z.counting for z in self.zygotes if z.kin == speaker.kin):
+            self.step(ev.InventoryDone(*speaker.kin))
 
     def hear_exit(self, zygote: Zygote | None, message: ev.WorkerExited) -> None:
         """As ``Children.worker_exited``: hear its last words first."""
@@ -242,7 +265,7 @@ class World(Actors):
         if committed:
             self.commit()
             for effect in self.effects[:performed]:
-                if not isinstance(effect, ev.ForkWorker) or self.zygote(effect.app, effect.generation):
+                if not isinstance(effect, ev.ForkWorker) or self.zygote(effect.app, effect.generation, effect.template):
                     self.perform(effect)
         self.effects, self.dirty, self.erased, self.heard_exits = [], {}, set(), []
         offered = {name: app.dump() for name, app in self.engine.applications.items()}
@@ -262,10 +285,11 @@ class World(Actors):
             if number in self.shelved and number in holders:
                 run = holders[number]
                 self.links.add(number)
-                self.step(ev.WorkerFound(number, process.pid, run.pool, -1, run.app, run.generation))
+                self.step(ev.WorkerFound(number, process.pid, run.pool, -1, run.app, run.generation, template=-1))
             else:
                 process.cut_off = True
         for zygote in self.zygotes:
+            zygote.counting = zygote.alive
             if zygote.alive:
                 zygote.inbox.append("inventory")
 
@@ -290,7 +314,8 @@ class World(Actors):
         for app in self.config.apps:
             parked = any(pool.trouble.parked for pool in self.engine.pools_of(app))  # somebody mends it and reloads
             loading = any(isinstance(said, ev.ZygoteReady) for z in self.zygotes if z.app == app for said in z.outbox)
-            if (parked and not loading) or not any(z.app == app and z.alive and not z.retiring for z in self.zygotes):
+            serving = any(z.app == app and z.alive and not z.retiring and not z.template for z in self.zygotes)
+            if (parked and not loading) or not serving:
                 self.start_zygote(app)
         for zygote in self.zygotes:
             while zygote.inbox:

@@ -23,6 +23,7 @@ POOLS = {
     "fixed": PoolConfig("static", max_workers=2, max_jobs=0, queue_timeout=30.0),
     "tight": PoolConfig("ondemand", max_workers=3, max_jobs=5, slow_after=1.0, max_rss=120, max_rss_hard=200, max_total_rss=250),
     "kept": PoolConfig("ondemand", max_workers=3, max_jobs=2, idle_timeout=1.0, spawn_rate=1),
+    "forked anew": PoolConfig("static", max_workers=2, max_jobs=0, refork_after=1),
     "aging": PoolConfig("static", max_workers=2, max_jobs=3, max_age=4.0, max_age_jitter=2.0, recycle=2, park_after=2),
 }
 kinds = st.sampled_from(sorted(POOLS))
