@@ -138,6 +138,30 @@ def test_p2_a_worker_killed_at_any_stage_is_accounted_for_and_the_pool_serves_on
         until(lambda: pool(daemon)["idle"] == 1, "a worker again")
 
 
+LATE = """
+import os, time
+while os.path.exists("stop_import"):
+    time.sleep(0.01)
+
+def work():
+    return "done"
+"""
+
+
+def test_p2_a_run_whose_worker_is_killed_while_it_reads_its_job_is_given_to_another(tmp_path: Path) -> None:
+    parts = {"app": 'allow = ["late.*:*"]', "pool": 'pm = "static"\nmax_workers = 1\nmax_jobs = 1\ngrace = "2s"'}
+    (tmp_path / "app" / "late").mkdir(parents=True)
+    (tmp_path / "app" / "late" / "slow.py").write_text(LATE)  # not loaded by the zygote: no pattern names it alone
+    with Daemon(tmp_path, JOBS, parts=parts) as daemon, daemon.client() as client:
+        (daemon.app / "stop_import").touch()
+        client.run("late.slow:work", key="k")
+        until(lambda: "reading" in stages(daemon), "a worker that reads its job")
+        os.kill(stages(daemon)["reading"], signal.SIGKILL)
+        (daemon.app / "stop_import").unlink()
+        record = client.get("k").wait()
+        assert (record["outcome"], record["result"], record["attempt"]) == ("ok", "done", 1)
+
+
 REFUSED = 'pm = "ondemand"\nmax_workers = 3\nmax_jobs = 0\nidle_timeout = "1h"\ngrace = "2s"'
 
 
