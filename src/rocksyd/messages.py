@@ -490,6 +490,8 @@ class Result(Value):
     """The signal that the run counts as ended by: TERM for one that did not catch ``JobTimeout``."""
     reason: str = ""
     """The limit that ended it, as far as the worker knows: ``timeout`` or ``memory``."""
+    silent: bool = False
+    """Whether it is known that the job printed nothing."""
     next_acks: bool = False
     """Whether the worker takes the next JOB for a JOB_ACK: it is sent when the journal holds this result."""
     dropped: str = ""

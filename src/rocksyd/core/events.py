@@ -181,6 +181,8 @@ class WorkerResult(NamedTuple):
     """The limit that the worker itself knows to have ended it."""
     dropped: str = ""
     """Why there is no value although the job returned one."""
+    silent: bool = False
+    """Whether the worker knows that nothing was printed."""
 
 
 class WorkerExited(NamedTuple):

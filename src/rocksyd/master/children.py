@@ -370,7 +370,7 @@ class Children:
                         self._step(
                             ev.WorkerResult(
                                 link.number, message.key, message.ok, message.retcode, message.value, message.error, message.cpu,
-                                message.max_rss, message.signal, message.reason, message.dropped,
+                                message.max_rss, message.signal, message.reason, message.dropped, message.silent,
                             )
                         )  # fmt: skip
                     case m.Finished():

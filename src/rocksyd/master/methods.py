@@ -300,7 +300,7 @@ def arguments(name: str, method: Method, given: dict[str, Any] | list[Any]) -> d
 
     Raises RequestError, which names the parameter.
     """
-    names = [parameter.name for parameter in method.parameters]
+    names = _NAMES[name]
     if isinstance(given, list):
         if len(given) > len(names):
             raise _wrong(f"{name} takes at most {len(names)} parameters", names)
@@ -320,6 +320,9 @@ def arguments(name: str, method: Method, given: dict[str, Any] | list[Any]) -> d
             raise RequestError(INVALID_PARAMS, trouble, data={"parameter": parameter.name, "advice": parameter.text})
         found[parameter.name] = value
     return found
+
+
+_NAMES = {name: [parameter.name for parameter in method.parameters] for name, method in METHODS.items()}
 
 
 def _wrong(message: str, names: list[str], parameter: str = "") -> RequestError:

@@ -212,7 +212,7 @@ class Server:
         """Let the engine decide, and keep what is to be done until the journal holds it."""
         if isinstance(event, ev.WorkerExited):
             self.outputs.worker_gone(event.worker)
-        if isinstance(event, ev.WorkerResult | ev.WorkerExited):
+        if isinstance(event, ev.WorkerExited) or (isinstance(event, ev.WorkerResult) and not event.silent):
             self._measure_output(event.worker)
         if isinstance(event, ev.ZygoteGone | ev.TemplateGone) and self.children.orphans():
             self.suspect()

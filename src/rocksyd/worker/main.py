@@ -171,11 +171,12 @@ class Worker:
         outcome = early.into(outcome)
         for note in outcome.notes:
             output.note(note)
+        silent = False
         if job.last:
             leaving.finish(self._deadline.left(job.grace))
             self._end_stray_child(outcome)
         elif job.spool:
-            self._spool.keep(job.log)
+            silent = not self._spool.keep(job.log)
         else:
             output.flush()
         ended = time.monotonic()
@@ -194,6 +195,7 @@ class Worker:
             ended=ended,
             signal=outcome.signal,
             reason=outcome.reason,
+            silent=silent,
             next_acks=not job.last,
             dropped=outcome.dropped,
         )

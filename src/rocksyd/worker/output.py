@@ -73,15 +73,17 @@ class Spool:
             attach(path)
             self._path, self._file = path, _identity(1)
 
-    def keep(self, log: str) -> None:
-        """The job has ended: what it printed is the file ``log`` from now on; nothing is no file."""
+    def keep(self, log: str) -> bool:
+        """The job has ended: what it printed is the file ``log`` from now on. False when it printed nothing, which is no file."""
         flush()
         try:
-            if os.fstat(1).st_size if self._attached else os.stat(self._path).st_size:
-                os.rename(self._path, log)
-                self._path = ""
+            if not (os.fstat(1).st_size if self._attached else os.stat(self._path).st_size):
+                return False
+            os.rename(self._path, log)
         except OSError:
-            self._path = ""  # somebody has removed it; the next job makes another
+            pass  # somebody has removed it; the next job makes another
+        self._path = ""
+        return True
 
     def rest(self) -> None:
         """Between two jobs: descriptors 0, 1 and 2 as they were, whatever the last job has made of them."""
