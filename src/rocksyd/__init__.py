@@ -1,4 +1,7 @@
-"""rocksyd: your application, loaded once; every job a fork of it; every deploy a restart nobody notices."""
+"""rocksyd: your application, loaded once; every job a fork of it; every deploy a restart nobody notices.
+
+PYTEST_DONT_REWRITE: a script of `rocksyd exec` that is pytest finds this package loaded, and nothing in it asserts.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import Daemon, until
-from tests.faults.crowd import JOBS, ended, the_master, traced
+from tests.faults.crowd import JOBS, ended, the_master, traced, zygotes
 from tests.restart.test_p3_system import fill, root, small_disk
 
 PATIENT = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\ngrace = "60s"'
@@ -82,7 +82,7 @@ def test_p2_an_orphaned_job_that_exits_with_the_status_of_a_worker_that_had_none
     with Daemon(tmp_path, jobs, parts={"pool": PATIENT}) as daemon:
         assert daemon.talk().ask('run {"hash":1,"class":"leaves","params":[]}') == {"error_text": "OK"}
         until(lambda: traced(daemon)["1"], "the run to begin")
-        (zygote,) = daemon.children("rocksyd: zygote")
+        (zygote,) = zygotes(daemon)
         os.kill(daemon.pid, signal.SIGSTOP)  # so that both are dead before anybody can save the channel of the job's worker
         try:
             for pid in (the_master(daemon), zygote):

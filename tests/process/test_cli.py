@@ -43,7 +43,8 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(address: str | None = None, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ROCKSYD_A") and name != "ROCKSYD_TOKEN"}
+    others = ("ROCKSYD_TOKEN", "COLUMNS", "LINES")  # pytest-xdist sets the size of a terminal
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ROCKSYD_A") and name not in others}
     return {**kept, "PYTHONPATH": str(SOURCE), **({"ROCKSYD_ADDRESS": address} if address else {}), **more}
 
 

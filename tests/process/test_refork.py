@@ -14,6 +14,7 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import Conversation, command_line, descendants
+from tests.faults.crowd import zygotes
 
 JOBS = """
 import os, signal, threading, time
@@ -108,14 +109,14 @@ def test_workers_are_forked_from_a_warm_one_when_that_saves_memory(daemon: Daemo
 def test_a_template_that_saves_nothing_is_given_up(daemon: Daemon) -> None:
     until(lambda: work(daemon, "each") and " costs " in daemon.log(), "a template that was measured")
     until(lambda: work(daemon, "each") and not template_pids(daemon), "the template's end")
-    (zygote,) = daemon.children("rocksyd: zygote")
+    (zygote,) = zygotes(daemon)
     until(lambda: {parent for _, _, parent in work(daemon, "each")} == {zygote}, "only workers of the zygote")
 
 
 def test_a_worker_with_a_thread_never_becomes_one(daemon: Daemon) -> None:
     until(lambda: work(daemon, "thread") and "a thread runs: 'left behind'" in daemon.log(), "the reason in the log")
     until(lambda: not template_pids(daemon), "the worker's end")
-    (zygote,) = daemon.children("rocksyd: zygote")
+    (zygote,) = zygotes(daemon)
     assert {parent for _, _, parent in work(daemon)} == {zygote}
 
 
@@ -126,7 +127,7 @@ def test_the_death_of_a_template_is_not_noticed_by_jobs(daemon: Daemon) -> None:
     go, parent = held(daemon, talk)
     assert parent == template
     os.kill(template, signal.SIGKILL)
-    (zygote,) = [pid for pid in daemon.children("rocksyd: zygote") if pid != template]
+    (zygote,) = [pid for pid in zygotes(daemon) if pid != template]
     until(lambda: parents(talk) & {zygote}, "a worker of the zygote")
     assert len(work(daemon)) == 9
     go.touch()
@@ -156,7 +157,7 @@ def test_p11_a_template_and_its_jobs_outlive_the_master(daemon: Daemon) -> None:
 def test_p2_a_job_of_a_template_outlives_a_restart_and_the_template_leaves_after_it(daemon: Daemon) -> None:
     template = until_it_pays(daemon)
     until(lambda: {parent for _, _, parent in work(daemon)} == {template}, "only workers of the template")
-    (zygote,) = [pid for pid in daemon.children("rocksyd: zygote") if pid != template]
+    (zygote,) = [pid for pid in zygotes(daemon) if pid != template]
     talk = daemon.talk()
     go, parent = held(daemon, talk)
     assert talk.ask("restart") == {"error_text": "Restarted successfully"}
@@ -174,7 +175,7 @@ def test_p2_the_death_of_the_zygote_behind_a_template_loses_no_job(daemon: Daemo
     until(lambda: {parent for _, _, parent in work(daemon)} == {template}, "only workers of the template")
     talk = daemon.talk()
     go, _ = held(daemon, talk)
-    (zygote,) = [pid for pid in daemon.children("rocksyd: zygote") if pid != template]
+    (zygote,) = [pid for pid in zygotes(daemon) if pid != template]
     os.kill(zygote, signal.SIGKILL)
     until(lambda: template not in {parent for _, _, parent in work(daemon)}, "workers of a new zygote")
     go.touch()
