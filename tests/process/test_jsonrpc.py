@@ -224,3 +224,10 @@ def test_an_exception_is_told_with_what_it_can_be_made_from_again(tmp_path: Path
         assert data.pop("traceback").endswith("KeyError: 'lamp'\n")
         of_the_run = {"key": "b", "outcome": "failed", "retcode": 1, "signal": None}
         assert data == {"type": "KeyError", "message": "'lamp'", "args": ["lamp"], **of_the_run}
+
+
+def test_a_drain_with_nothing_left_is_answered_though_nothing_else_happens(tmp_path: Path) -> None:
+    with Daemon(tmp_path, JOBS, parts={"pool": 'pm = "ondemand"'}) as daemon:
+        talk = daemon.talk()
+        for _ in range(3):
+            assert talk.rpc("drain")["generation"] == 1

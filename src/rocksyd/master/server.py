@@ -143,6 +143,7 @@ class Server:
         self.writing.write_behind(self.now.mono, everything=self.freezing or self.engine.stopping)
         self._shelve()
         self.stopping.look_whether_done()
+        self._send()  # who waited for the drain: nothing else may wake this loop for a long time
 
     def _act(self) -> list[Any]:
         """Do what clients wait for, up to sending it; returns what is left for behind that, because it costs others' time.
@@ -163,9 +164,12 @@ class Server:
             self._carry_out([effect for effect in effects if type(effect) not in _BEHIND])
             self.news.position = written
         self.news.send_output()
+        self._send()
+        return behind
+
+    def _send(self) -> None:
         while self.clients.dirty:
             self.clients.flush(next(iter(self.clients.dirty)))
-        return behind
 
     def _carry_out(self, effects: list[Any]) -> None:
         for effect in effects:
