@@ -142,6 +142,8 @@ class Current:
         deadline: float = 0.0,
         say: Callable[..., None] | None = None,
         answer: Callable[[Any], None] | None = None,
+        *,
+        told: bool = False,
     ) -> None:
         self.key = key
         """The run's key."""
@@ -156,7 +158,7 @@ class Current:
         self._said_at = float("-inf")
         self._pending: tuple[float | None, float | None, str] | None = None
         self._stopping = False
-        self._watching = False
+        self._watching = told  # then the worker says when it is to stop, and no signal does
 
     def progress(self, done: float | None = None, total: float | None = None, note: str = "") -> None:
         """Tell how far the run is. Call it as often as you like: it never blocks, and at most one message in 0.1 s goes out.
@@ -221,12 +223,18 @@ class Current:
     def _stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
 
+    def stop(self) -> None:
+        """Make ``stopping`` true without a signal. For workers in which several runs are going on."""
+        self._stopping = self._watching = True
+
     def __repr__(self) -> str:
         return f"<run {self.key} attempt {self.attempt}>"
 
 
 _current: Current | None = None
-# A module's global and not a contextvar: a job's threads do not inherit context, and a worker runs one job at a time.
+# A module's global and not a contextvar: a job's threads do not inherit context, and most workers run one job at a time.
+_find: Callable[[], Current | None] | None = None
+# Where several are going on: whose code this is.
 
 
 def current() -> Current:
@@ -235,12 +243,19 @@ def current() -> Current:
     Raises:
         JobError: no run is going on in this process.
     """
-    if _current is None:
+    run = _current if _find is None else _find()
+    if run is None:
         raise JobError(
             "current() works only inside a run of rocksyd: this code runs outside of one"
             " (called directly, at import time, or in a process started by another means)"
         )
-    return _current
+    return run
+
+
+def find_current_by(find: Callable[[], Current | None]) -> None:
+    """Let ``current()`` ask ``find``. For workers in which several runs are going on."""
+    global _find
+    _find = find
 
 
 def set_current(run: Current | None) -> None:

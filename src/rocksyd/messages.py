@@ -258,6 +258,8 @@ class Fork(Value):
     """Number of the worker, never given twice in a service's life."""
     pool: str = ""
     slot: int = -1
+    concurrency: int = 1
+    """Jobs that it is to be at at the same time; more than one only for ``async def``."""
 
 
 class Kill(Value):
@@ -398,7 +400,7 @@ class Workers(Value):
 
 # --- master -> worker -------------------------------------------------------------------------------------------------
 class Job(Value):
-    """Run this. Sent only to an idle worker."""
+    """Run this. Sent only to a worker that has room: an idle one, or one that was forked for several at the same time."""
 
     key: str = ""
     target: str = ""
@@ -439,6 +441,16 @@ class JobAck(Value):
     key: str = ""
 
 
+class Cancel(Value):
+    """End this one of the jobs that share the worker: raise ``CancelledError`` in it. One that has ended is ignored."""
+
+    key: str = ""
+    reason: str = ""
+    """``timeout`` or ``cancelled``."""
+    timeout: float = 0.0
+    """Seconds, the setting behind a ``timeout``: for people."""
+
+
 class Drain(Value):
     """Leave: run what ``atexit`` holds and exit."""
 
@@ -450,6 +462,18 @@ class Idle(Value):
     worker: int = 0
     pid: int = 0
     epoch: int = 0
+
+
+class Holding(Value):
+    """Answer to INVENTORY from a worker that jobs share: ``keys`` are all that it has, or holds the result of.
+
+    It is not IDLE, which a version that knows no such worker would take for having none.
+    """
+
+    worker: int = 0
+    pid: int = 0
+    epoch: int = 0
+    keys: tuple[str, ...] = ()
 
 
 class Progress(Value):
@@ -504,7 +528,7 @@ _TYPES: dict[str, type[Any]] = {
         Hello, Prepared, PrepareFailed, Shelve, Unshelve, Spawn, Signal, ExitAck, Restart, Frozen, Adopted, Refused, Stopped,
         Status, Prepare, Fds, Unshelved, Freeze, Thaw, Adopt, Retired, Exited, Spawned, Signalled, RestartFailed, Load, Fork,
         Kill, PrintStacks, Retire, Promote, Measure, Inventory, Ready, Failed, Forked, ForkFailed, Measured, Workers, Job, JobAck,
-        Drain, Idle, Progress, Finished, Result,
+        Cancel, Drain, Idle, Holding, Progress, Finished, Result,
     )
 }  # fmt: skip
 

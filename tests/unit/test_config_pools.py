@@ -28,6 +28,15 @@ def test_an_application_has_its_own_pool_and_as_many_more_as_are_named() -> None
     }
 
 
+def test_runs_may_share_a_worker_that_stays_and_is_no_template() -> None:
+    pool = "[apps.shop.pools.io]\nconcurrency = 100\n"
+    assert parse(APP + pool + "max_jobs = 0", FILE).apps["shop"].pools["io"].concurrency == 100
+    fresh = "5: apps.shop.pools.io.concurrency: max_jobs is 1 (every job has a fresh process), so nothing is shared;"
+    assert problem(APP + pool).startswith(fresh)
+    forked = "7: apps.shop.pools.io.refork_after: concurrency is 100, and a worker with an asyncio loop is not forked from;"
+    assert problem(APP + pool + "max_jobs = 0\nrefork_after = 50").startswith(forked)
+
+
 def test_a_target_chooses_a_pool() -> None:
     text = APP + '[apps.shop.pools.slow]\n[apps.shop.jobs_settings.nightly]\npool = "slow"'
     assert parse(text, FILE).apps["shop"].jobs_settings["nightly"].pool == "slow"

@@ -286,6 +286,7 @@ def _pool(table: Table) -> PoolConfig:
         max_spare=table.get("max_spare", d.max_spare, _WORKERS),
         idle_timeout=table.get("idle_timeout", d.idle_timeout, values.positive_duration),
         spawn_rate=table.get("spawn_rate", d.spawn_rate, _WORKERS),
+        concurrency=table.get("concurrency", d.concurrency, values.integer(1, 10_000)),
         max_jobs=max_jobs,
         refork_after=table.get("refork_after", d.refork_after, _COUNT),
         timeout=table.get("timeout", d.timeout, parse_duration),
@@ -306,6 +307,7 @@ def _pool(table: Table) -> PoolConfig:
     )
     _check_pool(table, pool)
     _check_refork(table, pool)
+    pools.check_concurrency(table, pool)
     table.complain_of_rest(HOMES)
     return pool
 

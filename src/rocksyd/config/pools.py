@@ -44,6 +44,18 @@ def lifetime(table: Table, max_jobs: int) -> dict[str, Any]:
     return settings
 
 
+def check_concurrency(table: Table, pool: PoolConfig) -> None:
+    """Several jobs at a time need a worker that stays, and that is nobody's template."""
+    if pool.concurrency > 1 and pool.max_jobs == 1:
+        table.problem(
+            "max_jobs is 1 (every job has a fresh process), so nothing is shared; set max_jobs = 0, or more", "concurrency"
+        )
+    if pool.concurrency > 1 and pool.refork_after:
+        table.problem(
+            f"concurrency is {pool.concurrency}, and a worker with an asyncio loop is not forked from; remove one", "refork_after"
+        )
+
+
 def _jitter(table: Table, key: str, of: float, convert: Any) -> float:
     """A number, or a percentage of what it is the jitter of."""
     return table.get(key, values.share_of(of, convert)(JITTER), values.share_of(of, convert))

@@ -127,6 +127,8 @@ class PoolConfig:
     """``adaptive``: seconds a run may wait while the queue does not get empty any more."""
     wait_interval: float = 1.0
     """``adaptive``: seconds a run may wait otherwise, and within which a queue has to be empty once."""
+    concurrency: int = 1
+    """Jobs that one worker is at at the same time, on one asyncio loop; more than one only for ``async def``."""
 
 
 @dataclass(frozen=True)

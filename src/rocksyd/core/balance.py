@@ -10,7 +10,7 @@ from itertools import count
 
 from rocksyd.core import events as ev
 from rocksyd.core import lifecycle, memory, targets
-from rocksyd.core.pools import Pool, Worker
+from rocksyd.core.pools import IDLE, Pool, Worker
 from rocksyd.core.state import State
 from rocksyd.model import SCRIPT, Now, Run
 
@@ -27,6 +27,7 @@ def _balance(state: State, name: str, now: Now) -> None:
     app = state.applications.get(pool.app) if pool is not None else None
     if pool is None or queue is None or app is None or state.stopping:
         return
+    pool.generation = app.generation
     if app.ready:
         _recycle(state, app, pool, now)
     while (worker := pool.next_worker()) is not None and (run := queue.pop()) is not None:
@@ -63,10 +64,12 @@ def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None
         run.slow_at = now.mono + run.slow_after
         state.reminders.add(run.slow_at, "slow", run.key)
     state.queues[pool.name].begin(run)
-    worker.run, worker.last = run.key, run.kind == SCRIPT or pool.policy.max_jobs == 1
-    spools = run.unnamed and not worker.last and not state.config.apps[run.app].as_another(pool.policy)
+    worker.runs[run.key] = None
+    worker.last = not worker.shared and (run.kind == SCRIPT or pool.policy.max_jobs == 1)
+    spools = run.unnamed and not worker.last and not worker.shared and not state.config.apps[run.app].as_another(pool.policy)
     run.spool = f"{run.log.rpartition('/')[0]}/.worker-{worker.number}" if spools else ""
-    pool.move(worker, "job", now.mono)
+    if worker.state == IDLE:
+        pool.move(worker, "job", now.mono)
     pool.gave_job(now.mono)
     state.persist(run)
     state.effects += (ev.StartJob(worker.number, run, worker.last), ev.Started(run))
@@ -87,8 +90,9 @@ def _fork(state: State, app: targets.Application, pool: Pool, now: Now) -> Worke
     used = {worker.slot for worker in state.workers.values()} | set(state.slots_of_strangers())
     slot = next(slot for slot in count() if slot not in used)
     worker = Worker(state.worker_number, app.name, pool.name, app.generation, slot, since=now.mono, born=now.mono)
-    worker.template = pool.refork.parent
+    worker.template, worker.capacity = pool.refork.parent, pool.policy.concurrency
     state.workers[worker.number] = worker
     pool.add(worker)
-    state.effects.append(ev.ForkWorker(app.name, app.generation, pool.name, worker.number, slot, worker.template))
+    order = ev.ForkWorker(app.name, app.generation, pool.name, worker.number, slot, worker.template, worker.capacity)
+    state.effects.append(order)
     return worker

@@ -68,7 +68,7 @@ def _accept(state: State, event: ev.Submit, now: Now) -> Run:
 
 def _refuse_when_full(state: State, name: str, *, later: bool = False) -> None:
     pool, queue = state.pools[name], state.queues[name]
-    if queue.total >= pool.policy.max_queue and (later or not pool.idle or queue.startable):
+    if queue.total >= pool.policy.max_queue and (later or not pool.has_room or queue.startable):
         raise RequestError(
             targets.TOO_BUSY,
             f"{queue.total} runs wait for pool {name!r} already (max_queue = {pool.policy.max_queue})",
@@ -80,11 +80,11 @@ def _refuse_when_full(state: State, name: str, *, later: bool = False) -> None:
 def _limit_wait(state: State, run: Run, now: Now) -> None:
     """Refuse a run that would have to wait too long; one that is taken is given up when it has waited that long after all."""
     pool, queue = state.pools[run.pool], state.queues[run.pool]
-    if pool.idle and not queue.startable:
+    if pool.has_room and not queue.startable:
         return
     policy = pool.policy
     patience = pool.admission.patience(now.mono, policy.wait_target, policy.wait_interval)
-    busy = pool.busy if pool.busy >= policy.max_workers else 0
+    busy = pool.busy * policy.concurrency if pool.busy >= policy.max_workers else 0
     expected = pool.admission.expected(queue.startable, busy, now.mono)
     if expected > patience:
         raise RequestError(
@@ -108,6 +108,11 @@ def terminate(state: State, event: ev.Terminate, now: Now) -> None:
     if event.signal != SIGTERM and run.state == WAITING:
         message = f"run {event.key!r} has not started: there is nothing to send signal {event.signal} to"
         error = RequestError(targets.NOT_NOW, message, data="terminate it without naming a signal")
+        return state.refuse(event.ticket, error)
+    worker = state.workers.get(run.worker)
+    if event.signal != SIGTERM and worker is not None and worker.shared:
+        message = f"run {event.key!r} shares its process with others, who would get signal {event.signal} as well"
+        error = RequestError(targets.NOT_NOW, message, data="terminate it without naming a signal: that cancels it alone")
         return state.refuse(event.ticket, error)
     state.effects.append(ev.Answer(event.ticket, run))
     if event.signal == SIGTERM:

@@ -99,6 +99,8 @@ class WorkerFound(NamedTuple):
     """As the scoreboard has it: CLOCK_MONOTONIC seconds of its fork; 0 where that is not known."""
     template: int = 0
     """Who forked it: a template, by its number; 0 for the zygote."""
+    capacity: int = 1
+    """As the scoreboard has it: runs that it can be at at the same time."""
 
 
 class TemplateReady(NamedTuple):
@@ -141,10 +143,12 @@ class InventoryDone(NamedTuple):
 
 
 class WorkerIdle(NamedTuple):
-    """A worker answers AskWorker of this ``epoch``: it has no job and holds no result."""
+    """A worker answers AskWorker of this ``epoch``: it has no job and holds no result, but for those in ``holds``."""
 
     worker: int
     epoch: int
+    holds: tuple[str, ...] = ()
+    """Keys; only of a worker that runs share."""
 
 
 class WorkerProgress(NamedTuple):
@@ -193,7 +197,9 @@ class WorkerExited(NamedTuple):
     cpu: float = 0.0
     max_rss: int = 0
     unread: bool = False
-    """It had not begun the job it was given."""
+    """It had not begun the job it was given (none of them, where it was given several)."""
+    untold: tuple[str, ...] = ()
+    """Keys of runs that it was about to be given: it has not begun these, whatever it did."""
     oom: bool = False
     """The kernel says that it killed it for want of memory."""
 
@@ -265,6 +271,8 @@ class ForkWorker(NamedTuple):
     slot: int
     template: int = 0
     """Ask this template instead of the zygote."""
+    capacity: int = 1
+    """Runs that it is to be at at the same time."""
 
 
 class MeasurePool(NamedTuple):
@@ -321,6 +329,13 @@ class KillWorker(NamedTuple):
     worker: int
     number: int
     grace: float = 10.0
+
+
+class CancelRun(NamedTuple):
+    """Tell the worker, which the run shares with others, to end this one; ``run.kill_reason`` says why."""
+
+    worker: int
+    run: Run
 
 
 class DrainWorker(NamedTuple):

@@ -57,6 +57,21 @@ def from_exit(run: Run, event: WorkerExited) -> Ending:
     return Ending(outcome, retcode, number, None, None, event.cpu, event.max_rss)
 
 
+def from_shared_exit(run: Run, event: WorkerExited, number: int, stubborn: str) -> Ending:
+    """The worker ended without a word while this run was one of ``number`` at it: it has not brought its result.
+
+    Which of them ended the worker is known only when it was killed because one, ``stubborn``, did not obey. What the process has
+    used is not this run's alone, so none of it is.
+    """
+    ending = from_exit(run, event)._replace(cpu=0.0, max_rss=0)
+    if ending.outcome == LOST or run.kill_reason:
+        return ending
+    why = f", because run {stubborn!r} had not ended within its grace" if stubborn else ""
+    shared = f", which it shared with {number - 1} others," if number > 1 else ""
+    error = {"type": "WorkerDied", "message": f"its worker{shared} ended by {shown_status(event.status)}{why}", "traceback": ""}
+    return ending._replace(outcome=FAILED if ending.outcome == OK else ending.outcome, error=error)
+
+
 def never_began(run: Run, event: WorkerExited) -> Ending:
     """One worker after another died before its code began: it is the run that does not agree with them."""
     ending = from_exit(run, event)

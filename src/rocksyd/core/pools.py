@@ -11,7 +11,7 @@ last ones have come, not every second; and who is needed for a run that waits is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rocksyd.config import PoolConfig
@@ -44,7 +44,8 @@ class Worker:
     slot: int
     state: str = STARTING
     pid: int = 0
-    run: str = ""
+    runs: dict[str, None] = field(default_factory=dict)
+    """Keys of the runs it is at, the oldest first; more than one only where ``capacity`` is."""
     jobs: int = 0
     since: float = 0.0
     """CLOCK_MONOTONIC seconds of the last change of state."""
@@ -57,9 +58,21 @@ class Worker:
     successor: int = 0
     """The number of the worker that was ordered to take its place."""
     over: bool = False
-    """Its successor is there: it leaves when it has no run any more."""
+    """Its successor is there, or it has grown too large: it gets no more runs, and leaves when it has none any more."""
     template: int = 0
     """Who forked it: a template, by its number; 0 for the zygote, negative when that is gone."""
+    capacity: int = 1
+    """Runs that it can be at at the same time, as it was forked for (``concurrency``)."""
+
+    @property
+    def run(self) -> str:
+        """The key of the run it is at, of several the oldest; "" for none."""
+        return next(iter(self.runs), "")
+
+    @property
+    def shared(self) -> bool:
+        """Whether runs share it: then nothing may be done to its process because of one of them."""
+        return self.capacity > 1
 
     def step(self, action: str, now: float) -> None:
         """Take one step of the worker's lifecycle."""
@@ -67,13 +80,14 @@ class Worker:
         self.since = now
 
     def dump(self) -> dict[str, Any]:
-        """Plain data for a snapshot."""
-        return asdict(self)
+        """Plain data for a snapshot; ``run`` is for a version that knows of one at a time."""
+        return asdict(self) | {"runs": list(self.runs), "run": self.run}
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> Worker:
         """The worker that ``dump`` wrote, by this version or another: unknown keys are ignored."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+        runs = data.get("runs") or [key for key in (data.get("run"),) if key]
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data} | {"runs": dict.fromkeys(runs)})
 
 
 class Pool:
@@ -87,6 +101,8 @@ class Pool:
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, Worker] = {}
         """Idle workers that may be given a job, longest idle first."""
+        self.generation = 0
+        """Of the code that serves, as of the last time the pool was balanced; a busy worker of another gets no more runs."""
         self.unsure = 0
         """Idle workers that have not said so themselves yet."""
         self.starting = 0
@@ -176,11 +192,41 @@ class Pool:
 
         Where a worker runs one job only, it is the oldest: the youngest may still be busy getting ready. Nobody gets one while
         ``max_workers`` are busy: then the idle one is there to replace one of them.
+
+        Where runs share workers it is the fullest that has room, so that those that are not needed become idle and can leave.
         """
-        if self.busy >= self.policy.max_workers:
+        if self.policy.concurrency > 1 and (worker := self._fullest()) is not None:
+            return worker
+        if self.busy - len(self._draining()) >= self.policy.max_workers:
             return None
         idle = self.idle.values()
         return next(iter(idle) if self.policy.max_jobs == 1 else reversed(idle), None)
+
+    def _fullest(self) -> Worker | None:
+        most = self.policy.concurrency
+        room = (w for w in self.workers.values() if w.state == BUSY and w.sure and len(w.runs) < min(w.capacity, most))
+        return max((w for w in room if self._takes_more(w)), key=lambda worker: len(worker.runs), default=None)
+
+    def _takes_more(self, worker: Worker) -> bool:
+        return not worker.over and worker.generation == self.generation
+
+    def _draining(self) -> list[Worker]:
+        """Busy workers whose runs go on while no more are given to them: others take their place meanwhile.
+
+        None where a worker is at one run only: it has no place to give, and never a run more than ``max_workers`` is begun.
+        """
+        if self.policy.concurrency == 1:
+            return []
+        return [worker for worker in self.workers.values() if worker.state == BUSY and not self._takes_more(worker)]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a worker that could be given a run."""
+        return bool(self.idle) or (self.policy.concurrency > 1 and self._fullest() is not None)
+
+    def _places(self, waiting: int) -> int:
+        """Workers that ``waiting`` runs need."""
+        return -(-waiting // self.policy.concurrency)
 
     def gave_job(self, now: float) -> None:
         """An idle worker has been given a job: forking another one would be in its way, and can wait while there are more."""
@@ -194,7 +240,9 @@ class Pool:
         left out of the count, so a pool never has more than twice its processes.
         """
         self.peak_waiting = max(self.peak_waiting, waiting)
-        room = self.policy.max_workers - self._counted - max(0, self.leaving - self.policy.max_workers)
+        waiting = self._places(waiting)
+        ending = self.leaving + len(self._draining())
+        room = self.policy.max_workers - self._counted - max(0, ending - self.policy.max_workers)
         wanted = self._wanted(waiting)
         self._note_full(waiting > 0 and waiting - self._coming > room, now)
         if wanted <= 0 and not self.starting:
@@ -238,7 +286,8 @@ class Pool:
     @property
     def _counted(self) -> int:
         """Live workers, one that is being replaced and its replacement counting as one."""
-        return self.live - len(self.recycling.replaced)
+        draining = sum(worker.number not in self.recycling.replaced for worker in self._draining())
+        return self.live - len(self.recycling.replaced) - draining
 
     @property
     def _coming(self) -> int:
@@ -289,6 +338,7 @@ class Pool:
 
     def look_again(self, waiting: int, now: float) -> float:
         """When the pool wants to be looked at without an event; 0 for never (so that an idle pool does not wake anybody)."""
+        waiting = self._places(waiting)
         moments = []
         if self.idle and not waiting:
             if self.policy.pm == "ondemand":

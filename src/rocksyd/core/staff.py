@@ -107,13 +107,19 @@ def worker_found(state: State, event: ev.WorkerFound, now: Now) -> None:
     worker = Worker(event.worker, event.app, event.pool, event.generation, event.slot, IDLE, event.pid, since=now.mono)
     worker.jobs, worker.born, worker.template = event.jobs, event.born, event.template
     worker.sure = False  # not to be given a job before it has answered
-    run = state.held_by(event.worker)
-    if run is not None:
-        worker.state, worker.run = BUSY, run.key
+    worker.capacity = event.capacity
+    runs = state.runs_of(event.worker)
+    if runs:
+        worker.state, worker.runs = BUSY, dict.fromkeys(run.key for run in runs)
     state.enlist(worker)
     state.effects.append(ev.AskWorker(worker.number, state.epoch))
-    if run is not None and run.kill_reason:  # nobody knows whether the last master could still say so
-        state.effects.append(ev.KillWorker(worker.number, SIGTERM if run.kill_at else SIGKILL, run.grace))
+    for run in runs:
+        if not run.kill_reason:
+            continue
+        if worker.shared and run.kill_at:  # nobody knows whether the last master could still say so
+            state.effects.append(ev.CancelRun(worker.number, run))
+        else:
+            state.effects.append(ev.KillWorker(worker.number, SIGTERM if run.kill_at else SIGKILL, run.grace))
 
 
 def inventory_done(state: State, event: ev.InventoryDone, now: Now) -> None:
@@ -130,16 +136,18 @@ def worker_idle(state: State, event: ev.WorkerIdle, now: Now) -> None:
     worker = state.workers.get(event.worker)
     if worker is None or worker.sure or event.epoch != state.epoch:
         return
-    run = state.held_by(worker.number)
-    if run is not None:
-        state.give_back(run, now)
+    for run in state.runs_of(worker.number):
+        if run.key not in event.holds:
+            state.give_back(run, now)
     pool = state.pool_of(worker)
-    if worker.state == BUSY:
-        worker.run = ""
+    worker.runs = {key: None for key in worker.runs if key in event.holds}
+    if worker.state == BUSY and not worker.runs:
         pool.move(worker, "rest", now.mono)
     pool.settle(worker)
     if worker.state == IDLE:
         _rest(state, worker, now)
+    else:
+        state.touched[worker.pool] = None
 
 
 # --- workers at a run -------------------------------------------------------------------------------------------------
@@ -171,9 +179,9 @@ def worker_result(state: State, event: ev.WorkerResult, now: Now) -> None:
         return
     if not worker.sure:  # it goes on to its next order, or leaves, as the last master told it; it says which
         state.effects.append(ev.AskWorker(worker.number, state.epoch))
-    if worker.state != BUSY or worker.run != event.key:
+    if worker.state != BUSY or event.key not in worker.runs:
         return
-    worker.run = ""
+    del worker.runs[event.key]
     worker.jobs += 1
     pool = state.pool_of(worker)
     pool.served_one()
@@ -181,8 +189,13 @@ def worker_result(state: State, event: ev.WorkerResult, now: Now) -> None:
     if worker.last:
         state.leaves(worker, now)
         return
+    too_large = memory.recycles(pool.policy, event.max_rss)
+    if worker.runs:
+        worker.over = worker.over or too_large
+        state.touched[worker.pool] = None
+        return
     pool.move(worker, "rest", now.mono)
-    if memory.recycles(pool.policy, event.max_rss):
+    if too_large:
         state.send_away(worker, now)
     else:
         _rest(state, worker, now)
@@ -197,28 +210,35 @@ def measured(state: State, event: ev.Measured, now: Now) -> None:
         return
     sizes = {number: size for number, size in event.sizes.items() if number in pool.workers}
     for number in pool.memory.measured(sizes, pool.policy):
-        run = state.held_by(number)
-        if run is not None and (not run.kill_reason or run.kill_at):
+        told = [run for run in state.runs_of(number) if not run.kill_reason or run.kill_at]
+        for run in told:
             run.kill_reason, run.kill_at = run.kill_reason or MEMORY, 0.0
             state.persist(run)
+        if told:
             state.effects.append(ev.KillWorker(number, SIGKILL, 0.0))
     state.touched[pool.name] = None
 
 
 def worker_exited(state: State, event: ev.WorkerExited, now: Now) -> None:
-    """A worker's process has ended; if it had a run that it never began, that is given to another."""
-    run = state.held_by(event.worker)
+    """A worker's process has ended; a run of it that it never began is given to another."""
+    runs = state.runs_of(event.worker)
     worker = state.workers.get(event.worker)
     if worker is not None:
         _look_at_death(state, worker, event, now)
         state.remove(worker, now)
-    if run is not None and event.unread and run.given_back < RETURNS:
-        run.given_back += 1
-        state.give_back(run, now)
-    elif run is not None and event.unread:
-        state.end(run, outcome.never_began(run, event), now)
-    elif run is not None:
-        state.end(run, outcome.from_exit(run, event), now)
+    shared = worker is not None and worker.shared
+    stubborn = next((run.key for run in runs if run.kill_reason and not run.kill_at), "")
+    for run in runs:
+        unread = event.unread or run.key in event.untold
+        if unread and run.given_back < RETURNS:
+            run.given_back += 1
+            state.give_back(run, now)
+        elif unread:
+            state.end(run, outcome.never_began(run, event), now)
+        elif shared or len(runs) > 1:
+            state.end(run, outcome.from_shared_exit(run, event, len(runs), stubborn), now)
+        else:
+            state.end(run, outcome.from_exit(run, event), now)
 
 
 def _look_at_death(state: State, worker: Worker, event: ev.WorkerExited, now: Now) -> None:

@@ -57,8 +57,8 @@ class State:
         self.touched: dict[str, None] = {}
         """Pools to be balanced at the end of the step; a dict, so that their order does not depend on hashes."""
         self.reminders = Reminders(self._current)
-        self.holders: dict[int, str] = {}
-        """Worker -> run, as the journal had it at the take-over: for workers that nobody has named yet."""
+        self.holders: dict[int, list[str]] = {}
+        """Worker -> runs, as the journal had it at the take-over: for workers that nobody has named yet."""
         self.equip(config)
 
     def equip(self, config: Config) -> None:
@@ -91,18 +91,21 @@ class State:
         jobs = (job for app in self.applications.values() for job in app.jobs.items())
         return tuple(name for name, job in jobs if job["target"] == target)
 
-    def held_by(self, number: int) -> Run | None:
-        """The run that this worker runs as far as anybody knows."""
+    def runs_of(self, number: int) -> list[Run]:
+        """The runs that this worker runs as far as anybody knows."""
         worker = self.workers.get(number)
-        run = self.runs.get(worker.run if worker is not None else self.holders.get(number, ""))
-        return run if run is not None and run.state == RUNNING and run.worker == number else None
+        found = [self.runs.get(key) for key in (worker.runs if worker is not None else self.holders.get(number, ()))]
+        return [run for run in found if run is not None and run.state == RUNNING and run.worker == number]
+
+    def held_by(self, number: int) -> Run | None:
+        """The run that this worker runs as far as anybody knows; of several the oldest."""
+        return next(iter(self.runs_of(number)), None)
 
     def slots_of_strangers(self) -> Iterator[int]:
         """Slots of workers that run something and that nobody has named since the take-over: what stands there is evidence."""
         for number in self.holders:
-            run = None if number in self.workers else self.held_by(number)
-            if run is not None:
-                yield run.slot
+            if number not in self.workers:
+                yield from (run.slot for run in self.runs_of(number))
 
     def pools_of(self, app: str) -> Iterator[Pool]:
         """The application's pools that the configuration has."""
@@ -130,14 +133,18 @@ class State:
             self.touched[run.pool] = None
 
     def end_early(self, run: Run, reason: str, now: Now) -> None:
-        """End a run that waits at once, one that runs by TERM and, after its grace, KILL."""
+        """End a run that waits at once, one that runs by TERM (or its cancellation) and, after its grace, KILL."""
         if run.state == WAITING:
             self.end(run, outcome.never_started(reason), now)
         elif not run.kill_reason:
             run.kill_reason = reason
             run.kill_at = now.mono + run.grace
             self.reminders.add(run.kill_at, "kill", run.key)
-            self.effects.append(ev.KillWorker(run.worker, SIGTERM, run.grace))
+            worker = self.workers.get(run.worker)
+            if worker is not None and worker.shared:
+                self.effects.append(ev.CancelRun(run.worker, run))
+            else:
+                self.effects.append(ev.KillWorker(run.worker, SIGTERM, run.grace))
             self.persist(run)
 
     def give_back(self, run: Run, now: Now) -> None:

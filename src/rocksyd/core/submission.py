@@ -42,6 +42,8 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         for params in event.params if each else [event.params]:
             _check(target, target.signature, params)
     pool_name, pool = _pool(settings, target, app)
+    if pool.concurrency > 1:
+        _check_shared(event, pool_name)
     delay = _duration(settings, "delay")
     start_within = _duration(settings, "start_within", pool.queue_timeout)
     key = str(event.options.get("concurrency_key") or "")
@@ -73,6 +75,17 @@ def new_run(event: Submit, target: Target, config: Config, sequence: int, now: N
         not_before=now.mono + delay if delay else 0.0,
         start_by=now.mono + delay + start_within if start_within else 0.0,
     )
+
+
+def _check_shared(event: Submit, pool: str) -> None:
+    """Raises RequestError for what needs a process of its own, in a pool whose runs share theirs."""
+    what = "a script" if event.kind == SCRIPT else "a run with variables of its own (env)" if event.options.get("env") else ""
+    if what:
+        raise RequestError(
+            INVALID_PARAMS,
+            f"{what} cannot share a process with others, and in pool {pool!r} runs do (concurrency)",
+            data="let it run in a pool with concurrency = 1",
+        )
 
 
 def _check(target: Target, known: signature.Signature, params: Any) -> None:

@@ -77,7 +77,7 @@ def _take_over(state: State, run: Run, now: Now) -> None:
     state.worker_number = max(state.worker_number, run.worker)
     state.runs[run.key] = run
     if run.state == RUNNING:
-        state.holders[run.worker] = run.key
+        state.holders.setdefault(run.worker, []).append(run.key)
         if run.pool in state.queues:
             state.queues[run.pool].begin(run)
         if run.deadline and not run.kill_reason:

@@ -380,6 +380,8 @@ class Children:
                         self._step(ev.WorkerProgress(link.number, message.key, progress))
                     case m.Idle():
                         self._step(ev.WorkerIdle(link.number, message.epoch))
+                    case m.Holding():
+                        self._step(ev.WorkerIdle(link.number, message.epoch, message.keys))
                     case _:
                         log("master", f"worker {link.number} said {type(message).__name__}, which is not for the master")
         except ChannelClosed:
@@ -441,7 +443,7 @@ class Children:
         if zygote is None:
             self._step(ev.WorkerRefused(order.worker, "its zygote is gone"))
         else:
-            self.tell(zygote, m.Fork(order.worker, order.pool, order.slot))
+            self.tell(zygote, m.Fork(order.worker, order.pool, order.slot, order.capacity))
 
     def say(self, link: Link, message: Any) -> None:
         """Say something to a worker; one that is gone will be reported by its parent."""

@@ -101,6 +101,7 @@ class Server:
             ev.AckResult: lambda effect: children.acknowledge(effect.worker, effect.key, self.now.mono),
             ev.AskWorker: lambda effect: children.tell_worker(effect.worker, m.Inventory(effect.epoch)),
             ev.KillWorker: self._do_kill,
+            ev.CancelRun: self._do_cancel,
             ev.DrainWorker: lambda effect: children.tell_worker(effect.worker, m.Drain()),
             ev.LoadAfresh: lambda effect: self.loading.load_afresh(effect.app, effect.reason),
             ev.RetireZygote: lambda effect: children.retire(effect.app, effect.generation),
@@ -216,12 +217,15 @@ class Server:
         """Let the engine decide, and keep what is to be done until the journal holds it."""
         if isinstance(event, ev.WorkerExited):
             self.outputs.worker_gone(event.worker)
-        if isinstance(event, ev.WorkerExited) or (isinstance(event, ev.WorkerResult) and not event.silent):
-            self._measure_output(event.worker)
+        if isinstance(event, ev.WorkerExited):
+            for run in self.engine.runs_of(event.worker):
+                self._measure_output(run.key)
+        elif isinstance(event, ev.WorkerResult) and not event.silent:
+            self._measure_output(event.key)
         if isinstance(event, ev.ZygoteGone | ev.TemplateGone) and self.children.orphans():
             self.suspect()
         if isinstance(event, ev.WorkerExited):
-            event = event._replace(unread=self._never_began(event.worker))
+            event = event._replace(unread=self._never_began(event.worker), untold=self._untold(event.worker))
         if isinstance(event, ev.WorkerFound):
             event = self._seated(event)
         self.take(self.engine.step(event, self.now))
@@ -231,15 +235,20 @@ class Server:
         entry = self.board.read(found.slot) if found.slot >= 0 else self.board.find(found.worker)
         if entry is None or entry.worker != found.worker:
             return found
-        return found._replace(slot=entry.slot, jobs=entry.jobs, born=entry.born)
+        return found._replace(slot=entry.slot, jobs=entry.jobs, born=entry.born, capacity=entry.capacity)
+
+    def _untold(self, number: int) -> tuple[str, ...]:
+        """Runs that a worker was to be given at the end of this turn."""
+        return tuple(e.run.key for e in self._effects if type(e) is ev.StartJob and e.worker == number)
 
     def _never_began(self, number: int) -> bool:
-        """Whether a worker that has ended had not begun the job it was given: it says on the scoreboard when it does."""
+        """Whether a worker that has ended had not begun the job it was given: it says on the scoreboard when it does.
+
+        Of a worker that runs share it says only whether it had begun any; then all count as begun.
+        """
         run = self.engine.held_by(number)
         if run is None:
             return False
-        if any(type(effect) is ev.StartJob and effect.worker == number for effect in self._effects):
-            return True  # it was to be told at the end of this turn
         worker = self.engine.workers.get(number)
         slot = worker.slot if worker is not None and worker.slot >= 0 else run.slot
         entry = self.board.read(slot) if slot >= 0 else self.board.find(number)
@@ -393,6 +402,10 @@ class Server:
     def _do_kill(self, effect: ev.KillWorker) -> None:
         self.children.kill(effect, soft=limits.ends_by_itself(self.engine.held_by(effect.worker), effect))
 
+    def _do_cancel(self, effect: ev.CancelRun) -> None:
+        run = effect.run
+        self.children.tell_worker(effect.worker, m.Cancel(run.key, run.kill_reason, run.timeout))
+
     def _do_measure(self, effect: ev.Measure) -> None:
         pids = dict(effect.workers)
         sizes = {number: ev.Size(size) for number, pid in pids.items() if (size := resident_memory(pid))}
@@ -417,9 +430,8 @@ class Server:
         if not self._forget_at:
             self._forget_at = self.now.mono + FORGET_INTERVAL
 
-    def _measure_output(self, worker: int) -> None:
-        known = self.engine.workers.get(worker)
-        run = self.engine.runs.get(known.run) if known is not None else None
+    def _measure_output(self, key: str) -> None:
+        run = self.engine.runs.get(key)
         if run is not None and run.output in self.outputs.by_path:
             self.outputs.check(run, run.log)
 

@@ -102,7 +102,8 @@ class Stacks:
         if run.kind == SCRIPT:
             return f"run {run.key!r} is a script that prints to its caller, so its stacks cannot be read"
         if not self._children.prints_stacks(run.worker):
-            return f"run {run.key!r} cannot say: it has become another program, blocks signals, or is just ending"
+            why = "it has become another program, blocks signals, shares its process (concurrency), or is just ending"
+            return f"run {run.key!r} cannot say: {why}"
         offset = _mark(run.output, f"rocksyd: the stacks of all threads ({title}):\n")
         if offset is None:
             return f"the output of run {run.key!r} cannot be written"

@@ -27,7 +27,7 @@ STAGES = ("none", "starting", "idle", "reading", "running", "finishing")
 """``reading``: has a job and prepares its surroundings. ``finishing``: the job's code is done, its result is not safe yet."""
 
 _SEQUENCE = struct.Struct("<I")
-_BODY = struct.Struct("<IQIBxxxddQdQ48s160s")
+_BODY = struct.Struct("<IQIBxxxddQdQ48s160sHH")
 _AT = 8
 """Where the body begins, behind the sequence."""
 _KEY_SIZE, _POOL_SIZE = 160, 48
@@ -55,7 +55,11 @@ class Entry(Value):
     """Peak resident bytes at the last change of stage."""
     pool: str = ""
     key: str = ""
-    """Of the run it is at (its first 160 bytes)."""
+    """Of the run it is at (its first 160 bytes); "" where it can be at several."""
+    capacity: int = 1
+    """Runs that it can be at at the same time."""
+    running: int = 0
+    """How many it is at, where it can be at several."""
 
 
 def create() -> int:
@@ -115,6 +119,7 @@ class Slot:
         _BODY.pack_into(
             memory, _AT, entry.pid, entry.worker, entry.generation, STAGES.index(entry.stage), entry.since, entry.born,
             entry.jobs, entry.cpu, entry.memory, _cut(entry.pool, _POOL_SIZE), _cut(entry.key, _KEY_SIZE),
+            entry.capacity, entry.running,
         )  # fmt: skip
         _SEQUENCE.pack_into(memory, 0, (sequence + 1) & 0xFFFFFFFF or 2)
 
@@ -125,10 +130,11 @@ def _cut(text: str, size: int) -> bytes:
 
 
 def _entry(number: int, body: bytes) -> Entry:
-    pid, worker, generation, stage, since, born, jobs, cpu, memory, pool, key = _BODY.unpack(body)
+    pid, worker, generation, stage, since, born, jobs, cpu, memory, pool, key, capacity, running = _BODY.unpack(body)
     return Entry(
         slot=number, pid=pid, worker=worker, generation=generation, stage=STAGES[stage] if stage < len(STAGES) else "none",
         since=since, born=born, jobs=jobs, cpu=cpu, memory=memory, pool=_text(pool), key=_text(key),
+        capacity=capacity or 1, running=running,
     )  # fmt: skip
 
 

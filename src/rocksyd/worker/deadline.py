@@ -62,10 +62,15 @@ class Deadline:
             os.kill(0, TERMINATED)
             return
         self.told, self._inside = True, False
-        raise JobTimeout(f"the run has reached its timeout of {format_duration(self._timeout)}")
+        raise reached(self._timeout)
 
 
 _deadline = Deadline(0.0)
+
+
+def reached(timeout: float) -> JobTimeout:
+    """What a run gets that has taken ``timeout`` seconds."""
+    return JobTimeout(f"the run has reached its timeout of {format_duration(timeout)}")
 
 
 def without_handler(error: JobTimeout) -> JobTimeout:

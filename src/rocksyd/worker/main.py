@@ -253,7 +253,7 @@ class Worker:
         if os.getpid() != self._pid or not self._has_channel() or (self._channel.pending and not self._channel.flush()):
             return
         try:
-            self._channel.send(messages.Progress(key, _number(done), _number(total), values.text(str(note))[:1000]))
+            self._channel.send(messages.Progress(key, values.number(done), values.number(total), values.text(str(note))[:1000]))
         except ChannelClosed:
             return
 
@@ -319,11 +319,3 @@ def _cpu() -> float:
     """Seconds of user and system time of this process and the children it has waited for."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-
-
-def _number(value: Any) -> float | None:
-    """``value`` as a number that JSON can carry; None for none, and for infinity and NaN."""
-    if value is None:
-        return None
-    number = float(value)
-    return number if number - number == 0 else None

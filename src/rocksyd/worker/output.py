@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from rocksyd.posix import libc
@@ -142,6 +143,16 @@ def write(text: str) -> None:
     """``text`` to the job's standard error, whatever the job has done to ``sys.stderr``."""
     flush()
     data = text.encode("utf-8", "backslashreplace")
+    fd = _descriptor()
     with contextlib.suppress(OSError):
         while data:
-            data = data[os.write(2, data) :]
+            data = data[os.write(fd, data) :]
+
+
+_descriptor: Callable[[], int] = lambda: 2  # noqa: E731  (the same for every job, but where several share the process)
+
+
+def route(descriptor: Callable[[], int]) -> None:
+    """Ask ``descriptor`` from now on where the job that is going on prints to."""
+    global _descriptor
+    _descriptor = descriptor

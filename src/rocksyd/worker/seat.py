@@ -30,6 +30,13 @@ class Seat:
         self._entry = entry._replace(stage=stage, since=time.monotonic(), key=key)
         self._write()
 
+    def shares(self, capacity: int, running: int) -> None:
+        """The worker can be at ``capacity`` runs at the same time, and is at so many."""
+        stage = "running" if running else "idle"
+        since = self._entry.since if stage == self._entry.stage else time.monotonic()
+        self._entry = self._entry._replace(stage=stage, since=since, key="", capacity=capacity, running=running)
+        self._write()
+
     def done(self, key: str) -> None:
         """The job's code has ended: count it, and what the process has used so far."""
         usage = resource.getrusage(resource.RUSAGE_SELF)

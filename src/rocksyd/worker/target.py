@@ -39,6 +39,15 @@ class Plan:
             value = asyncio.run(value)
         return value
 
+    async def call_async(self, params: Any) -> Any:
+        """As ``call``, on the loop that runs already. Raises JobError for a plain function, which would hold up all others."""
+        if not self.is_async:
+            raise JobError(
+                f"{self.target} is a plain function, and this pool runs several jobs at once on one asyncio loop (concurrency):"
+                " make it an `async def`, or let it run in a pool with concurrency = 1"
+            )
+        return await self._start(params)
+
     def _start(self, params: Any) -> Any:
         if self._conversion is None:
             return self._call().run(params)

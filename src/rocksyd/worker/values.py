@@ -152,6 +152,14 @@ def text(value: str) -> str:
     return value
 
 
+def number(value: Any) -> float | None:
+    """``value`` as a number that JSON can carry; None for none, and for infinity and NaN."""
+    if value is None:
+        return None
+    found = float(value)
+    return found if found - found == 0 else None
+
+
 def _in_order(values: Any) -> list[Any]:
     try:
         return sorted(values)

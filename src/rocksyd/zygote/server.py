@@ -203,6 +203,10 @@ class Server:
             context = self._pools.get(order.pool, self._context)
             self._groups.join(order.worker, context)
             reset.after_fork(context)
+            if order.concurrency > 1:
+                from rocksyd.worker.concurrent import SharedWorker  # noqa: PLC0415  (it imports asyncio, which others do without)
+
+                SharedWorker(context, order.worker, channel, seat, order.concurrency).serve()
             self._become_template(Worker(context, order.worker, channel, seat).serve(), order.pool)
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's loop in a child)
             output.write(f"rocksyd: a worker of {self._app} could not start:\n{values.traceback_of(error)}")
