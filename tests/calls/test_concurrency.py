@@ -285,6 +285,22 @@ def test_a_worker_that_has_done_its_share_gets_no_more_and_leaves_after_the_last
         until(lambda: old not in {process["worker"] for process in processes(talk)}, "the end of the first worker")
 
 
+def test_a_worker_that_is_killed_takes_its_runs_with_it_and_those_that_may_are_tried_again(tmp_path: Path) -> None:
+    held = tmp_path / "go"
+    with Daemon(tmp_path, JOBS, parts=pool()) as daemon:
+        talk = daemon.talk()
+        run(talk, "waits", str(held), key="once")
+        run(talk, "waits", str(held), 5, key="again", retries=1)
+        started(held, "once", "again")
+        (process,) = processes(talk)
+        os.kill(process["pid"], signal.SIGKILL)
+        once = ended(talk, "once")
+        assert (once["outcome"], once["signal"], once["error"]["type"]) == ("killed", 9, "WorkerDied")
+        held.touch()
+        again = ended(talk, "again")
+        assert (again["outcome"], again["attempt"], again["result"]) == ("ok", 2, 5)
+
+
 def test_what_cannot_share_a_process_is_refused_with_cause_and_cure(tmp_path: Path) -> None:
     with Daemon(tmp_path, JOBS, parts=pool()) as daemon:
         talk = daemon.talk()

@@ -9,6 +9,7 @@ from typing import Any
 from rocksyd.config import AppConfig, Config, JobSettings, PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.messages import NOTHING_RUN
+from rocksyd.model import Run
 
 LIMITS = {"one": 1, "two": 2}
 """``max_running`` of targets."""
@@ -51,6 +52,15 @@ class Process:
     """Nobody holds the other end of its channel any more."""
     told_to_end: bool = False
     alive: bool = True
+    capacity: int = 1
+    """More than one where runs share it, as in ``worker/concurrent.py``; then it has ``jobs`` and ``results``."""
+    jobs: dict[str, ev.StartJob] = field(default_factory=dict)
+    results: dict[str, ev.WorkerResult] = field(default_factory=dict)
+
+    @property
+    def going_on(self) -> list[Run]:
+        """What it is at."""
+        return [order.run for order in (*self.jobs.values(), *([self.job] if self.job is not None else []))]
 
     @property
     def pid(self) -> int:
@@ -114,6 +124,7 @@ class Actors:
             case ev.ForkWorker() as order:
                 assert order.worker not in self.processes, "a worker's number is never given twice"
                 self.processes[order.worker] = process = Process(order.worker, zygote, order.slot, order.pool)
+                process.capacity = order.capacity
                 zygote.outbox.append(ev.WorkerForked(order.worker, process.pid))
             case ev.RetireZygote() | ev.RetireTemplate():
                 zygote.retiring = True
@@ -155,7 +166,47 @@ class Actors:
 
     # --- workers ------------------------------------------------------------------------------------------------------
     def can_act(self, process: Process) -> bool:
-        return process.alive and (bool(process.inbox) or bool(process.waiting) or process.cut_off or process.job is not None)
+        return process.alive and bool(process.inbox or process.waiting or process.cut_off or process.going_on)
+
+    def act(self, process: Process, retcode: int, pick: int = 0) -> None:
+        """It ends a job, or takes a message."""
+        if process.capacity == 1 and process.job is not None:
+            self.finish(process, retcode)
+        elif process.capacity == 1:
+            self.worker_reads(process)
+        elif process.jobs and (pick % 2 or not process.inbox):
+            self.finish_one(process, list(process.jobs)[pick % len(process.jobs)], retcode)
+        else:
+            self.shared_worker_reads(process)
+
+    def shared_worker_reads(self, process: Process) -> None:
+        """It takes one message, as ``worker/concurrent.py`` does, whatever it is at."""
+        if not process.inbox:
+            return self.die(process, 0, NOTHING_RUN)  # nobody is at the other end, and all it had is done
+        match process.inbox.popleft():
+            case ev.StartJob() as order:
+                assert len(process.jobs) < process.capacity
+                process.jobs[order.run.key] = order
+                self.count(process, order.run)
+            case ev.CancelRun(_, run) if run.key in process.jobs:
+                self.finish_one(process, run.key, 143)
+            case ev.AckResult(_, key):
+                process.results.pop(key, None)
+            case ev.AskWorker(_, epoch):
+                process.outbox.extend(process.results.values())
+                process.outbox.append(ev.WorkerIdle(process.number, epoch, (*process.jobs, *process.results)))
+            case ev.DrainWorker():
+                process.draining = True
+        if process.draining and not process.jobs and not process.results:
+            self.die(process, 0)
+        return None
+
+    def finish_one(self, process: Process, key: str, retcode: int) -> None:
+        """One of the jobs that share it has ended."""
+        del process.jobs[key]
+        process.results[key] = ev.WorkerResult(process.number, key, retcode == 0, retcode)
+        if not process.cut_off:
+            process.outbox.append(process.results[key])
 
     def worker_reads(self, process: Process) -> None:
         """It takes one message, as ``worker/main.py`` does."""
@@ -185,13 +236,16 @@ class Actors:
                 self.die(process, 0)
 
     def begin(self, process: Process, order: ev.StartJob) -> None:
-        run = order.run
         process.job, process.last = order, order.last
+        self.count(process, order.run)
+
+    def count(self, process: Process, run: Run) -> None:
+        """A run's code begins."""
         process.identity = run.key, run.sequence, run.attempt
         self.executions[process.identity] += 1
         assert self.executions[process.identity] == 1, f"{process.identity} is executed twice"
         limit = LIMITS.get(run.name, 0)
-        going = [other.job.run for other in self.processes.values() if other.alive and other.job is not None]
+        going = [run for other in self.processes.values() if other.alive for run in other.going_on]
         same = sum((other.app, other.target) == (run.app, run.target) for other in going)
         assert not limit or same <= limit, f"{same} of {run.name} run at once"
 

@@ -53,7 +53,11 @@ def check(engine: Engine, now: Now) -> None:
             look = engine.next_deadline()
             assert look is not None, "somebody looks at the memory of those who do something"
             assert look <= pool.memory.look_at
-        full = pool.busy >= pool.policy.max_workers
+        full = pool.busy - len(pool.draining) >= pool.policy.max_workers
+        most = pool.policy.concurrency
+        busy = [w for w in workers if w.state == "busy" and w.sure and not w.over and w.generation == app.generation]
+        room = most > 1 and any(len(worker.runs) < min(most, worker.capacity) for worker in busy)
+        assert not (room and queue.startable), "nobody waits while somebody has room"
         assert not (pool.idle and queue.startable) or full, "nobody waits while somebody is idle"
         check_recycling(pool)
         due = engine.next_deadline()
@@ -71,13 +75,13 @@ def check(engine: Engine, now: Now) -> None:
             assert not run.start_by or (due is not None and due <= run.start_by)
         else:
             assert run.state == RUNNING
-            assert run.worker not in held, "a worker has one run"
-            held[run.worker] = run
+            held.setdefault(run.worker, []).append(run.key)
             assert not run.kill_at or (due is not None and due <= run.kill_at)
             assert not run.deadline or run.kill_reason or (due is not None and due <= run.deadline)
             assert not run.slow_at or (due is not None and due <= run.slow_at)
     for worker in engine.workers.values():
-        assert not worker.run or held[worker.run and engine.runs[worker.run].worker].key == worker.run
+        assert set(worker.runs) <= set(held.get(worker.number, ()))
+        assert len(worker.runs) <= worker.capacity, "a worker has one run, or as many as may share it"
         if worker.state == "leaving":
             due = engine.next_deadline()
             assert due is None or due <= worker.since + 30.0 or worker.since + 30.0 <= now.mono

@@ -61,13 +61,15 @@ class World(Actors):
                     self.effects.append(("ended", identity, run))
                 case ev.StartJob(_, run):
                     pool = self.engine.pools[run.pool]
-                    assert pool.busy <= pool.policy.max_workers, "a job too many is begun"
+                    assert pool.busy - len(pool.draining) <= pool.policy.max_workers, "a job too many is begun"
                     self.effects.append(effect)
                 case ev.ForkWorker():
                     pool = self.engine.pools[effect.pool]
                     most = pool.policy.max_workers
                     extra = len(pool.recycling.replaced)
-                    assert pool.live + max(0, pool.leaving - most) <= most + extra, "a worker too many is asked for"
+                    ending = pool.leaving + len(pool.draining)
+                    counted = pool.live - len(pool.draining)
+                    assert counted + max(0, ending - most) <= most + extra, "a worker too many is asked for"
                     self.effects.append(effect)
                 case _:
                     self.effects.append(effect)
@@ -125,7 +127,7 @@ class World(Actors):
                 written = json.loads(self.journal.get(identity[0], "{}"))
                 same = (identity[0], written.get("sequence"), written.get("attempt", 1)) == identity
                 assert not same or written["state"] == ENDED, "the journal first, then whoever waits"
-            case ev.StartJob() | ev.AckResult() | ev.AskWorker() | ev.DrainWorker():
+            case ev.StartJob() | ev.AckResult() | ev.AskWorker() | ev.DrainWorker() | ev.CancelRun():
                 if effect.worker in self.links:
                     self.processes[effect.worker].inbox.append(effect)
             case ev.Measure():
@@ -193,7 +195,7 @@ class World(Actors):
                     self.links.add(number)
                     process = self.processes[number]
                     found_here = ev.WorkerFound(number, process.pid, process.pool, process.slot, *speaker.kin)
-                    self.step(found_here._replace(template=speaker.template))
+                    self.step(found_here._replace(template=speaker.template, capacity=process.capacity))
                 for exited in exits:
                     self.hear_exit(speaker, exited)
                 self.counted(speaker)
@@ -229,7 +231,8 @@ class World(Actors):
             self.links.discard(message.worker)
         run = self.engine.held_by(message.worker)
         if run is not None:  # the scoreboard says what it has begun
-            message = message._replace(unread=process.identity != (run.key, run.sequence, run.attempt))
+            begun = process.identity == (run.key, run.sequence, run.attempt)
+            message = message._replace(unread=not begun if process.capacity == 1 else not (process.jobs or process.results))
         self.step(message)
         self.heard_exits.append((zygote, message.worker))
 
@@ -285,7 +288,8 @@ class World(Actors):
             if number in self.shelved and number in holders:
                 run = holders[number]
                 self.links.add(number)
-                self.step(ev.WorkerFound(number, process.pid, run.pool, -1, run.app, run.generation, template=-1))
+                orphan = ev.WorkerFound(number, process.pid, run.pool, -1, run.app, run.generation, template=-1)
+                self.step(orphan._replace(capacity=process.capacity))
             else:
                 process.cut_off = True
         for zygote in self.zygotes:
@@ -326,10 +330,7 @@ class World(Actors):
                 self.die(process, 15)
             while self.can_act(process):
                 busy = True
-                if process.job is not None:
-                    self.finish(process, 0)
-                else:
-                    self.worker_reads(process)
+                self.act(process, 0)
         while channels := self.channels():
             self.hear(channels[0])
             busy = True

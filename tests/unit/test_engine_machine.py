@@ -24,6 +24,8 @@ POOLS = {
     "tight": PoolConfig("ondemand", max_workers=3, max_jobs=5, slow_after=1.0, max_rss=120, max_rss_hard=200, max_total_rss=250),
     "kept": PoolConfig("ondemand", max_workers=3, max_jobs=2, idle_timeout=1.0, spawn_rate=1),
     "forked anew": PoolConfig("static", max_workers=2, max_jobs=0, refork_after=1),
+    "shared": PoolConfig("ondemand", max_workers=2, max_jobs=4, concurrency=3, timeout=20.0, max_rss=120, idle_timeout=5.0),
+    "shared spares": PoolConfig("dynamic", 2, 1, min_spare=1, max_spare=1, max_jobs=0, concurrency=2, max_rss_hard=200),
     "aging": PoolConfig("static", max_workers=2, max_jobs=3, max_age=4.0, max_age_jitter=2.0, recycle=2, park_after=2),
 }
 kinds = st.sampled_from(sorted(POOLS))
@@ -173,10 +175,8 @@ class EngineMachine(RuleBasedStateMachine):
         process = able[pick % len(able)]
         if dies:
             self.world.die(process, dies)
-        elif process.job is not None:
-            self.world.finish(process, retcode)
         else:
-            self.world.worker_reads(process)
+            self.world.act(process, retcode, pick)
 
     @rule()
     def all_is_well_for_a_while(self) -> None:

@@ -68,8 +68,10 @@ def from_shared_exit(run: Run, event: WorkerExited, number: int, stubborn: str) 
         return ending
     why = f", because run {stubborn!r} had not ended within its grace" if stubborn else ""
     shared = f", which it shared with {number - 1} others," if number > 1 else ""
-    error = {"type": "WorkerDied", "message": f"its worker{shared} ended by {shown_status(event.status)}{why}", "traceback": ""}
-    return ending._replace(outcome=FAILED if ending.outcome == OK else ending.outcome, error=error)
+    message = f"its worker{shared} ended by {shown_status(event.status)}{why}"
+    if ending.outcome == OK:
+        return lost(message)  # that is how the worker ended, and not how its run did
+    return ending._replace(error={"type": "WorkerDied", "message": message, "traceback": ""})
 
 
 def never_began(run: Run, event: WorkerExited) -> Ending:

@@ -197,7 +197,7 @@ class Pool:
         """
         if self.policy.concurrency > 1 and (worker := self._fullest()) is not None:
             return worker
-        if self.busy - len(self._draining()) >= self.policy.max_workers:
+        if self.busy - len(self.draining) >= self.policy.max_workers:
             return None
         idle = self.idle.values()
         return next(iter(idle) if self.policy.max_jobs == 1 else reversed(idle), None)
@@ -210,7 +210,8 @@ class Pool:
     def _takes_more(self, worker: Worker) -> bool:
         return not worker.over and worker.generation == self.generation
 
-    def _draining(self) -> list[Worker]:
+    @property
+    def draining(self) -> list[Worker]:
         """Busy workers whose runs go on while no more are given to them: others take their place meanwhile.
 
         None where a worker is at one run only: it has no place to give, and never a run more than ``max_workers`` is begun.
@@ -241,7 +242,7 @@ class Pool:
         """
         self.peak_waiting = max(self.peak_waiting, waiting)
         waiting = self._places(waiting)
-        ending = self.leaving + len(self._draining())
+        ending = self.leaving + len(self.draining)
         room = self.policy.max_workers - self._counted - max(0, ending - self.policy.max_workers)
         wanted = self._wanted(waiting)
         self._note_full(waiting > 0 and waiting - self._coming > room, now)
@@ -286,7 +287,7 @@ class Pool:
     @property
     def _counted(self) -> int:
         """Live workers, one that is being replaced and its replacement counting as one."""
-        draining = sum(worker.number not in self.recycling.replaced for worker in self._draining())
+        draining = sum(worker.number not in self.recycling.replaced for worker in self.draining)
         return self.live - len(self.recycling.replaced) - draining
 
     @property

@@ -112,6 +112,8 @@ def worker_found(state: State, event: ev.WorkerFound, now: Now) -> None:
     if runs:
         worker.state, worker.runs = BUSY, dict.fromkeys(run.key for run in runs)
     state.enlist(worker)
+    if runs:  # no inventory follows of one whose zygote is gone, and its memory is to be looked at
+        state.touched[worker.pool] = None
     state.effects.append(ev.AskWorker(worker.number, state.epoch))
     for run in runs:
         if not run.kill_reason:
@@ -177,7 +179,9 @@ def worker_result(state: State, event: ev.WorkerResult, now: Now) -> None:
     state.effects.append(ev.AckResult(event.worker, event.key))
     if worker is None:
         return
-    if not worker.sure:  # it goes on to its next order, or leaves, as the last master told it; it says which
+    # It goes on to its next order, or leaves, as the last master told it; it says which. (One that runs share has been asked, and
+    # answers at once; asked again it would say results again that have been heard.)
+    if not worker.sure and not worker.shared:
         state.effects.append(ev.AskWorker(worker.number, state.epoch))
     if worker.state != BUSY or event.key not in worker.runs:
         return

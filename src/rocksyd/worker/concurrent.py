@@ -138,6 +138,7 @@ class SharedWorker:
                 self._cancel(message)
             case messages.JobAck():
                 self._unheard.pop(message.key, None)
+                self._show()
             case messages.Inventory():
                 for result in self._unheard.values():
                     self._send(result)
@@ -212,7 +213,7 @@ class SharedWorker:
             run.task.cancel()  # before that it sees it itself: a task that has not begun would end without a word
 
     def _show(self) -> None:
-        self._seat.shares(self._capacity, len(self._runs))
+        self._seat.shares(self._capacity, len(self._runs), unheard=bool(self._unheard))
         count = len(self._runs)
         title = self._context.job_title(f"{count} run{'s' if count > 1 else ''}") if count else self._context.idle_title
         set_title(title)
@@ -232,9 +233,8 @@ class SharedWorker:
         run.printed.close()
         run.current.close()
         ended = time.monotonic()
-        del self._runs[job.key]
         self._seat.done("")
-        self._show()
+        del self._runs[job.key]
         result = self._unheard[job.key] = messages.Result(
             key=job.key,
             ok=outcome.ok,
@@ -248,6 +248,7 @@ class SharedWorker:
             reason=outcome.reason,
             dropped=outcome.dropped,
         )
+        self._show()
         self._send(result)
         self._look_whether_done()
 

@@ -30,9 +30,9 @@ class Seat:
         self._entry = entry._replace(stage=stage, since=time.monotonic(), key=key)
         self._write()
 
-    def shares(self, capacity: int, running: int) -> None:
-        """The worker can be at ``capacity`` runs at the same time, and is at so many."""
-        stage = "running" if running else "idle"
+    def shares(self, capacity: int, running: int, *, unheard: bool = False) -> None:
+        """The worker can be at ``capacity`` runs at the same time, and is at so many; some may have ended ``unheard``."""
+        stage = "running" if running else "finishing" if unheard else "idle"
         since = self._entry.since if stage == self._entry.stage else time.monotonic()
         self._entry = self._entry._replace(stage=stage, since=since, key="", capacity=capacity, running=running)
         self._write()
