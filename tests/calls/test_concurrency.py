@@ -14,10 +14,12 @@ from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import Conversation, until
 
 JOBS = """
-import asyncio, os, pathlib, sys, time
+import asyncio, logging, os, pathlib, sys
 from rocksyd import current, job
 from rocksyd.jobs import after_job, before_job
 
+logging.basicConfig()
+LOG = logging.getLogger("jobs")
 here = set()
 everybody = asyncio.Event()
 
@@ -52,6 +54,20 @@ async def prints(name, path):
     print(name, "two", current().key, file=sys.stderr)
     await asyncio.to_thread(print, name, "three", current().key)
     return name
+
+@job
+async def prints_in_every_way(path):
+    await waits(path)
+    LOG.warning("logged by %s", current().key)
+    await asyncio.create_task(says("in a task"))
+    sys.stdout.buffer.write(f"bytes of {current().key}\\n".encode())
+    process = await asyncio.create_subprocess_exec("sh", "-c", "echo nowhere; echo nowhere >&2")
+    await process.wait()
+    process = await asyncio.create_subprocess_exec("echo", "by a pipe", stdout=asyncio.subprocess.PIPE)
+    print((await process.communicate())[0].decode(), end="")
+
+async def says(text):
+    print(text, current().key)
 
 @job
 async def ends_with(how):
@@ -142,6 +158,35 @@ def test_results_and_output_of_runs_that_share_a_process_are_their_own(tmp_path:
             assert (record["outcome"], record["result"], record["cpu"]) == ("ok", name, 0.0)
             lines = Path(record["log"]).read_text().splitlines()
             assert lines == [f"before {name}", *(f"{name} {word} {name}" for word in ("one", "two", "three")), f"after {name}"]
+
+
+def test_what_a_run_logs_and_its_tasks_and_subprocesses_print_is_where_the_manual_says(tmp_path: Path) -> None:
+    held = tmp_path / "go"
+    with Daemon(tmp_path, JOBS, parts=pool()) as daemon:
+        talk = daemon.talk()
+        for key in ("a", "b"):
+            run(talk, "prints_in_every_way", str(held), key=key)
+        started(held, "a", "b")
+        held.touch()
+        for key in ("a", "b"):
+            record = ended(talk, key)
+            lines = Path(record["log"]).read_text().splitlines()
+            said = [f"WARNING:jobs:logged by {key}", f"in a task {key}", f"bytes of {key}", "by a pipe"]
+            assert (record["outcome"], lines) == ("ok", [f"before {key}", *said, f"after {key}"])
+        assert "nowhere" not in daemon.log()
+
+
+def test_stopping_the_daemon_cancels_runs_that_share_a_worker(tmp_path: Path) -> None:
+    held = tmp_path / "never"
+    with Daemon(tmp_path, JOBS, parts=pool()) as daemon:
+        talk = daemon.talk()
+        for key in ("a", "b"):
+            run(talk, "waits", str(held), key=key)
+        started(held, "a", "b")
+        daemon.stop()
+        daemon.start()
+        talk = daemon.talk()
+        assert [(ended(talk, key)["outcome"], ended(talk, key)["signal"]) for key in ("a", "b")] == [("cancelled", 15)] * 2
 
 
 def test_how_each_run_ends_is_its_own_affair(tmp_path: Path) -> None:

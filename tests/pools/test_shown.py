@@ -55,6 +55,12 @@ def test_the_table_of_workers_fits_and_has_pid_stage_and_run_of_each(width: int)
     assert re.match(r"shop +(13 +)?4712 +idle", lines[2])
 
 
+def test_of_a_worker_that_runs_share_it_says_how_many_do() -> None:
+    (process, *_), *_ = (pool["processes"] for pool in POOLS)
+    (_, line) = shown_workers([{"pool": "io", "processes": [{**process, "running": 37}]}], Screen(200)).splitlines()
+    assert "running (37 runs)" in line
+
+
 def rocksyd(daemon: Daemon, *words: str) -> str:
     ran = subprocess.run(
         [sys.executable, "-m", "rocksyd.cli", "--address", daemon.address, *words], capture_output=True, text=True, check=True

@@ -72,6 +72,15 @@ def test_a_worker_is_being_started_then_it_runs_then_the_pool_is_full() -> None:
     assert "the only worker of pool 'app' is busy (max_workers = 1)" in story.text("c")
 
 
+def test_where_runs_share_workers_a_full_pool_says_how_many_may() -> None:
+    story = Story(concurrency=2)
+    story.forked(story.order("a"))
+    story.order("b")
+    story.order("c")
+    assert (story.codes("b"), story.codes("c")) == (["running"], ["pool_full", "next"])
+    assert "has as many runs as may share one (max_workers = 1, concurrency = 2)" in story.text("c")
+
+
 def test_the_line_is_counted_by_priority_and_arrival() -> None:
     story = Story()
     story.forked(story.order("running"))

@@ -92,8 +92,10 @@ def _worker(pool: str, process: dict[str, Any]) -> list[Cell]:
         return elapsed(value) if isinstance(value, int | float) and value >= 0 else ""
 
     stage, memory = number("stage"), process.get("rss") or process.get("max_rss")
+    running = process.get("running")
+    several = f" ({running} runs)" if isinstance(running, int) and running > 1 else ""
     return [
-        Cell(pool), Cell(number("worker"), "dim"), Cell(number("pid")), Cell(stage, _STAGES.get(stage, "")),
+        Cell(pool), Cell(number("worker"), "dim"), Cell(number("pid")), Cell(stage + several, _STAGES.get(stage, "")),
         Cell(time("seconds")), Cell(number("jobs")), Cell(time("cpu") if process.get("cpu") else ""),
         Cell(format_size(memory) if isinstance(memory, int) and memory > 0 else ""), Cell(time("age")),
         Cell(number("generation")), Cell(number("target")), Cell(number("key"), "dim"),

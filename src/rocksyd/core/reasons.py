@@ -107,6 +107,10 @@ def _in_line(engine: Engine, run: Run, now: Now) -> list[Reason]:
 def _no_worker(pool: Pool, now: Now) -> Reason:
     if pool.live >= pool.policy.max_workers and pool.busy == pool.live:
         busy = f"all {pool.busy} workers" if pool.busy > 1 else "the only worker"
+        if pool.policy.concurrency > 1:
+            settings = f"max_workers = {pool.policy.max_workers}, concurrency = {pool.policy.concurrency}"
+            text = f"{busy} of pool {pool.name!r} {'have' if pool.busy > 1 else 'has'} as many runs as may share one ({settings})"
+            return Reason("pool_full", text, "wait for one of them, or raise max_workers or concurrency")
         return Reason("pool_full", f"{busy} of pool {pool.name!r} {'are' if pool.busy > 1 else 'is'} busy (max_workers = "
                       f"{pool.policy.max_workers})", "wait for one of them, or raise max_workers")  # fmt: skip
     trouble = pool.trouble
