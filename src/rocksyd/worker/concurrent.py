@@ -223,6 +223,8 @@ class SharedWorker:
         _going_on.set(run)
         job = run.job
         outcome = await self._observed(run)
+        if outcome.error is not None and outcome.error["type"] == "MemoryError" and self._context.memory:
+            outcome = outcome._replace(reason="memory")
         if os.getpid() != self._pid:
             os._exit(outcome.retcode)  # a job that forks and lets both come back: only the worker itself speaks for the run
         if run.hooked:
