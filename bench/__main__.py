@@ -11,7 +11,20 @@ from importlib import import_module
 from bench import document, machine
 from bench.figures import Report
 
-MEASUREMENTS = ("launch", "rate", "calls", "avalanche", "check", "restart", "idle", "command", "sizes", "memory", "refork")
+MEASUREMENTS = (
+    "launch",
+    "rate",
+    "calls",
+    "avalanche",
+    "check",
+    "restart",
+    "idle",
+    "command",
+    "exec",
+    "sizes",
+    "memory",
+    "refork",
+)
 
 
 def main() -> int:
