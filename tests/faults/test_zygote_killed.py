@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import Daemon, until
-from rocksyd.testing.daemon import command_line
+from rocksyd.testing.daemon import command_line, edited
 from tests.faults.crowd import EXPECTED, JOBS, POOL, ended, found, kill_master, matches, open_gate, the_master, traced, zygotes
 
 ONE = 'pm = "ondemand"\nmax_workers = 2'
@@ -107,6 +107,18 @@ def test_a_zygote_that_is_killed_again_and_again_is_loaded_again_and_the_run_tha
             os.kill(zygote, signal.SIGKILL)
             new_zygote(daemon, zygote)
             zygote = zygote_of(daemon)
+        assert talk.ask('run {"hash":1,"class":"good","params":[]}') == {"error_text": "OK"}
+        assert ended(daemon, "1")["result"] == "1"
+
+
+def test_an_application_that_cannot_be_loaded_again_says_why_and_serves_when_it_can(tmp_path: Path) -> None:
+    with Daemon(tmp_path, JOBS, parts={"pool": ONE}) as daemon:
+        talk = daemon.talk()
+        with edited(daemon.app / "jobs.py", "raise ValueError('not today')\n"):
+            os.kill(zygote_of(daemon), signal.SIGKILL)
+            until(lambda: "ValueError: not today" in str(talk.rpc("health")["problems"]), "the reason")
+            assert not talk.rpc("health")["ok"]
+        until(lambda: talk.rpc("health")["ok"], "the application")
         assert talk.ask('run {"hash":1,"class":"good","params":[]}') == {"error_text": "OK"}
         assert ended(daemon, "1")["result"] == "1"
 

@@ -134,7 +134,11 @@ class Numbers:
     def health(self) -> dict[str, Any]:
         """Whether the daemon can do its work, and if not, why."""
         server = self._server
-        problems = [f"application {name} is not loaded" for name, app in server.engine.applications.items() if not app.ready]
+        problems = []
+        for name, app in server.engine.applications.items():
+            if not app.ready:
+                why = server.loading.trouble(name)
+                problems.append(f"application {name} is not loaded" + (f", which is tried again and again: {why}" if why else ""))
         for pool in server.engine.pools.values():
             if pool.trouble.parked:
                 problems.append(f"pool {pool.name} is parked: {pool.trouble.reason}")

@@ -41,6 +41,8 @@ class Loading:
         self._given = 0
         """The last generation that was tried: a zygote that failed may not be reaped yet, and so its name not be free."""
         self._failures: dict[str, int] = {}
+        self._troubles: dict[str, str] = {}
+        """Application -> why it has no zygote."""
         self._again: dict[str, float] = {}
         """Applications without a zygote, and when the next try is due."""
         self._afresh: set[str] = set()
@@ -102,6 +104,7 @@ class Loading:
         ready = zygote.ready
         assert ready is not None
         self._failures.pop(zygote.app, None)
+        self._troubles.pop(zygote.app, None)
         self._again.pop(zygote.app, None)
         for warning in ready.warnings:
             log("master", f"application {zygote.app}: {warning}")
@@ -149,9 +152,14 @@ class Loading:
                 log("master", f"{what}: {zygote.failure}")
             return
         failures = self._failures[zygote.app] = self._failures.get(zygote.app, 0) + 1
+        self._troubles[zygote.app] = zygote.failure.partition("\n")[0]
         delay = 0.0 if zygote.ready is not None and failures == 1 else min(RETRY_MOST, RETRY_FIRST * 2 ** (failures - 1))
         log("master", f"application {zygote.app} has no zygote ({zygote.failure}); it is loaded again in {delay:g} s")
         self._again[zygote.app] = time.monotonic() + delay
+
+    def trouble(self, app: str) -> str:
+        """Why this application has no zygote, in a line, as far as that is known; "" when it has one."""
+        return self._troubles.get(app, "")
 
     def load_afresh(self, app: str, reason: str) -> None:
         """Load an application again beside the zygote that serves, which goes on if that fails."""
