@@ -167,3 +167,16 @@ def test_a_run_whose_workers_die_before_its_code_begins_is_given_to_three_others
     assert (run.state, run.outcome, run.signal) == ("ended", "killed", SEGV)
     assert run.error is not None
     assert "4 workers died before its code began" in run.error["message"]
+
+
+def test_a_run_whose_workers_die_at_their_own_start_waits_until_one_does_not() -> None:
+    desk = Desk(PoolConfig("ondemand", max_workers=2, max_jobs=0, park_after=0))
+    run = desk.submit("a")
+    for _ in range(20):
+        desk.fork()
+        if run.state == "running":
+            desk.say(ev.WorkerExited(run.worker, SEGV, unread=True, unborn=True))
+        due = desk.engine.next_deadline()
+        if due is not None:
+            desk.at(due)
+    assert (run.state, run.given_back) in (("waiting", 0), ("running", 0))

@@ -198,6 +198,8 @@ class WorkerExited(NamedTuple):
     max_rss: int = 0
     unread: bool = False
     """It had not begun the job it was given (none of them, where it was given several)."""
+    unborn: bool = False
+    """It had not even come to look for one: whatever it died of, a job was not the reason."""
     untold: tuple[str, ...] = ()
     """Keys of runs that it was about to be given: it has not begun these, whatever it did."""
     oom: bool = False

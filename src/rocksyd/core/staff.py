@@ -20,7 +20,10 @@ from rocksyd.model import MEMORY, RUNNING, Now
 from rocksyd.units import format_duration
 
 RETURNS = 3
-"""How often a run is given to another worker because the one that had it died before the run's code began."""
+"""How often a run is given to another worker because the one that had it died before the run's code began.
+
+Workers that die at their own start do not count: they say something about their pool (``Trouble``), and nothing about the run.
+"""
 
 
 # --- zygotes ----------------------------------------------------------------------------------------------------------
@@ -234,8 +237,8 @@ def worker_exited(state: State, event: ev.WorkerExited, now: Now) -> None:
     stubborn = next((run.key for run in runs if run.kill_reason and not run.kill_at), "")
     for run in runs:
         unread = event.unread or run.key in event.untold
-        if unread and run.given_back < RETURNS:
-            run.given_back += 1
+        if unread and (event.unborn or run.given_back < RETURNS):
+            run.given_back += not event.unborn
             state.give_back(run, now)
         elif unread:
             state.end(run, outcome.never_began(run, event), now)

@@ -225,7 +225,8 @@ class Server:
         if isinstance(event, ev.ZygoteGone | ev.TemplateGone) and self.children.orphans():
             self.suspect()
         if isinstance(event, ev.WorkerExited):
-            event = event._replace(unread=self._never_began(event.worker), untold=self._untold(event.worker))
+            unread, unborn = self._never_began(event.worker)
+            event = event._replace(unread=unread, unborn=unborn, untold=self._untold(event.worker))
         if isinstance(event, ev.WorkerFound):
             event = self._seated(event)
         self.take(self.engine.step(event, self.now))
@@ -241,24 +242,27 @@ class Server:
         """Runs that a worker was to be given at the end of this turn."""
         return tuple(e.run.key for e in self._effects if type(e) is ev.StartJob and e.worker == number)
 
-    def _never_began(self, number: int) -> bool:
-        """Whether a worker that has ended had not begun the job it was given: it says on the scoreboard when it does.
+    def _never_began(self, number: int) -> tuple[bool, bool]:
+        """Whether a worker that has ended had not begun the job it was given, and whether it had not even come to look for one.
 
+        It says so on the scoreboard.
         Of a worker that runs share it says only whether it had begun any; then all count as begun.
         """
         run = self.engine.held_by(number)
         if run is None:
-            return False
+            return False, False
         worker = self.engine.workers.get(number)
         slot = worker.slot if worker is not None and worker.slot >= 0 else run.slot
         entry = self.board.read(slot) if slot >= 0 else self.board.find(number)
         if run.kind == SCRIPT:
-            return False  # its descriptors have gone with the worker, so it cannot be run by another one
+            return False, False  # its descriptors have gone with the worker, so it cannot be run by another one
         if entry is None:
-            return slot >= 0 and self.board.untouched(slot)
-        if entry.worker != number:
-            return slot >= 0  # it died before it could say anything; what stands there is from who had the slot before
-        return entry.stage not in ("running", "finishing") or not run.key.startswith(entry.key)
+            silent = slot >= 0 and self.board.untouched(slot)
+            return silent, silent
+        if entry.worker != number:  # it died before it could say anything; what stands there is from who had the slot before
+            return slot >= 0, slot >= 0
+        unread = entry.stage not in ("running", "finishing") or not run.key.startswith(entry.key)
+        return unread, entry.stage == "starting"
 
     def take(self, effects: list[Any]) -> None:
         """Keep effects for the end of the turn."""
