@@ -11,23 +11,29 @@ ARGS ?=
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(16, 2 * len(os.sched_getaffinity(0))))')
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
 SHOP := examples/shop
 DATABASE := $(SHOP)/var/shop.sqlite3
-# A virtual environment does not survive being moved: its stamp carries the folder's checksum.
+# A virtual environment does not survive being moved: its stamps carry the folder's checksum.
 STAMP := $(VENV)/installed-$(firstword $(shell pwd | cksum))
+SHOP_STAMP := $(STAMP)-shop
 BENCH_STAMP := $(STAMP)-bench
 
-.PHONY: demo test run bench lint format docs lock shop clean distclean
+.PHONY: demo test test-python run bench lint format docs lock shop dist clean distclean
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 
-demo: $(STAMP) $(DATABASE)
+demo: $(SHOP_STAMP) $(DATABASE)
 	$(BIN)/python -m demo $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --maxschedchunk 1 $(ARGS)
 
-run: $(STAMP) $(DATABASE)
+# The same with another Python, in an environment of its own: make test-python PYTHON=python3.13 ARGS=tests/unit
+test-python:
+	$(MAKE) test VENV=.venv-$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+run: $(SHOP_STAMP) $(DATABASE)
 	$(BIN)/rocksyd serve -c $(SHOP)/rocksyd.toml $(ARGS)
 
 bench: $(BENCH_STAMP) $(DATABASE)
@@ -36,12 +42,16 @@ bench: $(BENCH_STAMP) $(DATABASE)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/blocking_client.py --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/shape.py
+	$(BIN)/python docs/reference.py --check
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python tools/blocking_client.py
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -q -b html -W --keep-going docs docs/_build/html
@@ -50,13 +60,14 @@ docs: $(STAMP)
 shop: $(DATABASE)
 
 # Order-only: a new installation is no reason to make the shop's database again.
-$(DATABASE): $(wildcard $(SHOP)/catalogue/migrations/0*.py) | $(STAMP)
+$(DATABASE): $(wildcard $(SHOP)/catalogue/migrations/0*.py) | $(SHOP_STAMP)
 	mkdir -p $(@D)
 	$(BIN)/python $(SHOP)/manage.py migrate --verbosity 0
 	$(BIN)/python $(SHOP)/manage.py seed
 	@touch $@
 
-$(STAMP): pyproject.toml constraints.txt
+# What the example needs is enough for `make demo` and `make run`; everything else needs the rest as well.
+$(SHOP_STAMP): pyproject.toml examples/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "rocksyd needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
 	  echo "Name another one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -65,27 +76,45 @@ $(STAMP): pyproject.toml constraints.txt
 	@rm -f $(VENV)/installed-*
 	@test "$$(cd $(BIN) 2>/dev/null && ./python -c 'import os, sys; print(os.path.samefile(sys.prefix, os.pardir))' 2>/dev/null)" = True \
 	  || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "installing into $(VENV) what the example shop uses: Django, pandas, SQLAlchemy ($$(grep -c == examples/constraints.txt) packages at most)"
+	$(PIP) --require-hashes -r examples/constraints.txt
+	$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMP): constraints.txt $(SHOP_STAMP)
+	@echo "installing into $(VENV) what tests, checks and the manual use ($$(grep -c == constraints.txt) packages at most)"
+	$(PIP) --quiet --require-hashes -r constraints.txt
 	@touch $@
 
 # The peers that `make bench` measures rocksyd beside; nothing else needs them.
 $(BENCH_STAMP): bench/constraints.txt $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/constraints.txt
+	$(PIP) --quiet --require-hashes -r bench/constraints.txt
 	@touch $@
 
-# For every supported Python at once, and with no address of a package index in it.
+# For every supported Python at once, and with no address of a package index in it. What is in the file already stays, if it fits.
 COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml
+comma := ,
+define lock_file
+	cp $(1) build/locked.txt
+	$(COMPILE) $(2) --output-file build/locked.txt > /dev/null
+	{ echo '# Exact versions of everything in the $(3), for Python 3.11 and newer. Made by `make lock`; do not edit.'; \
+	  cat build/locked.txt; } > $(1)
+	rm build/locked.txt
+endef
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv
-	{ echo '# Exact versions of everything in the extras dev and examples, for Python 3.11 and newer. Made by `make lock`; do not edit.'; \
-	  $(COMPILE) --extra dev --extra examples; } > build/constraints.txt
-	mv build/constraints.txt constraints.txt
-	{ echo '# Exact versions of everything in the extra bench, for Python 3.11 and newer. Made by `make lock`; do not edit.'; \
-	  $(COMPILE) --extra bench --constraints constraints.txt; } > build/bench-constraints.txt
-	mv build/bench-constraints.txt bench/constraints.txt
+	$(call lock_file,constraints.txt,$(addprefix --extra ,dev examples gateway metrics otel scheduler),extras dev$(comma) examples$(comma) gateway$(comma) metrics$(comma) otel and scheduler)
+	$(call lock_file,examples/constraints.txt,--extra demo --constraints constraints.txt,extra demo)
+	$(call lock_file,bench/constraints.txt,--extra bench --constraints constraints.txt,extra bench)
+
+# What is published: the source, a wheel for every machine, and one with the compiled launcher for every Linux of this processor.
+dist: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --sdist
+	ROCKSYD_LAUNCHER=python $(BIN)/python -m build --no-isolation --wheel
+	ROCKSYD_LAUNCHER=static $(BIN)/python -m build --no-isolation --wheel
 
 clean:
 	rm -rf build dist docs/_build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -24,6 +24,10 @@ MEASUREMENTS = (
     "sizes",
     "memory",
     "refork",
+    "schedules",
+    "versions",
+    "generation",
+    "watching",
 )
 
 

@@ -16,6 +16,7 @@ from bench.servers import Gunicorn
 POOL = 'pm = "static"\nmax_workers = 2\nmax_jobs = 0'
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"call","params":{"target":"nothing"}}\n'
 EXECUTOR, CELERY, GUNICORN = "ProcessPoolExecutor", "Celery", "gunicorn gthread"
+UNDER_WAY = (1, 8, 64, 128, 256, 1024)
 OURS = {
     "rocksyd": "",
     'rocksyd, journal.calls = "failed"': 'journal.calls = "failed"',
@@ -72,8 +73,32 @@ def measure(quick: bool) -> Report:
                     sequential.add(name, waited)
                     under_way.add(name, [took])
                 time.sleep(0.1)
-    _report(report, sequential, under_way)
+        _report(report, sequential, under_way)
+        _report_under_way(report, rounds, many)
     return report
+
+
+def _report_under_way(report: Report, rounds: int, count: int) -> None:
+    """What a call costs must not depend on how many others are under way."""
+    seconds = Rounds()
+    costs: dict[int, tuple[float, float]] = {}
+    with Rocksyd(f"{POOL}\nmax_queue = 5000") as daemon, daemon.talk() as talk:
+        bursts = {number: Burst(daemon, number) for number in UNDER_WAY}
+        for number in range(-1, rounds):
+            for under_way, burst in bursts.items():
+                before = talk.rpc("stats")
+                took = burst.ask("rate", count) / count
+                after = talk.rpc("stats")
+                if number >= 0:
+                    seconds.add(str(under_way), [took])
+                    costs[under_way] = (
+                        (after["journal_commits"] - before["journal_commits"]) / count,
+                        (after["journal_rows"] - before["journal_rows"]) / count,
+                    )
+    for under_way, (commits, rows) in costs.items():
+        note = f"{rows:.2f} records and {commits:.3f} transactions of the journal a call"
+        report.add(f"{under_way} under way: calls a second", 1 / seconds.value(str(under_way)), "/s", note=note)
+    report.add("1,024 under way to 64", seconds.ratio("64", "1024"), "x", at_least=0.9)
 
 
 def _report(report: Report, sequential: Rounds, under_way: Rounds) -> None:

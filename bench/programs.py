@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from rocksyd.testing import Daemon
-from rocksyd.testing.daemon import descendants
+from rocksyd.testing.daemon import PACKAGE, descendants
 
 BENCH = Path(__file__).resolve().parent
 SHOP = BENCH.parent / "examples" / "shop"
@@ -53,7 +53,14 @@ class Rocksyd(Daemon):
     """A daemon in a folder of its own: with the example shop, or with an application of ``ballast`` MB."""
 
     def __init__(
-        self, pool: str = SPARE, *, ballast: int | None = None, huge: bool = True, top: str = "", preload: str = PRELOAD
+        self,
+        pool: str = SPARE,
+        *,
+        ballast: int | None = None,
+        huge: bool = True,
+        top: str = "",
+        preload: str = PRELOAD,
+        package: Path = PACKAGE,
     ) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="rocksyd-bench-"))
         self.port = free_port()
@@ -67,7 +74,7 @@ class Rocksyd(Daemon):
             huge=str(huge).lower(),
             pool=pool,
         )
-        super().__init__(self.base, config=text)
+        super().__init__(self.base, config=text, package=package)
 
     def close(self) -> None:
         super().close()

@@ -18,14 +18,15 @@ JOBS_OF = {"cold": 2, "Executor": 20, "Celery, a fork": 8, "forkserver": 100}
 class Burst:
     """Runs jobs of a daemon, a number of them under way at any time, over one connection."""
 
-    def __init__(self, daemon: Rocksyd) -> None:
+    def __init__(self, daemon: Rocksyd, outstanding: int = OUTSTANDING) -> None:
         self.talk = daemon.talk().socket
+        self.outstanding = outstanding
 
     def ask(self, command: str, count: int) -> float:
         """Seconds for ``count`` jobs."""
         began = time.perf_counter()
-        self._send(0, min(OUTSTANDING, count))
-        sent, done, rest = min(OUTSTANDING, count), 0, b""
+        self._send(0, min(self.outstanding, count))
+        sent, done, rest = min(self.outstanding, count), 0, b""
         while done < count:
             data = self.talk.recv(1 << 20)
             if not data:
@@ -35,7 +36,7 @@ class Burst:
                 if b'"error"' in line and "error" in json.loads(line):
                     raise RuntimeError(line.decode())
             done += len(lines)
-            more = min(count, done + OUTSTANDING) - sent
+            more = min(count, done + self.outstanding) - sent
             self._send(sent, more)
             sent += more
         return time.perf_counter() - began

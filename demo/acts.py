@@ -162,8 +162,9 @@ def _launch(client: Any) -> float:
 
 
 def _running(run: Run) -> int:
+    """The process of a run that has printed something: one that is killed before its first line is run by another worker."""
     deadline = time.monotonic() + 30
-    while (record := run.status())["state"] != "running":
+    while (record := run.status())["state"] != "running" or not any(run.logs()):
         if time.monotonic() > deadline:
             raise StageError("the job does not start")
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What holds for every test: a green run that leaks is red, and hypothesis never judges by the clock."""
+"""What holds for every test: the environment is known, a green run that leaks is red, hypothesis never judges by the clock."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 _folder = pytest.StashKey[Path]()
 
+_KEPT = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "LD_LIBRARY_PATH", "CI", leaks.SESSION})
+_KEPT_PREFIXES = ("PYTEST_", "HYPOTHESIS_", "COVERAGE_", "COV_CORE_")
+"""What of the caller's environment reaches the tests and what they start. The rest (PYTHONUNBUFFERED, NO_COLOR, ROCKSYD_ADDRESS,
+a locale) would make a test of one person pass and of another fail; a test that is about such a variable sets it."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give this process of the run a temporary folder and a mark of its own; the folder's name is short, for unix sockets.
@@ -30,7 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
     pytest's own ``tmp_path`` stays where it always is: it is kept on purpose, to look into after a failure.
     """
     if _only_distributes(config):
+        os.environ[leaks.SESSION] = str(os.getpid())
         return  # its processes would inherit the folder and the mark
+    for name in [name for name in os.environ if name not in _KEPT and not name.startswith(_KEPT_PREFIXES)]:
+        del os.environ[name]
+    os.environ["LANG"] = "C.UTF-8"
+    # Tests write a module twice within one second, and Python's cache tells a file's versions by second and length.
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     # Ignored signals are inherited: by what `nohup` or a script's `&` has started, and by all that this starts in turn.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,6 +56,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def _only_distributes(config: pytest.Config) -> bool:
     """Whether this process runs no test itself but hands them out to others (pytest-xdist's ``-n``)."""
     return not hasattr(config, "workerinput") and config.getoption("dist", "no") != "no"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    """One of the processes that share the tests has gone: with what it has started, if it died."""
+    if error:
+        for said in leaks.end_abandoned():
+            print(said)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

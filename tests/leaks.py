@@ -12,10 +12,16 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "ROCKSYD_TEST_RUN"
 """The environment variable that marks the processes of this process of pytest; its value is its PID."""
+
+_EXITING = 0x4
+"""PF_EXITING among a process's flags (proc_pid_stat(5), include/linux/sched.h)."""
+SESSION = "ROCKSYD_TEST_SESSION"
+"""The environment variable that marks all processes of a run that several processes of pytest share: the PID of who hands out."""
 
 _PATIENCE_MS = 10_000
 """How long a process that was told to end may take to be gone, in milliseconds."""
@@ -91,16 +97,42 @@ def _children() -> list[int]:
 
 def _marked() -> set[int]:
     """Processes that have this run's mark in their environment (a fork has the environment its parent was started with)."""
-    mark = f"{MARK}={os.getpid()}".encode()
-    found = set()
+    return {pid for pid, variables in _environments() if variables.get(MARK) == str(os.getpid())} - {os.getpid()}
+
+
+def end_abandoned() -> list[str]:
+    """Kill what a process of pytest that has died itself, and so could not look after it, has left of this session.
+
+    Returns:
+        A sentence for each.
+    """
+    ended = []
+    for pid, variables in _environments():
+        if variables.get(SESSION) == os.environ.get(SESSION) and (owner := variables.get(MARK, "")) and not _lives(int(owner)):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            ended.append(f"process {pid}, whose test's process {owner} has died")
+    return ended
+
+
+def _environments() -> Iterator[tuple[int, dict[str, str]]]:
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            environment = Path(f"/proc/{name}/environ").read_bytes()
+            words = Path(f"/proc/{name}/environ").read_bytes().decode(errors="replace").split("\0")
         except OSError:  # gone meanwhile, or another user's
             continue
-        if mark in environment.split(b"\0"):
-            found.add(int(name))
-    return found - {os.getpid()}
+        yield int(name), {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+def _lives(pid: int) -> bool:
+    """Whether it does. One that is ending closes its descriptors, which is heard, some time before it is a zombie."""
+    try:
+        state, _, _, _, _, _, flags, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return False
+    return state not in "ZX" and not int(flags) & _EXITING
 
 
 def _ended(pid: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bench.fork_safety.zygote import Outcome
-from rocksyd.core.diagnosis import HOOK, SAFE, UNSAFE
+from rocksyd.doctor.findings import HOOK, SAFE, UNSAFE
 
 STAGES = ("imported", "created", "used", "hooked")
 """Before the fork: only imported; its object made; that used, too; that used, with the hooks around the fork."""

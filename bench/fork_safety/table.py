@@ -10,8 +10,8 @@ import platform
 from pathlib import Path
 
 from bench.fork_safety.matrix import STAGES, Row
-from rocksyd.cli.knowledge import PATH, libraries
-from rocksyd.core.diagnosis import HOOK, SAFE, UNSAFE
+from rocksyd.doctor.findings import HOOK, SAFE, UNSAFE
+from rocksyd.doctor.libraries import PATH, libraries
 
 MATRIX = Path(__file__).with_name("matrix.json")
 KNOWLEDGE = Path(PATH)

@@ -1,8 +1,10 @@
 """Starts one of rocksyd's processes by path: ``python -I -S .../rocksyd/boot.py keeper ...``.
 
-The keeper and the master run without ``site``, an application's zygote in whatever interpreter the application has; none of
-them can count on rocksyd being importable. So the package is made importable from the folder this file is in, and nothing
-else of that folder's surroundings is.
+The keeper and the master run without ``site``, an application's zygote in whatever interpreter the application has, a companion
+with ``site`` but without what the environment and a user would add; none of them can count on rocksyd being importable. So the
+package is made importable from the folder this file is in, and nothing else of that folder's surroundings is. Symbolic links on
+the way to that folder are resolved once: a deploy that switches one while this process runs, or while it starts, does not give it
+modules of two versions.
 """
 
 import os
@@ -12,7 +14,8 @@ ROLES = {
     "keeper": "rocksyd.keeper.main",
     "master": "rocksyd.master.main",
     "zygote": "rocksyd.zygote.main",
-    "doctor": "rocksyd.zygote.doctor",
+    "doctor": "rocksyd.doctor.inside.examination",
+    "companion": "rocksyd.companions.main",
 }
 
 
@@ -20,12 +23,13 @@ def install_package() -> None:
     """Make ``import rocksyd`` mean the package that holds this file, with no entry in ``sys.path``."""
     import importlib.util
 
-    folder = os.path.dirname(os.path.abspath(__file__))
+    folder = os.path.dirname(os.path.realpath(__file__))
     spec = importlib.util.spec_from_file_location(
         "rocksyd", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
     assert spec is not None and spec.loader is not None
     package = importlib.util.module_from_spec(spec)
+    package.started_by = os.path.abspath(__file__)  # type: ignore[attr-defined]  # with its links: the next version comes by them
     sys.modules["rocksyd"] = package
     spec.loader.exec_module(package)
 

@@ -11,6 +11,10 @@ class ConfigError(RocksydError):
     """The configuration cannot be used. The message names file, line, key and what was expected."""
 
 
+class CannotServe(RocksydError):
+    """A master cannot prepare or take over. The message is for whoever ordered the start or restart."""
+
+
 class MessageError(RocksydError):
     """A datagram between two of rocksyd's processes is not a message."""
 
@@ -35,6 +39,10 @@ class JournalError(RocksydError):
     """The journal cannot be opened, read or written. The message names the file and the cause."""
 
 
+class JournalLocked(JournalError):
+    """Another program is writing to the journal at this moment."""
+
+
 class AddressError(RocksydError):
     """An address cannot be listened on or reached. The message names it and the cure."""
 
@@ -48,6 +56,21 @@ class JobTimeout(RocksydError):
 
     No ``TimeoutError``: what a job tries again after a network's timeout must not be tried again after this one.
     """
+
+
+class Retry(RocksydError):
+    """Raised in a job: try it again. ``after``: seconds or ``"5m"``; left out, as ``retry_after`` says.
+
+    It counts as an attempt: up to ``retries``, and where that is 0 up to 100.
+    """
+
+    def __init__(self, reason: str = "", *, after: float | str | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Cancel(RocksydError):
+    """Raised in a job: there is nothing to be done. The run ends as ``cancelled``, whatever ``retries`` says."""
 
 
 class RequestError(RocksydError):

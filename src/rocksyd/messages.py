@@ -6,6 +6,7 @@ What this file must not know: sockets, descriptors' meaning, who is connected to
 A message is one ``SOCK_SEQPACKET`` datagram: a JSON array ``[NAME, {field: value, ...}]``. A field called ``fds`` is never
 part of the JSON: its descriptors travel as ``SCM_RIGHTS`` ancillary data in the same order. Two versions of rocksyd talk to
 each other during every deploy, so unknown fields are ignored and missing ones take their default; a field is never renamed.
+The annotation of a field is its type on the wire as well: workers and zygotes run an application's code, which may say anything.
 
 ``Value`` and neither ``NamedTuple`` nor ``dataclass``: the keeper must stay small.
 """
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import json
 
+from rocksyd.bounds import RESULT
 from rocksyd.errors import MessageError
+from rocksyd.shapes import MAX_INSIDE, deeper_than, shape_of
 from rocksyd.values import Value
 
 TYPE_CHECKING = False
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Json = Any  # a value that JSON can carry
+    Failure = dict[str, Any]  # of a certain shape: rocksyd.shapes
 
 NOTHING_RUN = 83
 """Exit status of an idle worker whose channel has ended. It decides nothing, since a job may exit with it as well: whether a
@@ -177,7 +181,7 @@ class Unshelved(Value):
 
 
 class Freeze(Value):
-    """Stop reading, finish the turn, close the journal, answer FROZEN. ``since`` is what the new master has read."""
+    """Stop reading, finish the turn, close the journal, answer FROZEN."""
 
 
 class Thaw(Value):
@@ -260,6 +264,8 @@ class Fork(Value):
     slot: int = -1
     concurrency: int = 1
     """Jobs that it is to be at at the same time; more than one only for ``async def``."""
+    kind: str = ""
+    """The kind of work that a worker is forked for which takes its work itself (``kinds``: ``stays``); "" for all others."""
 
 
 class Kill(Value):
@@ -324,7 +330,8 @@ class Ready(Value):
     generation: int = 0
     pid: int = 0
     jobs: dict[str, dict[str, Json]] = {}
-    """Short name -> {"target": "shop.jobs:daily", "kind": "function" | "class", "settings": {...}, "signature": {...}}."""
+    """Short name -> {"target": "shop.jobs:daily", "kind": "function" | "class", "settings": {}, "signature": {}, "doc": "",
+    "script": {}}."""
     allowed: tuple[str, ...] = ()
     """Targets that the patterns of ``allow`` were found to name."""
     open_patterns: tuple[str, ...] = ()
@@ -335,6 +342,8 @@ class Ready(Value):
     huge: int = 0
     """Bytes of it in transparent huge pages."""
     warnings: tuple[str, ...] = ()
+    revision: str = ""
+    """Of the code that was loaded; "" where nobody knows it."""
     template: int = 0
     """The number of the worker that this was, of a template; 0 of a zygote that has loaded the application itself."""
     pool: str = ""
@@ -420,7 +429,7 @@ class Job(Value):
     """What the process title shows."""
     grace: float = 10.0
     """Seconds that non-daemon threads are joined for at the end."""
-    result_limit: int = 1048576
+    result_limit: int = RESULT
     """Bytes of JSON a result value may have."""
     each: bool = False
     """``params`` is a list of such: the target is called for each, the result is the list of what they return."""
@@ -428,11 +437,25 @@ class Job(Value):
     """``script``: run the script that the caller's surroundings name, with the caller's descriptors."""
     spool: str = ""
     """Absolute path of a file of the worker to print into; it is renamed to ``log`` at the end, if there is anything in it."""
+    tick: dict[str, Json] | None = None
+    """Which tick of a schedule it is (``rocksyd.ticks``)."""
+    after: tuple[str, ...] = ()
+    """Keys of the runs that it has come after."""
+    after_results: bool = False
+    """Whether what those returned comes before its params."""
     fds: tuple[int, ...] = ()
     """For a script: surroundings, folder, line to the caller, and those of 0, 1 and 2 that the caller has open. For a job
     whose worker may not open ``log`` itself: the open file."""
     timeout: float = 0.0
     """Seconds, the setting behind ``deadline``: for people."""
+    leftover: str = "kill"
+    """What becomes of processes that are in its worker's group when that ends normally: ``kill`` or ``keep``."""
+    results: str = "strict"
+    """What becomes of a result that JSON has no form for: ``strict`` or ``lenient``."""
+    lineage: bool = False
+    """Whether the classes of an uncaught exception are to be named."""
+    traceparent: str = ""
+    """The span of whoever ordered it, for OpenTelemetry."""
 
 
 class JobAck(Value):
@@ -452,7 +475,7 @@ class Cancel(Value):
 
 
 class Drain(Value):
-    """Leave: run what ``atexit`` holds and exit."""
+    """Leave: run what ``atexit`` holds and exit. To a companion: answer what was asked, then exit."""
 
 
 # --- worker -> master -------------------------------------------------------------------------------------------------
@@ -474,6 +497,8 @@ class Holding(Value):
     pid: int = 0
     epoch: int = 0
     keys: tuple[str, ...] = ()
+    deadlines: tuple[float, ...] = ()
+    """Of those that run, which come first, as JOB said them; 0 for none."""
 
 
 class Progress(Value):
@@ -483,6 +508,8 @@ class Progress(Value):
     done: float | None = None
     total: float | None = None
     note: str = ""
+    gauges: dict[str, float] = {}
+    """What it has said of the application with ``rocksyd.gauge``, by name; with nothing else said it is all there is."""
 
 
 class Finished(Value):
@@ -501,7 +528,7 @@ class Result(Value):
     ok: bool = True
     retcode: int = 0
     value: Json = None
-    error: dict[str, Any] | None = None
+    error: Failure | None = None
     """``{"type", "message", "traceback"}`` of an uncaught exception, and its ``args`` where they say more than the message."""
     cpu: float = 0.0
     """Seconds of user and system time of the job and the children it waited for."""
@@ -520,6 +547,129 @@ class Result(Value):
     """Whether the worker takes the next JOB for a JOB_ACK: it is sent when the journal holds this result."""
     dropped: str = ""
     """Why ``value`` is None although the job returned something."""
+    again: float | None = None
+    """The job asked to be tried again: in how many seconds, -1 for whenever is usual."""
+    lineage: tuple[str, ...] = ()
+    """The classes of an uncaught exception by name, its own first, where the order asked for them."""
+
+
+# --- master <-> web worker -------------------------------------------------------------------------------------------
+class Serve(Value):
+    """The first message to a web worker: what it serves. Answered by SERVING or FAILED."""
+
+    worker: int = 0
+    settings: dict[str, Json] = {}
+    """The application's ``[apps.NAME.web]``, and what of its pool's settings a worker has to know."""
+    listen: tuple[str, ...] = ()
+    """The addresses of the listening sockets, as the configuration writes them."""
+    smoke: str = ""
+    """The path that has to answer 2xx or 3xx before this worker says SERVING; "" for none."""
+    fds: tuple[int, ...] = ()
+    """The two ends of the pool's queue of kept connections (to put one in, to take one out), then the listening sockets."""
+
+
+class Serving(Value):
+    """A web worker can serve. Also the answer to INVENTORY, and without a descriptor: there is something to be looked at."""
+
+    worker: int = 0
+    pid: int = 0
+    accepting: bool = False
+    leaving: bool = False
+    app: str = ""
+    fds: tuple[int, ...] = ()
+    """``fds[0]`` is the page in which it counts (``posix.webpage``)."""
+
+
+class Accept(Value):
+    """Take connections from now on, new ones and kept ones."""
+
+
+class Leave(Value):
+    """Take none any more, give kept ones to others, finish what was begun, and exit."""
+
+    linger: float = 600.0
+    """Seconds that what was begun may take."""
+    alone: bool = False
+    """Nobody else serves: kept connections are closed instead of given away."""
+
+
+class Left(Value):
+    """A web worker has nothing left to do, and exits."""
+
+    given: int = 0
+    """Kept connections that others have got."""
+    closed: int = 0
+    """Connections that it closed itself, with what was going on over them."""
+
+
+# --- master <-> companion ---------------------------------------------------------------------------------------------
+class Attend(Value):
+    """The first message to a companion: what it is, and what it may use. Answered by ATTENDING or FAILED."""
+
+    name: str = ""
+    target: str = ""
+    """``module:callable``, which is called with the companion and returns when it has left."""
+    path: str = ""
+    """A folder to import from before all others; "" for none."""
+    address: str = ""
+    """Where the daemon can be called, as any client calls it."""
+    token: str = ""
+    """What to show there; "" for nothing."""
+    namespace: str = ""
+    """What the names of its methods begin with, up to the dot; "" when it has none."""
+    settings: dict[str, Json] = {}
+    """Its part of the configuration."""
+    listen: tuple[str, ...] = ()
+    """The addresses of the listening sockets in ``fds``, in order, as the configuration writes them."""
+    fds: tuple[int, ...] = ()
+
+
+class Attending(Value):
+    """The companion can do its work."""
+
+    methods: dict[str, dict[str, Json]] = {}
+    """The methods that it adds to the protocol, name -> description as in OpenRPC (``summary``, ``params``, ``result``);
+    ``trusted`` (bool): only for the daemon's own user and root."""
+    declared: bool = False
+    """Whether it wants to be told what the code of the applications declares."""
+
+
+class Declared(Value):
+    """What the code of the applications declares, for a companion. Answered by REPLY; its error says why it will not do."""
+
+    number: int = 0
+    """Below 0, so that its answer is no answer to ASK."""
+    apps: dict[str, dict[str, Json] | None] = {}
+    """Of every application, the scripts by name, each a job's ``script`` in READY; None where nobody has heard of it yet."""
+    serves: bool = False
+    """Whether this code serves. If not, it is only asked whether it may."""
+    author: str = ""
+    """Who has ordered what brought it."""
+
+
+class Ask(Value):
+    """A client's request for the companion. Answered by REPLY, in any order."""
+
+    number: int = 0
+    """Never given twice in a service's life."""
+    method: str = ""
+    params: Json = None
+    """An object or an array, as the client sent it."""
+    trusted: bool = False
+    """Whether the client is the daemon's own user or root."""
+    address: str = ""
+    """The daemon's address that the client came to."""
+    who: str = ""
+    """Who the client is: a user of this machine, else where it comes from."""
+
+
+class Reply(Value):
+    """Answer to ASK: a result, or an error."""
+
+    number: int = 0
+    result: Json = None
+    error: dict[str, Json] | None = None
+    """``{"code", "message", "data"}``, as JSON-RPC has them."""
 
 
 _TYPES: dict[str, type[Any]] = {
@@ -528,13 +678,19 @@ _TYPES: dict[str, type[Any]] = {
         Hello, Prepared, PrepareFailed, Shelve, Unshelve, Spawn, Signal, ExitAck, Restart, Frozen, Adopted, Refused, Stopped,
         Status, Prepare, Fds, Unshelved, Freeze, Thaw, Adopt, Retired, Exited, Spawned, Signalled, RestartFailed, Load, Fork,
         Kill, PrintStacks, Retire, Promote, Measure, Inventory, Ready, Failed, Forked, ForkFailed, Measured, Workers, Job, JobAck,
-        Cancel, Drain, Idle, Holding, Progress, Finished, Result,
+        Cancel, Drain, Idle, Holding, Progress, Finished, Result, Attend, Attending, Declared, Ask, Reply,
+        Serve, Serving, Accept, Leave, Left,
     )
 }  # fmt: skip
 
 
-_fields_of = {cls: frozenset(cls._fields) - {"fds"} for cls in _TYPES.values()}
-_tuples_of = {cls: [name for name in _fields_of[cls] if isinstance(getattr(cls, name), tuple)] for cls in _TYPES.values()}
+_shapes_of = {cls: {field: shape_of(kind) for field, kind in cls._fields.items() if field != "fds"} for cls in _TYPES.values()}
+_tuples_of = {
+    cls: [name for name in cls._fields if name != "fds" and type(getattr(cls, name)) is tuple] for cls in _TYPES.values()
+}
+_most_fds = {Adopt: 1, Load: 1, Forked: 1, Promote: 2, Serving: 1}
+"""Descriptors that a message may carry, where it is not as many as one likes (the first stand for themselves)."""
+_NO_MESSAGE = "not a message between rocksyd's processes"
 _write = json.JSONEncoder(separators=(",", ":")).encode  # made once; json.dumps makes one each time it is given separators
 _read = json.JSONDecoder().raw_decode
 
@@ -549,11 +705,14 @@ def encode(message: Any) -> tuple[bytes, tuple[int, ...]]:
     return _write([type(message).__name__, fields]).encode(), fds
 
 
-def decode(data: bytes, fds: tuple[int, ...] = ()) -> Any:
+def decode(data: bytes, fds: tuple[int, ...] = (), *, typed: bool = False) -> Any:
     """Return the message in ``data``, or None for a message this version does not know (a newer peer's; ignore it).
 
+    Of ``fds`` it has those that it may carry; the others are still the caller's, to be closed. With ``typed`` each field is held
+    against its annotation, as for all that another process says (what a snapshot holds has been heard once already).
+
     Raises:
-        MessageError: the bytes are not a message at all.
+        MessageError: the bytes are not a message at all, or a field is not of its type.
     """
     try:
         text = data.decode()
@@ -563,17 +722,28 @@ def decode(data: bytes, fds: tuple[int, ...] = ()) -> Any:
         cls = _TYPES.get(name)
         if cls is None:
             return None
-        for unknown in fields.keys() - _fields_of[cls]:
+        shapes = _shapes_of[cls]
+        for unknown in fields.keys() - shapes.keys():
             del fields[unknown]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise MessageError(f"not a message between rocksyd's processes: {data[:80]!r}") from error
+        raise MessageError(f"{_NO_MESSAGE}: {data[:80]!r}") from error
+    if text.count("[") + text.count("{") > MAX_INSIDE and deeper_than(fields, MAX_INSIDE):
+        raise MessageError(f"{_NO_MESSAGE}: {name} nests deeper than {MAX_INSIDE} levels")
+    if typed:
+        for field, value in fields.items():
+            shape = shapes[field]
+            if type(value) not in shape.plain and not shape.fits(value):
+                expected = cls._fields[field]
+                raise MessageError(f"{_NO_MESSAGE}: {field} of {name} is {_write(value)[:60]}, and not of type {expected}")
     for field in _tuples_of[cls]:
         value = fields.get(field)
         if isinstance(value, list):
             fields[field] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
     if "fds" in cls._fields:
-        fields["fds"] = fds
-    return cls(**fields)
+        fields["fds"] = fds[: _most_fds.get(cls)]
+    message: Any = object.__new__(cls)
+    message.__dict__.update(fields)  # what ``__init__`` would look for has been found above
+    return message
 
 
 def known(cls: type[Any], given: dict[str, Json]) -> Any:

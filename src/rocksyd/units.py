@@ -6,18 +6,15 @@ Durations are ``ms s m h d``, also one after another (``"1h30m"``); a plain numb
 
 from __future__ import annotations
 
-import re
-
 MAX_DURATION = 100 * 365 * 86400.0
 """Seconds of the longest duration taken (a century): what is longer is a slip, and overflows the system's timers."""
 MAX_SIZE = 2**63 - 1
 """Bytes of the largest size taken: what a file's offset and an SQLite integer can hold."""
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h|d))+")
-_DURATION_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
-_SIZE = re.compile(rf"({_NUMBER})(?:([KMGT])(?:iB)?|B)?", re.IGNORECASE | re.ASCII)
-_PLAIN = re.compile(_NUMBER)
+_DURATION = rf"(?:{_NUMBER}(?:ms|s|m|h|d))+"
+_DURATION_PART = rf"({_NUMBER})(ms|s|m|h|d)"
+_SIZE = rf"({_NUMBER})(?:([KMGT])(?:iB)?|B)?"
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -37,14 +34,15 @@ def parse_duration(value: object) -> float:
 
 
 def _seconds(text: str) -> float:
-    if _PLAIN.fullmatch(text):
+    import re  # noqa: PLC0415  (4 ms that those who only write durations, as `rocksyd check` does, are spared)
+
+    if re.fullmatch(_NUMBER, text):
         return float(text)
-    if not _DURATION.fullmatch(text):
+    if not re.fullmatch(_DURATION, text):
         raise ValueError(f'expected a duration such as "10s" (units: ms, s, m, h, d), got {shown(text)}')
     # Milliseconds are divided, not multiplied by 0.001: 250 / 1000 is the nearest float to a quarter of a second.
-    return sum(
-        float(number) / 1000 if unit == "ms" else float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text)
-    )
+    parts = re.findall(_DURATION_PART, text)
+    return sum(float(number) / 1000 if unit == "ms" else float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def _within(seconds: float, value: object) -> float:
@@ -76,7 +74,9 @@ def parse_size(value: object) -> int:
 
 
 def _bytes(text: str) -> int:
-    found = _SIZE.fullmatch(text)
+    import re  # noqa: PLC0415  (as above)
+
+    found = re.fullmatch(_SIZE, text, re.IGNORECASE | re.ASCII)
     if found is None or len(text) > 40:
         raise ValueError(f'expected a size such as "512M" (units: K, M, G, T, each 1024 of the one before), got {shown(text)}')
     number, scale = found[1], _BYTES[(found[2] or "").upper()]
@@ -106,6 +106,18 @@ def format_duration(seconds: float) -> str:
     if rest:
         parts.append(f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s")
     return "".join(parts[:3])
+
+
+def rough_duration(seconds: float) -> str:
+    """The same, as far as anybody wants to know it of time that passes: ``"12ms"``, ``"1.2s"``, ``"42s"``, ``"2h5m"``."""
+    if seconds < 0:
+        return "-" + rough_duration(-seconds)
+    if seconds < 0.0005:
+        return "0ms"
+    if seconds < 9.95:
+        return format_duration(round(seconds, 3 if seconds < 0.9995 else 1))
+    whole = round(seconds)
+    return format_duration(whole if whole < 3600 else whole // 60 * 60 if whole < 86400 else whole // 3600 * 3600)
 
 
 def format_size(size: int) -> str:

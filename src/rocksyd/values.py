@@ -17,20 +17,34 @@ else:
         return lambda cls: cls
 
 
+_NONE: dict[str, str] = {}
+
+
 @dataclass_transform(frozen_default=True)
 class Value:
     """Base of a frozen value: subclasses declare fields like ``master: int``, with a default behind those without."""
 
     __slots__ = ("__dict__",)
-    _fields: tuple[str, ...] = ()
+    _fields: dict[str, str] = {}
+    """Annotations by field."""
 
     def __init_subclass__(cls) -> None:
-        cls._fields = tuple(cls.__annotations__)
-        # Only the names were needed; what is left would be a dictionary a class.
-        cls.__annotations__ = {}
+        cls._fields = cls.__annotations__
+        # Nobody else needs them, and an empty dictionary a class is memory, too.
+        cls.__annotations__ = _NONE
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        self.__dict__.update(zip(self._fields, values, strict=False), **named)
+        fields = self.__dict__
+        if named:
+            if not named.keys() <= self._fields.keys():
+                raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(named.keys() - self._fields.keys()))}")
+            fields.update(named)
+        if values:
+            fields.update(zip(self._fields, values))  # noqa: B905  (the length is compared below, and `strict` costs every message)
+            if len(fields) != len(values) + len(named):
+                raise TypeError(
+                    f"{type(self).__name__}({', '.join(self._fields)}): more values than fields, or one of them twice"
+                )
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is a value: {name} cannot be set")
@@ -52,7 +66,12 @@ class Value:
         return {name: getattr(self, name) for name in self._fields}
 
     def _replace(self, **named: Any) -> Any:
-        return type(self)(**{**self._asdict(), **named})
+        if not named.keys() <= self._fields.keys():
+            return type(self)(**named)  # which says what is wrong
+        changed: Any = object.__new__(type(self))
+        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(named)
+        return changed
 
     def _shown(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in self._fields]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import until
+from tests.process.test_cli import rocksyd
 
 JOBS = """
 import pathlib, time
@@ -52,3 +54,22 @@ def test_runs_with_the_same_key_go_one_after_another_and_others_beside_them(tmp_
         order = [talk.rpc("status", key=f"a{number}") for number in range(3)]
         assert all(first["ended_at"] <= second["started_at"] for first, second in pairwise(order))
         client.close()
+
+
+def test_the_key_is_the_same_whichever_way_it_is_said(tmp_path: Path) -> None:
+    held = str(tmp_path / "go")
+    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon, daemon.client() as client:
+        talk = daemon.talk()
+        client.run("sync", "a", held, key="1", concurrency_key="a")
+        until(lambda: running(daemon) == ["1"], "the first runs")
+        classic = {"hash": 2, "class": "sync", "params": ["a", held], "concurrency_key": "a"}
+        assert talk.ask(f"run {json.dumps(classic)}") == {"error_text": "OK"}
+        talk.rpc("run", target="sync", params=["a", held], key="3", concurrency_key="a")
+        said = ["run", "sync", "--key", "4", "--params", json.dumps(["a", held]), "--concurrency-key", "a"]
+        assert rocksyd(daemon.address, *said).stdout == "4\n"
+        for key in ("2", "3", "4"):
+            reason, *_ = talk.rpc("why", key=key)["reasons"]
+            assert "concurrency key 'a'" in reason["text"]
+        (tmp_path / "go").touch()
+        for key in ("1", "2", "3", "4"):
+            assert talk.rpc("wait", key=key)["outcome"] == "ok"

@@ -119,6 +119,7 @@ class Terminal:
                 raise AssertionError(f"the command neither stopped nor ended; shown: {self.text!r}")
             self._read(0.01)
         word = os.read(self._said, 64).decode().strip()
+        assert word, f"the shell itself has ended; shown: {self.text!r}"
         while self._read(0.05 if word.startswith("ended") else 0.0):
             pass
         return word

@@ -44,7 +44,7 @@ def test_p2_a_script_that_waits_is_not_lost_by_a_restart_or_a_crash(command: str
         assert first.line() == "begun"
         with Call(command, daemon, tmp_path) as second:
             until_waiting(daemon)
-            assert len(held_descriptors(daemon)) == 2
+            until(lambda: len(held_descriptors(daemon)) == 2, "what is of both callers to be on the shelf")
             if crash:
                 kill_master(daemon)
             else:

@@ -13,6 +13,7 @@ import pytest
 
 from rocksyd.surroundings import Surroundings
 from rocksyd.testing import Daemon
+from rocksyd.testing.daemon import until
 from tests.exec.stage import POOL, environment
 
 ASK = """
@@ -71,7 +72,9 @@ def test_p12_what_makes_no_sense_is_refused_and_disturbs_nobody(tmp_path: Path) 
         orders += [
             order(Surroundings([], [], key="k" * 129, opened="").encode()),
             order(Surroundings([], [], key="k", priority="x").encode()),
+            order(Surroundings([], [], key="k\udcff", opened="").encode()),  # no UTF-8
         ]
+        before = len(daemon.descriptors(daemon.master_pid))
         with line, other:
             try:
                 assert say(daemon, b"nonsense").startswith("refused 2 ")
@@ -82,6 +85,8 @@ def test_p12_what_makes_no_sense_is_refused_and_disturbs_nobody(tmp_path: Path) 
                     assert say(daemon, b"exec 1", [fd, folder, other.fileno()]).startswith("refused 2 "), os.pread(fd, 100, 0)
                 assert say(daemon, b"ended nobody") == "unknown"
                 assert daemon.talk().rpc("list") == []
+                assert daemon.talk().rpc("health")["faults"] == {}
+                until(lambda: len(daemon.descriptors(daemon.master_pid)) <= before + 2, "nothing more open than two connections")
             finally:
                 for fd in [folder, *orders]:
                     os.close(fd)

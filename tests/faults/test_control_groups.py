@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from rocksyd import messages
 from rocksyd.posix import cgroups
 from rocksyd.testing import Daemon, until
-from tests.faults.crowd import ended, found
+from tests.faults.crowd import ended, found, zygotes
 from tests.process.zygotes import Zygote
 
 JOBS = """
@@ -131,8 +132,7 @@ def real_group() -> Iterator[str]:
     try:
         yield folder
     finally:
-        cgroups.remove(folder)
-        assert not os.path.exists(folder), "all of its groups are empty and gone"
+        until(lambda: cgroups.remove(folder), "all of its groups to be empty and gone")
 
 
 def test_what_a_job_has_started_in_a_session_of_its_own_ends_with_its_group(tmp_path: Path) -> None:
@@ -145,6 +145,66 @@ def test_what_a_job_has_started_in_a_session_of_its_own_ends_with_its_group(tmp_
         until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in family(daemon)), "the whole family to end")
         until(lambda: not list(Path(root).glob("app@1/worker-*")), "its group to be removed")
         assert "max_cpu has no effect" in daemon.log()
+
+
+def test_the_group_of_a_worker_that_outlives_its_zygote_is_removed_when_it_has_ended(tmp_path: Path) -> None:
+    with real_group() as root, daemon_of(tmp_path, root) as daemon, daemon.client() as client:
+        client.run("deaf", key="1")
+        until(lambda: len(family(daemon)) == 2, "the run and its child")
+        (zygote,) = zygotes(daemon)
+        os.kill(zygote, signal.SIGKILL)
+        until(lambda: [pid for pid in zygotes(daemon) if pid != zygote], "another zygote")
+        assert Path(root, "app@1").is_dir(), "somebody is in it"
+        (daemon.app / "gate").touch()
+        assert ended(daemon, "1")["outcome"] == "ok"
+        until(lambda: not Path(root, "app@1").exists(), "the group of the zygote that is gone to be removed")
+
+
+def test_a_group_that_could_not_be_removed_is_removed_when_it_can_be(tmp_path: Path) -> None:
+    root = hierarchy(tmp_path)
+    settings = {"cgroup": str(root), "pools": {"main": {"memory": 1 << 30}}}
+    with Zygote(tmp_path, {"shop": JOBS}, jobs=("shop",), settings=settings) as zygote:
+        zygote.ready()
+        worker = zygote.fork()
+        until(lambda: list(root.glob(f"*/worker-{worker.number}/cgroup.procs")), "the worker to be in its group")
+        group = next(root.glob(f"*/worker-{worker.number}"))
+        os.kill(worker.pid, 9)
+        zygote.exited(worker)
+        for file in group.iterdir():  # what stands for a process that ends later than the worker
+            file.unlink()
+        until(lambda: not group.exists(), "the group to be removed, though nothing else happens")
+
+
+def test_what_an_earlier_service_has_left_is_removed_at_the_start(tmp_path: Path) -> None:
+    root = hierarchy(tmp_path)
+    for name in ("app@0/worker-3", "gone@1/worker-7", "gone@1/zygote", "app@9", "mine"):
+        (root / name).mkdir(parents=True)
+    with daemon_of(tmp_path, "groups"):
+        until(lambda: not (root / "app@0").exists() and not (root / "gone@1").exists(), "what is nobody's to be removed")
+        assert sorted(path.name for path in root.iterdir() if path.is_dir()) == ["app@1", "app@9", "daemon", "mine"]
+
+
+def test_a_group_is_tried_again_ever_more_seldom_and_at_last_only_when_there_is_something_to_do(tmp_path: Path) -> None:
+    groups = [tmp_path / f"group-{number}" for number in range(20)]
+    removals = cgroups.Removals()
+    for group in groups:
+        group.mkdir()
+        (group / "cgroup.procs").touch()
+        removals.remove(str(group), 100.0)
+    moments = []
+    while (at := removals.next_try()) is not None:
+        moments.append(at - 100.0)
+        removals.on_time(at)
+    assert moments == pytest.approx([0.02 * (2**n - 1) for n in range(1, len(moments) + 1)])
+    assert 60 < moments[-1] < 180
+    assert removals.left == [str(group) for group in groups]
+    for group in groups:
+        (group / "cgroup.procs").unlink()
+    removals.in_passing()
+    assert 0 < len(removals.left) < 20, "not all of them are tried each time"
+    removals.once_more()
+    assert removals.left == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_control_groups_all_runs_and_what_has_no_effect_is_said(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_workers_that_die_before_their_first_job_are_not_forked_in_a_frenzy(tmp_
     with Daemon(tmp_path, BROKEN_HOOK, parts={"pool": 'pm = "static"\nmax_workers = 1'}) as daemon:
         until(lambda: traced(daemon, "forks")["fork"] == 1, "the first worker")
         (daemon.app / "broken").touch()
+        until(lambda: len(daemon.children("rocksyd: worker")) == 1, "its title")
         (spare,) = daemon.children("rocksyd: worker")
         os.kill(spare, signal.SIGKILL)
         until(lambda: traced(daemon, "forks")["fork"] >= 4, "three more tries")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
+import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -134,6 +137,85 @@ def test_p3_a_restart_with_a_full_disk_changes_nothing_and_says_why(tmp_path: Pa
         assert talk.ask("restart") == {"error_text": "Restarted successfully"}
 
 
+def other_program(daemon: Daemon) -> sqlite3.Connection:
+    """Somebody who works on the journal beside the daemon."""
+    return sqlite3.connect(daemon.folder / "var" / "journal.sqlite", isolation_level=None, timeout=30.0)
+
+
+def test_p2_a_lock_on_the_journal_is_waited_for_beside_the_work_and_lasting_it_refuses_new_runs(tmp_path: Path) -> None:
+    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon, closing(other_program(daemon)) as admin:
+        first, second, other = daemon.talk(), daemon.talk(), daemon.talk()
+        assert first.ask('run {"hash":1,"class":"held","params":[]}') == {"error_text": "OK"}
+        until(lambda: traced(daemon)["1"], "the run to begin")
+        admin.execute("BEGIN IMMEDIATE")
+        first.send('run {"hash":2,"class":"good","params":[]}')
+        served = 0
+        while not health(other):  # it is asked how it is again and again, as long as the lock is nothing but a moment's
+            assert other.ask('check {"hash":1}') == {"error_text": "Still running"}
+            served += 1
+        assert served > 50  # a loop that waits for the lock turns once in five seconds
+        assert "another program is writing to it" in health(other)
+        reply = second.ask('{"jsonrpc":"2.0","id":1,"method":"run","params":{"target":"good","key":"3"}}')
+        assert "fuser" in reply["error"]["data"]
+        assert second.ask('run {"hash":3,"class":"good","params":[]}') == {"error_text": "Too busy"}
+        open_gate(daemon)
+        admin.execute("ROLLBACK")
+        assert json.loads(first.line()) == {"error_text": "OK"}
+        assert ended(daemon, "1")["result"] == "1"
+        assert ended(daemon, "2")["result"] == "2"
+        assert traced(daemon) == {"1": 1, "2": 1}
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_does_not_wait_for_ever_for_a_journal_that_cannot_be_written(tmp_path: Path, signals: int) -> None:
+    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon, closing(other_program(daemon)) as admin:
+        talk = daemon.talk()
+        for key, target in (("1", "good"), ("2", "held")):
+            assert talk.ask(f'run {{"hash":{key},"class":"{target}","params":[]}}') == {"error_text": "OK"}
+        assert ended(daemon, "1")["result"] == "1"
+        until(lambda: traced(daemon).get("2"), "the run to begin")
+        admin.execute("BEGIN IMMEDIATE")
+        for number in range(signals):
+            os.kill(daemon.pid, signal.SIGTERM)
+            until(lambda number=number: daemon.log().count("stopping") > number, "it to have heard that")
+        daemon.wait(1)
+        assert "stopped, but the journal could not be written (" in daemon.log()
+        admin.execute("ROLLBACK")
+        daemon.start()
+        assert ended(daemon, "1")["result"] == "1"
+        assert ended(daemon, "2")["outcome"] == "lost"
+
+
+def test_p2_a_short_lock_on_the_journal_refuses_nobody(tmp_path: Path) -> None:
+    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon, closing(other_program(daemon)) as admin:
+        admin.execute("BEGIN IMMEDIATE")
+        talk, other = daemon.talk(), daemon.talk()
+        talk.send('run {"hash":1,"class":"good","params":[]}', 'run {"hash":2,"class":"good","params":[]}')
+        assert other.ask('check {"hash":3}') == {"error_text": "Hash not found"}
+        admin.execute("COMMIT")
+        assert [json.loads(talk.line()) for _ in range(2)] == [{"error_text": "OK"}] * 2
+        for key in ("1", "2"):
+            assert ended(daemon, key)["result"] == key
+
+
+@pytest.mark.parametrize("sync", ["full", "normal"])
+def test_p2_a_write_ahead_log_that_was_removed_is_made_again_and_nothing_is_lost(tmp_path: Path, sync: str) -> None:
+    top = f'[journal]\nsync = "{sync}"'
+    with Daemon(tmp_path, JOBS, parts={"pool": POOL, "top": top}) as daemon:
+        talk = daemon.talk()
+        assert talk.ask('run {"hash":1,"class":"good","params":[]}') == {"error_text": "OK"}
+        assert ended(daemon, "1")["result"] == "1"
+        (tmp_path / "var" / "journal.sqlite-wal").unlink()
+        assert talk.ask('run {"hash":2,"class":"good","params":[]}') == {"error_text": "OK"}
+        assert ended(daemon, "2")["result"] == "2"
+        assert talk.ask("restart") == {"error_text": "Restarted successfully"}
+        kill_master(daemon)
+        for key in (1, 2):
+            assert talk.ask(f'check {{"hash":{key}}}') == {"retcode": 0}
+        assert health(talk) == ""
+        assert "nothing is lost" in daemon.log()
+
+
 DAMAGES = {
     "no database": b"this is not a database, but it is long enough to be looked at as if it were one" * 100,
     "truncated": b"SQLite format 3\0" + bytes(2000),
@@ -154,6 +236,57 @@ def test_a_damaged_journal_refuses_the_start_and_names_the_cure(tmp_path: Path, 
     (tmp_path / "var" / "journal.sqlite").rename(tmp_path / "var" / "away")
     with daemon:
         assert daemon.talk().ask('check {"hash":1}') == {"error_text": "Hash not found"}
+
+
+@pytest.mark.parametrize("name", ["runs", "runs_changed", "meta", "restarts"])
+def test_a_damage_that_shows_late_refuses_the_start_in_the_same_words(tmp_path: Path, name: str) -> None:
+    """The file is opened, and one of its trees cannot be read."""
+    daemon, path = Daemon(tmp_path, JOBS, parts={"pool": POOL}), tmp_path / "var" / "journal.sqlite"
+    with daemon:
+        daemon.talk().rpc("run", target="good", key="late", delay="1h")
+        daemon.stop()
+        with closing(sqlite3.connect(path)) as db:
+            ((page, size),) = db.execute(
+                "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_schema WHERE name = ?", (name,)
+            ).fetchall()
+        with path.open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * 8)
+        said = len(daemon.log())
+        try:
+            daemon.start()
+        except DaemonError:
+            assert "journal repair" in daemon.log()[said:]
+        assert "Traceback" not in daemon.log()[said:]
+
+
+def test_p2_a_damaged_journal_is_repaired_and_what_can_be_read_is_kept(tmp_path: Path) -> None:
+    daemon, path = Daemon(tmp_path, JOBS, parts={"pool": POOL}), tmp_path / "var" / "journal.sqlite"
+    repair = [sys.executable, "-m", "rocksyd.cli", "journal", "repair", "-c", str(daemon.config)]
+    with daemon:
+        talk = daemon.talk()
+        for key in range(300):
+            assert talk.ask(f'run {{"hash":{key},"class":"good","labels":{{"l":"{"x" * 1000}"}}}}') == {"error_text": "OK"}
+        refused = subprocess.run(repair, capture_output=True, text=True, check=False)
+        assert (refused.returncode, "stop it first" in refused.stderr) == (1, True)
+        for key in range(300):
+            ended(daemon, str(key))
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\xff" * 20_000)
+    damaged = path.read_bytes()
+    done = subprocess.run(repair, capture_output=True, text=True, check=True)
+    saved = int(done.stdout.split(": ")[1].split()[0])
+    assert 100 < saved < 300
+    (kept,) = [one for one in path.parent.iterdir() if "damaged" in one.name and one.name[-1] == "Z"]
+    assert kept.read_bytes() == damaged
+    assert str(kept) in done.stdout
+    daemon = Daemon(tmp_path, JOBS, parts={"pool": POOL})
+    with daemon:
+        talk = daemon.talk()
+        answers = [talk.ask(f'check {{"hash":{key}}}') for key in range(300)]
+        assert answers.count({"retcode": 0}) == saved
+        assert talk.ask('run {"hash":1000,"class":"good","params":[]}') == {"error_text": "OK"}
 
 
 def test_p2_the_journal_of_a_crashed_service_is_read_back(tmp_path: Path) -> None:

@@ -136,8 +136,7 @@ def test_p11_old_and_new_master_are_killed_while_the_new_one_prepares(tmp_path: 
 def held_at(folder: Path, where: str) -> tuple[Path, dict[str, str]]:
     """A package whose masters wait, while a file exists, at the beginning of a function: (package, environment)."""
     package = copy_package(folder / "held")
-    for name in ("main.py", "handover.py"):
-        path = package / "master" / name
+    for path in sorted((package / "master").glob("*.py")):
         text = path.read_text()
         if where in text:
             line, _, rest = text.partition(where)[2].partition("\n")
@@ -149,7 +148,7 @@ def held_at(folder: Path, where: str) -> tuple[Path, dict[str, str]]:
 
 MOMENTS = {
     "adopting": "    def _take_over(self",
-    "serving": "    def _serve(self",
+    "serving": "    def _begin_to_serve(self",
     "frozen": "def _verdict(",
     "freezing": "def freeze(",
 }

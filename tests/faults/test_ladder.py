@@ -17,14 +17,12 @@ DIES = """
 """
 
 
-def doomed(folder: Path) -> Path:
-    """A package whose masters abort as soon as they serve, while a file exists."""
+def doomed(folder: Path, where: str = "    def run(self) -> NoReturn:\n") -> Path:
+    """A package whose masters abort as soon as they serve, or ``where`` it is said, while a file exists."""
     package = copy_package(folder / "doomed")
-    main = package / "master" / "main.py"
-    text = main.read_text()
-    head, mark, rest = text.partition("    def _serve(self) -> None:\n        server = self.server\n")
-    assert mark, "the master serves elsewhere now"
-    main.write_text(f"{head}{mark}{DIES}{rest}")
+    (path,) = (path for path in (package / "master").glob("*.py") if where in path.read_text())
+    head, mark, rest = path.read_text().partition(where)
+    path.write_text(f"{head}{mark}{DIES}{rest}")
     ladder = package / "keeper" / "ladder.py"
     text = ladder.read_text()
     assert "LAST_DELAY = 5.0" in text
@@ -53,18 +51,23 @@ def test_after_eight_masters_that_died_young_the_keeper_gives_up_and_its_last_li
         assert ended(daemon, "1")["outcome"] == "lost"
 
 
-def test_from_the_fourth_young_death_on_the_master_starts_without_the_connections(tmp_path: Path) -> None:
+def test_from_the_fourth_young_death_on_the_master_starts_without_what_was_busy_and_with_what_was_quiet(tmp_path: Path) -> None:
+    """The masters die before they have closed anything: so it is the keeper that closes the busy one."""
     environment = {"DIES": str(tmp_path / "dies")}
-    with Daemon(tmp_path, JOBS, parts={"pool": POOL}, package=doomed(tmp_path), environment=environment) as daemon:
-        talk = daemon.talk()
+    package = doomed(tmp_path, "    def _take_over(self) -> None:\n")
+    with Daemon(tmp_path, JOBS, parts={"pool": POOL}, package=package, environment=environment) as daemon:
+        quiet, talk = daemon.talk(), daemon.talk()
+        assert quiet.ask('check {"hash":1}') == {"error_text": "Hash not found"}
         assert talk.ask('run {"hash":1,"class":"deaf","params":[]}') == {"error_text": "OK"}
         until(lambda: traced(daemon)["1"], "the run to begin")
-        daemon.wait_shelved(1)
+        daemon.wait_shelved(2)
+        talk.rpc("subscribe")
         (tmp_path / "dies").touch()
         os.kill(the_master(daemon), signal.SIGKILL)
         assert talk.line() == b""
         (tmp_path / "dies").unlink()
-        until(lambda: "without the 1 connections" in daemon.log(), "the keeper to say so")
+        until(lambda: "without the 1 busy connections" in daemon.log(), "the keeper to say so")
+        assert quiet.ask('check {"hash":1}') == {"error_text": "Still running"}
         assert daemon.talk().ask('check {"hash":1}') == {"error_text": "Still running"}
         assert daemon.talk().ask('terminate {"hash":1}') == {"error_text": "OK"}
         assert ended(daemon, "1")["reason"] == "cancelled"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +150,15 @@ def test_a_job_that_lets_job_timeout_through_counts_as_ended_by_term_and_says_wh
 
 
 def test_a_job_knows_its_deadline_and_one_that_is_late_from_the_start_is_told_at_its_first_line(tmp_path: Path) -> None:
-    with daemon_of(tmp_path) as daemon, daemon.client() as client:
+    with Daemon(tmp_path, JOBS, parts={"pool": 'pm = "static"\nmax_workers = 1'}) as daemon, daemon.client() as client:
         assert 3500 < client.run("knows", timeout="1h").result() <= 3600
+        until(lambda: daemon.children("rocksyd: worker app (spare)"), "the next spare")
+        (spare,) = daemon.children("rocksyd: worker app (spare)")
+        os.kill(spare, signal.SIGSTOP)
         client.run("lets_it_through", key="late", timeout="1ms")
+        until(lambda: client.status("late")["started_at"], "the run to be the worker's")
+        until(lambda: client.status("late")["started_at"] < time.time() - 0.01, "its time to be up")
+        os.kill(spare, signal.SIGCONT)
         record = ended(daemon, "late")
         assert found(record, AS_BY_TERM) == AS_BY_TERM
         assert not (daemon.app / "there").exists()

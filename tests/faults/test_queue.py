@@ -105,7 +105,7 @@ def test_a_run_waits_for_its_delay_and_not_longer_than_start_within(tmp_path: Pa
         client.run("held", key="first")
         until(lambda: traced(daemon)["first"], "the only worker to be busy")
         client.run("good", key="late", start_within=0.5)
-        client.run("note", "delayed", key="delayed", delay=1.0)
+        client.run("note", "delayed", key="delayed", delay=4.0)  # longer than a crash takes: behind it they go by their order
         client.run("note", "prompt", key="prompt")
         if crash:
             kill_master(daemon)

@@ -9,14 +9,15 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rocksyd.master.slowlog import SlowLog
-from rocksyd.master.stacks import stacks_in
+from rocksyd.master.records.slowlog import SlowLog
+from rocksyd.master.staff.stacks import stacks_in
 from rocksyd.testing import Conversation, Daemon, until
 from tests.faults.crowd import ended, kill_master, zygotes
 
@@ -122,6 +123,29 @@ def test_p9_a_slow_run_says_where_all_of_its_threads_are_once(tmp_path: Path, ha
         if happens is not kill_master:
             assert "run 1 (jobs:slow) of pool app, process " in slow_log(daemon)
             assert daemon.talk().rpc("stats")["runs_slow"] == 1
+
+
+def test_p9_a_run_that_became_slow_while_nobody_knew_its_worker_says_where_it_is(tmp_path: Path) -> None:
+    """The zygote, which alone knows the worker's channel after a crash, is stopped until the new master's moment has passed."""
+    with daemon_of(tmp_path) as daemon:
+        begin(daemon, "slow")
+        (zygote,) = zygotes(daemon)
+        os.kill(zygote, signal.SIGSTOP)
+        try:
+            kill_master(daemon)
+            talk = daemon.talk()
+            until(lambda: time.time() > talk.rpc("status", key="1")["started_at"] + 0.4, "the run to be slow")
+            reply = talk.ask('{"jsonrpc":"2.0","id":1,"method":"stack","params":{"key":"1"}}')
+            assert "ask again" in reply["error"]["message"]
+            reply = talk.ask('{"jsonrpc":"2.0","id":1,"method":"terminate","params":{"key":"1","signal":10}}')
+            assert (reply["error"]["code"], reply["error"]["data"]) == (-32005, "ask again")
+        finally:
+            os.kill(zygote, signal.SIGCONT)
+        until(lambda: slow_log(daemon).endswith("\n"), "the slow log")
+        (daemon.app / "gate").touch()
+        assert ended(daemon, "1")["result"] == "done"
+        for text in (output(daemon), slow_log(daemon)):
+            assert len(re.findall(r"in hold$", text, re.MULTILINE)) == 1
 
 
 def test_a_run_that_is_quick_enough_is_not_slow(tmp_path: Path) -> None:

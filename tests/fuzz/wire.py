@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from rocksyd.wire import Answer, Batch, Call, Check, Connection, Free, Quit, Request, Run, Stats, Terminate
+from rocksyd.wire import Answer, Batch, Call, Check, Connection, Free, Quit, Request, Stats, Submit, Terminate
 from tests.corpus.player import parse
 
 CORPUS = Path(__file__).parent.parent / "corpus"
@@ -71,9 +71,9 @@ def _take(connection: Connection, found: list[tuple[type, Request]]) -> None:
 
 def _examine(request: Request | Call) -> None:
     """What the engine relies on without looking."""
-    if isinstance(request, Check | Run | Terminate | Free):
+    if isinstance(request, Check | Submit | Terminate | Free):
         assert request.key == str(int(request.key))
-    if isinstance(request, Run):
+    if isinstance(request, Submit):
         assert request.target
         json.dumps([request.params, request.options], allow_nan=False).encode()
     elif isinstance(request, Answer):

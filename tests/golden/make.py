@@ -19,16 +19,16 @@ import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from rocksyd import __version__, config, messages
 from rocksyd.config import Config
 from rocksyd.core import events as ev
 from rocksyd.journal.store import Journal
-from rocksyd.master import handover
-from rocksyd.master.waiters import Caller, Follower, Subscriber, Waiter
+from rocksyd.master.desk.waiters import Caller, Follower, Subscriber, Waiter
+from rocksyd.master.staff.zygotes import READY
 from rocksyd.model import ENDED
+from rocksyd.posix.channel import pair
 from rocksyd.wire.connection import Connection
 from tests.golden.stage import server
 from tests.unit.engine_desk import Desk
@@ -116,8 +116,8 @@ def busy_engine(settings: Config) -> Desk:
     for key in ("r1", "r2", "r3", "waits"):
         desk.submit(key, timeout=60, priority=1, env={"A": "b"})
         desk.fork()
-    desk.say(ev.WorkerProgress(desk.engine.runs["r1"].worker, "r1", {"done": 1, "total": 2, "note": "half"}))
-    desk.say(ev.Terminate(1, "r2"))
+    desk.say(ev.Heard(desk.engine.runs["r1"].attempt.worker, messages.Progress("r1", 1, 2, "half")))
+    desk.say(ev.Terminate("r2"))
     desk.submit("later", delay=600, start_within=30)
     return desk
 
@@ -147,7 +147,7 @@ def journal_sql(runs: list[Any], folder: Path) -> str:
     """A journal with these runs, as SQL."""
     path = str(folder / "journal.sqlite")
     with closing(Journal(path, sync="normal")) as journal:
-        journal.commit(runs, [], {"service": {"generation": 3, "restarts": 2}})
+        journal.commit(runs, [], {("meta", "service"): {"generation": 3, "restarts": 2}})
         journal.add_restart({"kind": "restart", "ok": True, "from": 2, "to": 3})
     with closing(sqlite3.connect(path)) as db:
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -166,7 +166,7 @@ def write(folder: Path) -> None:
     with server(settings, CONNECTIONS) as state:
         state.engine = desk.engine
         state.generations.started_at, state.generations.restarts, state.generations.crashes = 1.7e9, 2, 1
-        state.commands.served = 77
+        state.classic.served = 77
         half, owed, batched = state.clients.by_number.values()
         half.connection = Connection.restore(b'check {"hash":1}\ncheck {"ha', max_line=settings.max_line)
         owed.out += b'{"error_text":"OK"}\n'
@@ -180,8 +180,12 @@ def write(folder: Path) -> None:
             {"current": {"kind": "restart", "reason": "test", "requesters": [{"client": 3, "classic": True}], "at": 1.0}}
         )
         ready = full_message(messages.Ready)
-        state.children.zygotes = {"z": SimpleNamespace(name="zygote:app@1", state="ready", pid=4000, ready=ready)}
-        (folder / "handover.snapshot").write_bytes(handover.dump(state, 1000.0))
+        ours, theirs = pair()
+        zygote = state.children.zygotes.adopt("zygote:app@1", ours.detach(), READY, 4000)
+        zygote.ready = ready
+        (folder / "handover.snapshot").write_bytes(state.snapshot.dump(1000.0))
+        zygote.channel.close()
+        theirs.close()
     said = [messages.encode(full_message(cls))[0].decode() for cls in messages._TYPES.values()]
     (folder / "messages.json").write_text("[\n" + ",\n".join(said) + "\n]\n")
     expected = {

@@ -64,6 +64,6 @@ def test_version_and_quit(tmp_path: Path, end: str) -> None:
     with Daemon(tmp_path, JOBS) as daemon:
         talk = daemon.talk()
         talk.socket.sendall(f'version{end}check {{"hash":1}}{end}quit{end}version{end}'.encode())
-        assert talk.line() == f"VERSION {__version__}\r".encode()
+        assert talk.line() == f"VERSION 1.4.0-rocksyd-{__version__}\r".encode()
         assert talk.line() == b'{"error_text":"Hash not found"}'
         assert talk.line() == b""

@@ -50,7 +50,7 @@ def test_a_pool_whose_workers_die_at_their_start_is_parked_with_the_reason_until
         until(lambda: pool(daemon)["parked"], "the pool to be parked")
         row = pool(daemon)
         assert (row["failures"], row["waiting"], row["workers"]) == (3, 1, 0)
-        assert row["trouble"].endswith("ended before its first job (exit status 3)")
+        assert row["trouble"].endswith("exited with status 3 before its first job")
         talk = daemon.talk()
         health = talk.rpc("health")
         assert not health["ok"]

@@ -198,7 +198,18 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix="rocksyd-"))
         self.package = self.folder / "rocksyd"
         self.package.mkdir()
-        for name in ("__init__.py", "boot.py", "errors.py", "messages.py", "values.py"):
+        for name in (
+            "__init__.py",
+            "boot.py",
+            "bounds.py",
+            "errors.py",
+            "messages.py",
+            "shapes.py",
+            "exit_status.py",
+            "shelf_names.py",
+            "units.py",
+            "values.py",
+        ):
             shutil.copy(SOURCE / name, self.package / name)
         for name in ("posix", "keeper"):
             shutil.copytree(SOURCE / name, self.package / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -72,13 +72,13 @@ def once(error: type[Exception], then: Any) -> Any:
 def test_check_says_in_a_line_how_a_run_is(daemon: FakeDaemon) -> None:
     daemon.handlers["status"] = lambda caller, params: record(params["key"])
     done = rocksyd(daemon, "check", "nightly")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "nightly: ended ok, retcode 0, 1.2 s\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nightly: ended ok, retcode 0, 1.2s\n", "")
 
 
 def test_check_of_a_failed_run_is_0_because_it_was_found(daemon: FakeDaemon) -> None:
     daemon.handlers["status"] = lambda caller, params: FAILED
     done = rocksyd(daemon, "check", "nightly")
-    assert (done.returncode, done.stdout) == (0, "nightly: ended failed, ValueError: no orders, retcode 3, 1.2 s\n")
+    assert (done.returncode, done.stdout) == (0, "nightly: ended failed, ValueError: no orders, retcode 3, 1.2s\n")
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
@@ -101,7 +101,7 @@ def test_check_json_is_the_record(daemon: FakeDaemon) -> None:
 
 def test_check_survives_a_crash_of_the_daemon(daemon: FakeDaemon) -> None:
     daemon.handlers["status"] = once(Crash, record())
-    assert rocksyd(daemon, "check", "nightly").stdout == "nightly: ended ok, retcode 0, 1.2 s\n"
+    assert rocksyd(daemon, "check", "nightly").stdout == "nightly: ended ok, retcode 0, 1.2s\n"
 
 
 def test_the_daemon_is_found_by_the_toml_above(daemon: FakeDaemon, folder: Path) -> None:
@@ -160,7 +160,7 @@ def test_something_else_at_the_address(folder: Path) -> None:
 
 # --- run --------------------------------------------------------------------------------------------------------------
 def test_run_prints_its_key_and_sends_what_was_asked_for(daemon: FakeDaemon) -> None:
-    daemon.handlers["run"] = lambda caller, params: record(params["key"], state="waiting", outcome=None)
+    daemon.handlers["run"] = lambda caller, params: record(params["key"], state="waiting", outcome=None, submitted_at=4e9)
     done = rocksyd(
         daemon, "run", "daily", "day=2026-01-31", "shard=3", 'tags=["a"]', "--key", "k1", "--app", "shop", "--priority", "-5",
         "--timeout", "5m", "--delay", "250ms", "--retries", "2", "--start-within", "1h", "--env", "A=1", "--env", "B=x=y",
@@ -206,7 +206,7 @@ def test_the_exit_status_is_the_jobs(daemon: FakeDaemon, how: str) -> None:
 
 
 def test_a_crash_during_run_wait_is_not_noticed(daemon: FakeDaemon) -> None:
-    daemon.handlers["run"] = once(Crash, record("k", state="running", outcome=None))
+    daemon.handlers["run"] = once(Crash, record("k", state="running", outcome=None, submitted_at=4e9))
     daemon.handlers["wait"] = once(Crash, record("k"))
     done = rocksyd(daemon, "run", "daily", "--key", "k", "--wait")
     assert (done.returncode, done.stdout, done.stderr) == (0, "k\n42\n", "")
@@ -257,6 +257,7 @@ def test_ctrl_c_leaves_the_run_going_and_says_how_to_come_back(daemon: FakeDaemo
         (("run", "x", "--env", "A"), "expected NAME=VALUE"),
         (("kill", "x", "--signal", "FOO"), "expected a signal"),
         (("dance",), "invalid choice"),
+        (("lgos", "1"), "(did you mean logs?)"),
         ((), "COMMAND"),
     ],
 )
@@ -393,15 +394,20 @@ def test_free_whose_reply_was_lost_has_been_done(daemon: FakeDaemon) -> None:
 def test_ps_lists_what_has_not_ended_as_a_table_or_json(daemon: FakeDaemon) -> None:
     runs = {
         "running": [record("r", state="running", outcome=None, pid=77, progress={"done": 2, "total": 5, "note": "reading"})],
-        "waiting": [record("w", state="waiting", outcome=None, target="\x1b[2Jevil")],
+        "waiting": [
+            record(
+                "w", state="waiting", outcome=None, target="\x1b[2Jevil", waits_for={"code": "next", "text": "its turn\x1b[2J"}
+            )
+        ],
     }
     daemon.handlers["list"] = lambda caller, params: runs[params["state"]]
     daemon.handlers["pools"] = lambda caller, params: []
     done = rocksyd(daemon, "ps", "--app", "shop")
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["KEY", "APP", "TARGET", "STATE", "TIME", "PID", "CPU", "MEMORY", "NOTE"]
+    assert lines[0].split() == ["KEY", "APP", "TARGET", "STATE", "STARTED", "DURATION", "PID", "CPU", "MEMORY", "NOTE"]
     assert lines[1].split()[:4] == ["r", "shop", "shop.jobs:nightly", "running"]
     assert "40 % reading" in lines[1]
+    assert "its turn\\x1b[2J" in lines[2]
     assert "\x1b" not in done.stdout
     asked = [params["state"] for method, params in daemon.requests() if method == "list"]
     assert sorted(asked) == ["running", "waiting"]
@@ -436,7 +442,7 @@ def test_stats_and_pools(daemon: FakeDaemon) -> None:
     daemon.handlers["pools"] = lambda caller, params: [{"pool": "shop", "pm": "dynamic", "workers": 4}]
     text = rocksyd(daemon, "stats").stdout
     assert "jobs_waiting  12,345\n" in text
-    assert "1 h 1 min" in text
+    assert "1h1m" in text
     assert "SyntaxError in shop/jobs.py" in text
     assert json.loads(rocksyd(daemon, "stats", "--json").stdout) == numbers
     assert rocksyd(daemon, "pools").stdout == "POOL  PM       WORKERS\nshop  dynamic        4\n"
@@ -489,6 +495,9 @@ def test_tcp_with_the_token_of_the_file(folder: Path, arguments: tuple[str, ...]
 def test_check_config_says_what_is_set_up_or_all_that_is_wrong(folder: Path) -> None:
     config = folder / "rocksyd.toml"
     config.write_text('[apps.shop]\npath = "."\njobs = ["jobs"]\n')
+    done = rocksyd(None, "check-config", cwd=folder)
+    assert (done.returncode, "apps.shop.jobs[0]: no module 'jobs' in " in done.stdout) == (1, True)
+    (folder / "jobs.py").touch()
     done = rocksyd(None, "check-config", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert f"{config}: OK" in done.stdout

@@ -46,9 +46,9 @@ ONE_WORKER = 'pm = "static"\nmax_workers = 1\nmax_queue = 1\ngrace = "300ms"'
 Row = tuple[str, int, str, str]
 COMMANDS: list[Row] = [
     ("run hello name=me --key h --wait", 0, r"h\n", "$"),
-    ("run hello name=me --key h", 0, r"h\n$", "$"),
+    ("run hello name=me --key h", 0, r"h\n$", r"rocksyd: h was ordered before \(ok\): nothing new runs; .*`rocksyd retry h`"),
     ("run hello name=you --key h", 1, "$", r"rocksyd: key 'h' is in use by another run \(target 'hello'\): free that run first"),
-    ("run hello --params [1,2,3] --wait", 1, "$", r"rocksyd: .*3 parameters by position, and it takes at most 1"),
+    ("run hello --params [1,2,3] --wait", 2, "$", r"rocksyd: .*3 parameters by position, and it takes at most 1"),
     ("run leave status=7 --key l --wait", 7, r"l\n$", r"rocksyd: l failed: exit status 7\n$"),
     ("run leave status=0 --wait", 0, r"\w+\n$", "$"),
     (
@@ -82,7 +82,7 @@ COMMANDS: list[Row] = [
     ("wait l", 7, "l: ended failed, retcode 7, attempt 2", "$"),
     ("retry nobody", 1, "$", "rocksyd: no run 'nobody' here"),
     ("run sleep --key s", 0, "s\n$", "$"),
-    ("wait s --timeout 100ms", 124, "$", r"rocksyd: not ended within 0.1 s: it goes on"),
+    ("wait s --timeout 100ms", 124, "$", r"rocksyd: not ended within 100ms: it goes on"),
     ("free s", 1, "$", r"rocksyd: run 's' has not ended: terminate it first, or wait\n$"),
     ("retry s", 1, "$", r"rocksyd: run 's' has not ended: only an ended run can be retried\n$"),
     ("run sleep --key w", 0, "w\n$", "$"),
@@ -101,16 +101,21 @@ COMMANDS: list[Row] = [
     ("stats", 0, r".*runs_submitted +\d", "$"),
     ("pools", 0, r"POOL .*WORKERS.*\napp +static ", "$"),
     ("pools --json", 0, r'\[{"pool": "app", ', "$"),
+    ("health", 0, r"healthy, rocksyd \d[^\n]*, generation 1\nlistens at unix://[^\n]*\n.*\nZYGOTE .*\napp@1 +ready +\d+ ", "$"),
+    ("health --json", 0, r'{"ok": true, "problems": \[\], ', "$"),
     ("reload", 0, r"reloaded: generation 2\n$", "$"),
     ("restart --json", 0, r'{"generation": 3}\n$', "$"),
     ("restart now", 2, "$", "usage: .*unrecognized arguments: now"),
     ("nonsense", 2, "$", "usage: .*invalid choice: 'nonsense'"),
     ("--version", 0, r"rocksyd \d", "$"),
     ("drain", 0, r"drained: generation 3\n$", "$"),
+    ("health", 1, r"not healthy, [^\n]*\n- draining\n  no more runs are taken; [^\n]*\n\nlistens at ", "$"),
+    ("health --json", 1, r'{"ok": false, "problems": \["draining"\], "advice": \["no more runs', "$"),
     ("run hello", 1, "$", r"rocksyd: the daemon is draining and takes no new runs: submit it again"),
     ("stop", 0, "$", "$"),
     ("check h", 69, "$", r"rocksyd: no daemon answers at unix://.*: start one with `rocksyd serve"),
     ("restart", 69, "$", "rocksyd: no daemon answers"),
+    ("health", 69, "$", "rocksyd: no daemon answers"),
     ("run hello", 69, "$", "rocksyd: no daemon answers"),
 ]
 
@@ -154,7 +159,7 @@ def test_check_config_says_all_that_is_wrong_with_file_and_line(tmp_path: Path) 
     path.write_text('listen = ["nonsense"]\n[apps.app]\npath = "nowhere"\njobs = ["jobs"]\ncolour = "red"\n')
     done = rocksyd(None, "check-config", "-c", str(path))
     assert (done.returncode, done.stderr) == (1, "")
-    assert [line.split(": ")[0] for line in done.stdout.splitlines()][:2] == [f"{path}:1", f"{path}:5"]
+    assert [line.split(": ")[0] for line in done.stdout.splitlines()][:3] == [f"{path}:1", f"{path}:3", f"{path}:5"]
     as_json = json.loads(rocksyd(None, "check-config", "-c", str(path), "--json").stdout)
     assert (as_json["ok"], as_json["errors"]) == (False, done.stdout.splitlines())
     with Daemon(tmp_path / "good", JOBS) as daemon:

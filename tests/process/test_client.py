@@ -124,11 +124,74 @@ def test_arguments_that_cannot_be_sent(daemon: FakeDaemon, client: Client, argum
     assert daemon.requests() == []
 
 
+OPTIONS: dict[str, Any] = {
+    "app": "shop", "priority": 3, "timeout": 60, "start_within": "5m", "delay": 1, "retries": 2, "env": {"A": "b"},
+    "labels": {"team": "x"}, "concurrency_key": "c", "key": "k",
+}  # fmt: skip
+
+
+def fetch(url: str, timeout: float = 1.0, *, key: str = "") -> None:
+    """A job whose parameters have the names of options."""
+
+
+def test_run_and_call_take_the_same_names_for_options_and_all_others_for_the_jobs(daemon: FakeDaemon, client: Client) -> None:
+    daemon.handlers.update(run=lambda caller, params: record(params["key"]), call=lambda caller, params: {"result": 1})
+    expected = {"target": "fetch", "params": {"url": "x", "depth": 2}, **OPTIONS}
+    client.run("fetch", url="x", depth=2, **OPTIONS)
+    client.call("fetch", url="x", depth=2, **OPTIONS)
+
+    async def aio() -> None:
+        async with AsyncClient(daemon.address) as other:
+            await other.run("fetch", url="x", depth=2, **OPTIONS)
+            await other.call("fetch", url="x", depth=2, **OPTIONS)
+
+    asyncio.run(aio())
+    assert daemon.requests() == [("run", expected), ("call", expected)] * 2
+
+
+@pytest.mark.parametrize("name", ["timeout", "key"])
+def test_a_name_that_is_an_option_and_a_parameter_of_the_function_is_an_error(
+    daemon: FakeDaemon, client: Client, name: str
+) -> None:
+    daemon.handlers.update(run=lambda caller, params: record(params["key"]), call=lambda caller, params: {"result": 1})
+    given: dict[str, Any] = {name: "60"}
+    for order in (client.run, client.call):
+        with pytest.raises(TypeError, match=f"{name} is an option of a run and a parameter of {__name__}:fetch: give .* params="):
+            order(fetch, "x", **given)
+        order(fetch, params={"url": "x", name: "5"}, **given)
+        order("fetch", "x", **given)
+        (_, explicit), (_, by_string) = daemon.requests()
+        assert (explicit["params"], explicit[name]) == ({"url": "x", name: "5"}, "60")
+        assert (by_string["params"], by_string[name]) == (["x"], "60")
+    with pytest.raises(TypeError, match=f"{name} is an option of a run"):
+        next(client.map(fetch, ["x"], **given))
+
+
 def test_waiting_has_a_limit(daemon: FakeDaemon, client: Client) -> None:
     daemon.handlers["wait"] = lambda caller, params: "timed_out"
     with pytest.raises(TimedOut):
         list(client.wait("a", "b", timeout=0))
     assert daemon.next("wait")["timeout"] > 0
+
+
+def test_every_time_can_be_written_as_a_duration(daemon: FakeDaemon) -> None:
+    daemon.handlers["wait"] = lambda caller, params: "timed_out"
+    daemon.handlers["subscribe"] = silent
+    daemon.handlers["status"] = lambda caller, params: record("a")
+    with Client(daemon.address, timeout="20s", patience="5s") as client:
+        assert (client.timeout, client.patience) == (20.0, 5.0)
+        run = client.get("a")
+        for wait in (
+            lambda: list(client.wait("a", timeout="1ms")),
+            lambda: client.watch("a", print, timeout="1ms"),
+            lambda: list(client.as_completed([run], timeout="1ms")),
+            lambda: run.result("1ms"),
+        ):
+            run.record = record("a", state="running")
+            with pytest.raises(TimedOut, match=r"not ended within 1ms"):
+                wait()
+        with pytest.raises(ValueError, match="expected a duration"):
+            list(client.wait("a", timeout="soon"))
 
 
 def test_a_stuck_daemon_is_no_daemon(daemon: FakeDaemon) -> None:
@@ -241,9 +304,66 @@ def test_async_errors(daemon: FakeDaemon) -> None:
             with pytest.raises(NotFound):
                 await client.status("k")
             with pytest.raises(TimedOut):
-                await client.wait("k", 0.01)
+                await client.wait("k", timeout=0.01)
             with pytest.raises(TypeError):
                 await client.run("x", object())
 
     daemon.handlers.update(status=refusing(-32001), stats=silent, wait=lambda caller, params: {"timed_out": True})
+    asyncio.run(main())
+
+
+def test_async_waits_for_several_runs_and_is_a_task_for_one(daemon: FakeDaemon) -> None:
+    async def main() -> None:
+        async with AsyncClient(daemon.address) as client:
+            task = asyncio.create_task(client.wait("a", timeout=20))
+            assert (await task)["key"] == "a"
+            assert sorted([item["key"] async for item in client.wait("a", "b", "c")]) == ["a", "b", "c"]
+            runs = [await client.get(key) for key in "aab"]
+            assert [run.key async for run in client.as_completed(runs)] == ["a", "a", "b"]
+
+    daemon.handlers["wait"] = daemon.handlers["status"] = lambda caller, params: record(params["key"])
+    asyncio.run(main())
+
+
+def test_async_subscription_ends_when_another_task_closes_it(daemon: FakeDaemon) -> None:
+    async def main() -> list[str]:
+        async with AsyncClient(daemon.address) as client:
+            news = await client.subscribe(keys=["a"])
+            heard: list[str] = []
+            first = asyncio.Event()
+
+            async def listen() -> None:
+                async for event in news:
+                    heard.append(event.name)
+                    first.set()
+
+            task = asyncio.create_task(listen())
+            await first.wait()
+            await news.close()
+            await task
+            return heard
+
+    def subscribe(caller: Caller, params: dict[str, Any]) -> Any:
+        caller.answer({"subscribed": [], "position": 1, "generation": 1})
+        caller.notify("run.started", {**record("a"), "position": 2})
+        raise Silence
+
+    daemon.handlers["subscribe"] = subscribe
+    assert asyncio.run(main()) == ["run.started"]
+
+
+def test_async_map_leaves_nothing_behind_when_it_is_given_up(daemon: FakeDaemon) -> None:
+    async def main() -> None:
+        async with AsyncClient(daemon.address) as client:
+            results = client.map("x", range(10), ahead=3)
+            assert await anext(results) == 0
+            await results.aclose()  # type: ignore[attr-defined]
+            assert await client.stats() == {}
+
+    def call(caller: Caller, params: dict[str, Any]) -> Any:
+        if params["params"] != [0]:
+            raise Silence
+        return {"result": 0}
+
+    daemon.handlers.update(call=call, stats=lambda caller, params: {})
     asyncio.run(main())

@@ -7,9 +7,11 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import termios
 import textwrap
@@ -267,9 +269,9 @@ def test_what_cannot_be_loaded_is_1_and_says_why(stage: Stage, name: str) -> Non
 def test_a_preload_that_hangs_is_ended_and_the_import_is_named(stage: Stage) -> None:
     stage.module("outer", "import inner\n")
     stage.module("inner", "import threading\nthreading.Event().wait()\n")
-    stage.configure(preload=("outer",), top='[restart]\nprepare_timeout = "1s"')
+    stage.configure(preload=("outer",), top='[restart]\nprepare_timeout = "5s"')
     text = found(stage.examine(1), "load_timeout")["text"]
-    assert "not loaded within 1s" in text
+    assert "not loaded within 5s" in text
     assert "(importing preload entry 'outer' > outer > inner)" in text
 
 
@@ -318,3 +320,42 @@ def test_an_application_that_is_not_there_is_said(stage: Stage) -> None:
     done = stage.doctor("--app", "shop")
     assert done.returncode == 1
     assert "has no application 'shop'; it has: app" in done.stderr
+
+
+LAZY = shutil.which("python3.15") or (sys.executable if sys.version_info >= (3, 15) else "")
+"""A Python that knows ``lazy import``."""
+
+
+@pytest.mark.skipif(not LAZY, reason="needs a Python that knows lazy imports (3.15)")
+def test_lazy_imports_are_made_before_the_first_fork_and_named(stage: Stage) -> None:
+    stage.module("views", "lazy import csv, orders\nlazy from colorsys import rgb_to_hsv\nlazy import no_such_module\n")
+    stage.module("orders", "lazy import wave\n")
+    stage.module(
+        "jobs",
+        "import sys\nimport views\ndef loaded(): return [n in sys.modules for n in ('csv', 'orders', 'colorsys', 'wave')]\n",
+    )
+    stage.configure(f"python = {json.dumps(LAZY)}", 'allow = ["jobs:loaded"]', 'smoke = "jobs:check"')
+    stage.module("jobs", (stage.app / "jobs.py").read_text() + "def check(): assert all(loaded())\n")
+    report = stage.examine(0)
+    finding = found(report, "lazy_imports")
+    assert finding["text"] == "orders, views import lazily: csv, orders, rgb_to_hsv, wave"
+    warnings = [one["text"] for one in report["findings"] if one["code"] == "load_warning"]
+    assert sum("no_such_module in views fails: ModuleNotFoundError" in text for text in warnings) == 1
+    steps = {step["name"]: step for step in report["imports"]["steps"]}
+    assert {"csv", "orders"} <= {child["name"] for child in steps["lazy imports"]["imports"]}
+
+
+def test_a_free_threaded_python_is_refused_with_the_way_out(stage: Stage) -> None:
+    """With a real one where there is one (``python3.13t``), else with this one, which says that it is."""
+    real = next(filter(None, map(shutil.which, ("python3.15t", "python3.14t", "python3.13t"))), "")
+    if not real:
+        wrapper = stage.folder / "python3t"
+        boot = "import runpy, sys, sysconfig; sysconfig.get_config_vars(); sys.abiflags += 't'; sys.argv = sys.argv[1:]; "
+        boot += "runpy.run_path(sys.argv[0], run_name='__main__')"
+        wrapper.write_text(f'#!/bin/sh\nwhile [ "${{1#-}}" != "$1" ]; do shift; done\nexec {sys.executable} -c "{boot}" "$@"\n')
+        wrapper.chmod(0o755)
+        real = str(wrapper)
+    stage.configure(f"python = {json.dumps(real)}")
+    text = found(stage.examine(1), "load_failed")["text"]
+    assert "is a free-threaded Python (" in text
+    assert text.endswith("which rocksyd does not fork: set python of [apps.app] to one with the interpreter lock")

@@ -19,7 +19,7 @@ import pytest
 
 import rocksyd
 from rocksyd import Executor
-from rocksyd.client.remote import RemoteTraceback
+from rocksyd.client.job_errors import RemoteTraceback
 from rocksyd.errors import JobFailed, NoDaemon, RequestError
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import until

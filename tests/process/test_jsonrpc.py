@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rocksyd.core import schema
-from rocksyd.master.methods import METHODS, NOTIFICATIONS
+from rocksyd.master.desk.methods import METHODS, NOTIFICATIONS
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import Conversation
 from tests.restart.stage import gate
@@ -90,8 +90,21 @@ def test_every_method_answers_what_its_schema_says(tmp_path: Path) -> None:
         held.open()
         ask("wait", key="held")
         ask("subscribe", keys=["none"], events=["run.ended"], labels={"a": "b"}, position=0)
-        for method in ("targets", "stats", "pools", "health", "rpc.discover", "reload", "restart", "drain"):
+        for method in (
+            "left_behind",
+            "targets",
+            "stats",
+            "durations",
+            "costs",
+            "pools",
+            "health",
+            "rpc.discover",
+            "reload",
+            "restart",
+        ):
             ask(method)
+        assert [one["kind"] for one in ask("restarts")] == ["restart", "reload"]
+        ask("drain")
         assert ask("auth", token="whatever, there is none") == {"authorised": True}
         ask("stop")
         assert seen == METHODS.keys()
@@ -142,6 +155,7 @@ def test_notifications_are_what_their_schema_says_also_over_a_restart(tmp_path: 
     with Daemon(tmp_path, JOBS) as daemon, gate(tmp_path) as held:
         talk, news = daemon.talk(), daemon.talk()
         assert news.rpc("subscribe", target="gate")["subscribed"] == ["run.started", "run.progress", "run.ended", "restarted"]
+        news.send(line("subscribe", "health", events=["health"]))
         talk.rpc("run", target="gate", params=[str(held.path)], key="g")
         talk.rpc("run", target="add", params=[1], key="not asked for")
         news.send(line("logs", "out", key="g", follow=True))

@@ -160,7 +160,7 @@ def test_a_string_that_is_no_date_is_named(zygote: Zygote) -> None:
 
 
 def test_values_without_a_form_in_json_are_said_otherwise(zygote: Zygote) -> None:
-    result, output = zygote.run("shop:values")
+    result, output = zygote.run("shop:values", results="lenient")
     assert result.value == {
         "when": "2026-01-31",
         "at": "2026-01-31T12:00:00",

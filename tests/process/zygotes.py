@@ -104,7 +104,7 @@ class WorkerEnd(Mailbox):
 class Zygote(Mailbox):
     """A zygote that has been sent LOAD, until the end of the ``with`` block."""
 
-    def __init__(self, folder: Path, modules: dict[str, str], python: str = PYTHON, **load: Any) -> None:
+    def __init__(self, folder: Path, modules: dict[str, str], python: str = PYTHON, boot: str = BOOT, **load: Any) -> None:
         self.folder = folder
         self.path = folder / "app"
         self.path.mkdir(exist_ok=True)
@@ -113,7 +113,7 @@ class Zygote(Mailbox):
         self.stderr = folder / "zygote.log"
         mine, theirs = pair()
         try:
-            self.pid = _spawn([python, BOOT, "zygote"], theirs.fileno(), self.stderr)
+            self.pid = _spawn([python, boot, "zygote"], theirs.fileno(), self.stderr)
         finally:
             theirs.close()
         super().__init__(Channel(mine))

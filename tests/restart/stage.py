@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import os
@@ -66,6 +67,7 @@ def descriptors():
             own[name] = os.readlink("/proc/self/fd/" + name)
         except FileNotFoundError:
             continue
+    own = {name: target for name, target in own.items() if "/libffi.so" not in target}
     process = subprocess.run([sys.executable, "-I", "-S", "-c", look], capture_output=True, close_fds=False)
     return [own, process.stdout.decode().split()]
 
@@ -129,35 +131,47 @@ def window(package: Path, folder: Path, at: str = "_take_over") -> Iterator[Gate
 
     ``_take_over``: the old master is frozen and clients wait. ``_listen``: the new one prepares, and the old one serves.
     """
-    path = package / "master" / "main.py"
-    before = path.read_text()
-    with gate(folder, f"window{at}") as held:
-        path.write_text(before + patch(at, f"open({str(held.path)!r}).read()"))
-        try:
-            yield held
-        finally:
-            path.write_text(before)
+    with gate(folder, f"window{at}") as held, patched(package, at, f"open({str(held.path)!r}).read()"):
+        yield held
 
 
-def patch(method: str, *lines: str) -> str:
-    """Code that makes a new master do something before ``method``, but only if a restart has started it."""
+@contextmanager
+def patched(package: Path, method: str, *lines: str) -> Iterator[None]:
+    """Let a new master do something before ``method``, a step of its life, but only if a restart has started it."""
+    path, owner = step(package, method)
     body = "\n".join(f"        {line}" for line in lines)
-    return f"""
+    code = f"""
 
-_before = Master.{method}
+_before = {owner}.{method}
 
 def _instead(self, *arguments):
-    if self.prepare.cause == RESTART:
+    if self.prepare.cause == "restart":
 {body}
     return _before(self, *arguments)
 
-Master.{method} = _instead
+{owner}.{method} = _instead
 """
+    with edited(path, path.read_text() + code):
+        yield
+
+
+def step(package: Path, method: str) -> tuple[Path, str]:
+    """Where a version's master has this step of its life: the file, and the class in it."""
+    for path in sorted((package / "master").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and any(getattr(one, "name", "") == method for one in node.body):
+                return path, node.name
+    raise AssertionError(f"no master does {method} any more")
 
 
 def order(method: str, identity: int = 0, **params: Any) -> str:
     """A JSON-RPC request as a line."""
     return json.dumps({"jsonrpc": "2.0", "id": identity, "method": method, "params": params})
+
+
+def many(usual: int, thorough: int) -> int:
+    """How often something is repeated: ``usual`` times, or ``thorough`` times with the profile that looks longer."""
+    return thorough if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else usual
 
 
 def restart(daemon: Daemon) -> None:

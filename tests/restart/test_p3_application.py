@@ -23,7 +23,7 @@ BROKEN_JOBS = {
     "a busy loop": ("while True: pass\n", ["app", "prepare_timeout"]),
     "sys.exit": ("import sys\nsys.exit(3)\n", ["SystemExit", "3"]),
     "os._exit": ("import os\nos._exit(3)\n", ["app", "3"]),
-    "its own death": ("import os\nos.kill(os.getpid(), 9)\n", ["app", "9"]),
+    "its own death": ("import os\nos.kill(os.getpid(), 9)\n", ["app", "SIGKILL"]),
     "a thread": (
         "import threading\nthreading.Thread(target=threading.Event().wait, name='stray', daemon=True).start()\n",
         ["stray", "jobs.py"],

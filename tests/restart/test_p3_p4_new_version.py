@@ -5,56 +5,75 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import copy_package, edited
-from tests.restart.stage import FAST, IDLE_POOL, JOBS, Unharmed, manifest, patch, window, zygotes
+from tests.restart.stage import FAST, IDLE_POOL, JOBS, Unharmed, manifest, patched, window, zygotes
 
 HANG = "__import__('signal').pause()"
-BROKEN: dict[str, tuple[str, list[str]]] = {
+AS_A_WHOLE = {
     "a syntax error": ("\ndef broken(:\n", ["master/main.py", "def broken(:", "SyntaxError"]),
     "an exit before HELLO": ("\nos._exit(3)\n", ["exited with status 3", "before it said HELLO"]),
     "a hang before HELLO": (f"\n{HANG}\n", ["did not say HELLO"]),
-    "an exit after HELLO": (patch("_configure", "os._exit(4)"), ["exited with status 4", "before it said PREPARED"]),
-    "an exception after HELLO": (patch("_use_page", "raise KeyError('page')"), ["KeyError: 'page'"]),
-    "a hang while it prepares": (patch("_listen", HANG), ["did not say PREPARED"]),
-    "its death while it prepares": (patch("_listen", "os.kill(os.getpid(), 9)"), ["SIGKILL", "before it said PREPARED"]),
-    "its death with zygotes": (patch("_until", "getattr(self, 'pending', 0) and os.kill(os.getpid(), 11)"), ["SIGSEGV"]),
-    "an exit after ADOPT": (patch("_take_over", "os._exit(5)"), ["exited with status 5", "before it said ADOPTED"]),
-    "an exception after ADOPT": (patch("_take_over", "raise ValueError('unheard of')"), ["ValueError: unheard of"]),
-    "a hang after ADOPT": (patch("_take_over", HANG), ["did not say ADOPTED within 2 s"]),
-    "its death after ADOPT": (patch("_take_over", "os.kill(os.getpid(), 6)"), ["SIGABRT", "before it said ADOPTED"]),
-    "a snapshot it cannot read": (patch("_take_over", "handover.FORMAT = 0"), ["the snapshot has format 1"]),
+}
+"""What its module says last, and the reason that is given."""
+BROKEN: dict[str, tuple[str, list[str], list[str]]] = {
+    "an exit after HELLO": ("_configure", ["os._exit(4)"], ["exited with status 4", "before it said PREPARED"]),
+    "an exception after HELLO": ("_use_page", ["raise KeyError('page')"], ["KeyError: 'page'"]),
+    "a hang while it prepares": ("_listen", [HANG], ["did not say PREPARED"]),
+    "its death while it prepares": ("_listen", ["os.kill(os.getpid(), 9)"], ["SIGKILL", "before it said PREPARED"]),
+    "its death with zygotes": ("_until", ["getattr(self, 'pending', 0) and os.kill(os.getpid(), 11)"], ["SIGSEGV"]),
+    "an exit after ADOPT": ("_take_over", ["os._exit(5)"], ["exited with status 5", "before it said ADOPTED"]),
+    "an exception after ADOPT": ("_take_over", ["raise ValueError('unheard of')"], ["ValueError: unheard of"]),
+    "a hang after ADOPT": ("_take_over", [HANG], ["did not say ADOPTED within 2s"]),
+    "its death after ADOPT": ("_take_over", ["os.kill(os.getpid(), 6)"], ["SIGABRT", "before it said ADOPTED"]),
+    "a snapshot it cannot read": (
+        "_take_over", ["from rocksyd.master import snapshot", "snapshot.FORMAT = 0"], ["the snapshot has format 1"],
+    ),
     "a descriptor that is missing": (
-        patch("_take_over", "self.server.clients.discard(next(iter(self.server.clients.by_number.values())).name)"),
+        "_take_over", ["self.server.clients.discard(next(iter(self.server.clients.by_number.values())).name)"],
         ["do not match the manifest", "conn:"],
     ),
     "a journal it cannot open": (
-        patch(
-            "_take_over", "from dataclasses import replace", "self.journal = None",
-            "self.config = replace(self.config, state_dir='/nowhere')",
-        ),
+        "_take_over",
+        ["from dataclasses import replace", "self.journal = None",
+         "self.folder = StateFolder(replace(self.config, state_dir='/nowhere'))"],
         ["/nowhere"],
     ),
-    "its death when all was loaded": (patch("_load_header", "os._exit(6)"), ["exited with status 6"]),
+    "its death when all was loaded": ("_load_snapshot", ["os._exit(6)"], ["exited with status 6"]),
 }  # fmt: skip
+"""The step that it does not do, what it does instead, and the reason that is given."""
 
 
 PATIENCE = {"a hang while it prepares": "prepare_timeout", "a hang after ADOPT": "adopt_timeout"}
 
 
-@pytest.mark.parametrize("what", BROKEN)
-def test_p4_a_broken_new_version_leaves_the_service_to_the_old_one(tmp_path: Path, what: str) -> None:
-    code, expected = BROKEN[what]
-    package = copy_package(tmp_path)
+@contextmanager
+def broken(package: Path, what: str) -> Iterator[None]:
+    """The new version is broken in this way for a while."""
     main = package / "master" / "main.py"
+    if what in AS_A_WHOLE:
+        breaking = edited(main, main.read_text() + AS_A_WHOLE[what][0])
+    else:
+        method, lines, _ = BROKEN[what]
+        breaking = patched(package, method, *lines)
+    with breaking:
+        yield
+
+
+@pytest.mark.parametrize("what", [*AS_A_WHOLE, *BROKEN])
+def test_p4_a_broken_new_version_leaves_the_service_to_the_old_one(tmp_path: Path, what: str) -> None:
+    expected = {**AS_A_WHOLE, **BROKEN}[what][-1]
+    package = copy_package(tmp_path)
     # This one alone has to be known before the restart: the new master can say nothing of its own.
     pool = FAST + ('\n[restart]\nhello_timeout = "4s"' if what == "a hang before HELLO" else "")
     with Daemon(tmp_path, JOBS, package=package, parts={"pool": pool}) as daemon, Unharmed(daemon, tmp_path) as unharmed:
-        with edited(main, main.read_text() + code):
+        with broken(package, what):
             unharmed.refused(expected, impatient=PATIENCE.get(what, ""))
         unharmed.repaired()
 
@@ -91,10 +110,9 @@ def test_p4_requests_sent_while_a_take_over_fails_are_answered_by_the_old_master
 
 def test_p4_a_new_version_that_fails_again_and_again_costs_nothing(tmp_path: Path) -> None:
     package = copy_package(tmp_path)
-    main = package / "master" / "main.py"
     with Daemon(tmp_path, JOBS, package=package, parts={"pool": IDLE_POOL}) as daemon:
         talk, before = daemon.talk(), {}
-        with edited(main, main.read_text() + BROKEN["its death when all was loaded"][0]):
+        with broken(package, "its death when all was loaded"):
             for attempt in range(6):
                 assert "status 6" in talk.ask("restart")["error_text"]
                 if attempt == 1:

@@ -20,7 +20,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small
 
 
 @contextmanager
-def small_disk(folder: Path, size: str = "4m") -> Iterator[Path]:
+def small_disk(folder: Path, size: str = "6m") -> Iterator[Path]:
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
     try:

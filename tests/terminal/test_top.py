@@ -120,7 +120,7 @@ def test_a_window_that_is_closed_ends_it(tmp_path: Path) -> None:
 
 
 def test_ctrl_z_gives_the_terminal_back_until_fg(tmp_path: Path) -> None:
-    script = f"set -m; {' '.join(command(*FAST))}; echo stopped $?; read; fg >/dev/null; echo ended $?"
+    script = f"set -m; {' '.join(command(*FAST))}; echo stopped $?; read; fg >/dev/null; printf '\\nended %s\\n' $?"
     with Daemon(tmp_path, JOBS) as daemon, Program(["bash", "-c", script], environment(daemon)) as program:
         program.sees("POOL")
         program.type("\x1a")

@@ -110,3 +110,8 @@ def busy() -> None:
 @job
 def variable(name: str) -> str | None:
     return os.environ.get(name)
+
+
+@job
+def joined(*results: str) -> list[object]:
+    return [*results, list(current().results())]

@@ -6,7 +6,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from rocksyd.config import AppConfig, Config, JobSettings, PoolConfig
+from rocksyd import messages as m
+from rocksyd.config import AppConfig, Config, PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.messages import NOTHING_RUN
 from rocksyd.model import Run
@@ -25,9 +26,35 @@ def config(**pools: PoolConfig) -> Config:
     for name, pool in pools.items():
         if "/" not in name:
             others = {other.partition("/")[2]: p for other, p in pools.items() if other.startswith(f"{name}/")}
-            two = JobSettings(grace=3.0, pool="side" if "side" in others else None)
+            two = {"grace": 3.0, **({"pool": "side"} if "side" in others else {})}
             apps[name] = AppConfig(name, f"/{name}", pool=pool, pools=others, jobs_settings={"two": two})
     return Config("/rocksyd.toml", "/", (), "/var", apps=apps)
+
+
+def zygote_ready(app: str, generation: int, jobs: dict[str, Any]) -> ev.HeardZygote:
+    """The zygote of this generation is to be forked from."""
+    return ev.HeardZygote(app, generation, 0, m.Ready(app, generation, jobs=jobs))
+
+
+def template_ready(app: str, generation: int, pool: str, template: int, before: int, cost: int) -> ev.HeardZygote:
+    """A template is to be forked from."""
+    said = m.Ready(app, generation, template=template, pool=pool, before=before, private=cost)
+    return ev.HeardZygote(app, generation, template, said)
+
+
+def forked(worker: int, pid: int) -> ev.HeardZygote:
+    """A zygote has forked this worker."""
+    return ev.HeardZygote("app", 1, 0, m.Forked(worker, pid))
+
+
+def fork_failed(worker: int, reason: str) -> ev.HeardZygote:
+    """A zygote could not fork it."""
+    return ev.HeardZygote("app", 1, 0, m.ForkFailed(worker, "app", reason))
+
+
+def measured(order: ev.MeasurePool, sizes: tuple[tuple[int, int], ...]) -> ev.HeardZygote:
+    """What workers have for themselves."""
+    return ev.HeardZygote(order.app, order.generation, order.template, m.Measured(order.pool, sizes))
 
 
 @dataclass
@@ -44,7 +71,7 @@ class Process:
     last: bool = False
     identity: tuple[str, int, int] = ("", 0, 0)
     """Key, sequence and attempt of the run it has, or had last."""
-    result: ev.WorkerResult | None = None
+    result: m.Result | None = None
     """Said, and not acknowledged yet."""
     waiting: deque[ev.StartJob] = field(default_factory=deque)
     draining: bool = False
@@ -55,7 +82,7 @@ class Process:
     capacity: int = 1
     """More than one where runs share it, as in ``worker/concurrent.py``; then it has ``jobs`` and ``results``."""
     jobs: dict[str, ev.StartJob] = field(default_factory=dict)
-    results: dict[str, ev.WorkerResult] = field(default_factory=dict)
+    results: dict[str, m.Result] = field(default_factory=dict)
 
     @property
     def going_on(self) -> list[Run]:
@@ -111,21 +138,21 @@ class Actors:
         return zygote
 
     @staticmethod
-    def ready(zygote: Zygote) -> ev.ZygoteReady | ev.TemplateReady:
+    def ready(zygote: Zygote) -> ev.HeardZygote:
         if zygote.template:
-            return ev.TemplateReady(*zygote.kin, zygote.pool, zygote.template, 16 << 20, 16 << 20)
-        return ev.ZygoteReady(zygote.app, zygote.generation, JOBS)
+            return template_ready(*zygote.kin, zygote.pool, zygote.template, 16 << 20, 16 << 20)
+        return zygote_ready(zygote.app, zygote.generation, JOBS)
 
     def zygote_reads(self, zygote: Zygote, refuses: bool = False) -> None:
         """It carries out one order."""
         match zygote.inbox.popleft():
             case ev.ForkWorker() as order if refuses or zygote.retiring:
-                zygote.outbox.append(ev.WorkerRefused(order.worker, "no"))
+                zygote.outbox.append(fork_failed(order.worker, "no"))
             case ev.ForkWorker() as order:
                 assert order.worker not in self.processes, "a worker's number is never given twice"
                 self.processes[order.worker] = process = Process(order.worker, zygote, order.slot, order.pool)
                 process.capacity = order.capacity
-                zygote.outbox.append(ev.WorkerForked(order.worker, process.pid))
+                zygote.outbox.append(forked(order.worker, process.pid))
             case ev.RetireZygote() | ev.RetireTemplate():
                 zygote.retiring = True
             case "become" if refuses:
@@ -134,8 +161,8 @@ class Actors:
                 zygote.outbox.append(self.ready(zygote))
             case ev.MeasurePool() as order:
                 size = 16 << 20 if not zygote.template or zygote.template % 2 else 1 << 20
-                sizes = {process.number: size for process in self.of(zygote) if process.pool == order.pool}
-                zygote.outbox.append(ev.PoolMeasured(*order, sizes=sizes))
+                sizes = tuple((process.number, size) for process in self.of(zygote) if process.pool == order.pool)
+                zygote.outbox.append(measured(order, sizes))
             case "inventory":
                 found = [process.number for process in self.of(zygote)]
                 zygote.outbox.append(("workers", found, list(zygote.exits.values()), not zygote.retiring))
@@ -193,8 +220,12 @@ class Actors:
             case ev.AckResult(_, key):
                 process.results.pop(key, None)
             case ev.AskWorker(_, epoch):
-                process.outbox.extend(process.results.values())
-                process.outbox.append(ev.WorkerIdle(process.number, epoch, (*process.jobs, *process.results)))
+                process.outbox.extend(ev.Heard(process.number, result) for result in process.results.values())
+                held = (*process.jobs, *process.results)
+                answer = (
+                    m.Holding(process.number, process.pid, epoch, held) if held else m.Idle(process.number, process.pid, epoch)
+                )
+                process.outbox.append(ev.Heard(process.number, answer))
             case ev.DrainWorker():
                 process.draining = True
         if process.draining and not process.jobs and not process.results:
@@ -204,9 +235,9 @@ class Actors:
     def finish_one(self, process: Process, key: str, retcode: int) -> None:
         """One of the jobs that share it has ended."""
         del process.jobs[key]
-        process.results[key] = ev.WorkerResult(process.number, key, retcode == 0, retcode)
+        process.results[key] = m.Result(key, retcode == 0, retcode)
         if not process.cut_off:
-            process.outbox.append(process.results[key])
+            process.outbox.append(ev.Heard(process.number, process.results[key]))
 
     def worker_reads(self, process: Process) -> None:
         """It takes one message, as ``worker/main.py`` does."""
@@ -229,7 +260,7 @@ class Actors:
                 if process.last or (process.draining and not process.waiting):
                     self.die(process, 0)
             case ev.AskWorker(_, epoch):
-                process.outbox.append(ev.WorkerIdle(process.number, epoch) if process.result is None else process.result)
+                process.outbox.append(ev.Heard(process.number, process.result or m.Idle(process.number, process.pid, epoch)))
             case ev.DrainWorker() if process.result is not None:
                 process.draining = True
             case ev.DrainWorker():
@@ -241,13 +272,13 @@ class Actors:
 
     def count(self, process: Process, run: Run) -> None:
         """A run's code begins."""
-        process.identity = run.key, run.sequence, run.attempt
+        process.identity = run.key, run.sequence, run.attempt.number
         self.executions[process.identity] += 1
         assert self.executions[process.identity] == 1, f"{process.identity} is executed twice"
-        limit = LIMITS.get(run.name, 0)
+        limit = LIMITS.get(run.order.name, 0)
         going = [run for other in self.processes.values() if other.alive for run in other.going_on]
-        same = sum((other.app, other.target) == (run.app, run.target) for other in going)
-        assert not limit or same <= limit, f"{same} of {run.name} run at once"
+        same = sum((other.order.app, other.order.target) == (run.order.app, run.order.target) for other in going)
+        assert not limit or same <= limit, f"{same} of {run.order.name} run at once"
 
     def finish(self, process: Process, retcode: int) -> None:
         """User code has returned or raised."""
@@ -257,8 +288,8 @@ class Actors:
         if process.cut_off:
             self.die(process, 0, retcode)
         else:
-            process.result = ev.WorkerResult(process.number, key, retcode == 0, retcode)
-            process.outbox.append(process.result)
+            process.result = m.Result(key, retcode == 0, retcode)
+            process.outbox.append(ev.Heard(process.number, process.result))
 
     def die(self, process: Process, number: int, retcode: int = 0) -> None:
         """The process ends, by a signal or by itself."""
@@ -274,8 +305,8 @@ class Actors:
 def _carried(message: Any) -> list[int]:
     """Workers whose channels are on their way in this message."""
     match message:
-        case ev.WorkerForked(worker):
-            return [worker]
+        case ev.HeardZygote(message=m.Forked()):
+            return [message.worker]
         case ("workers", found, *_):
             return list(found)
     return []

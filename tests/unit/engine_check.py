@@ -24,6 +24,7 @@ def check_recycling(pool: Pool) -> None:
 
 def check(engine: Engine, now: Now) -> None:
     """What holds after every step of the engine."""
+    assert not engine.counters["nonsense"], "a worker that speaks of its own runs is believed"
     for name, pool in engine.pools.items():
         workers = [worker for worker in engine.workers.values() if worker.pool == name]
         states = Counter(worker.state if worker.sure or worker.state != "idle" else "unsure" for worker in workers)
@@ -37,10 +38,12 @@ def check(engine: Engine, now: Now) -> None:
             assert pool.workers
             continue
         queue = engine.queues[name]
-        running = Counter(run.target for run in engine.runs.values() if run.pool == name and run.state == RUNNING)
+        running = Counter(run.order.target for run in engine.runs.values() if run.pool == name and run.state == RUNNING)
         assert queue.running == running
         startable = sum(
-            not run.max_running or running[run.target] < run.max_running for run in engine.runs.values() if run.key in queue
+            not run.order.max_running or running[run.order.target] < run.order.max_running
+            for run in engine.runs.values()
+            if run.key in queue
         )
         assert bool(queue.startable) == bool(startable)
         assert queue.startable <= startable
@@ -70,15 +73,20 @@ def check(engine: Engine, now: Now) -> None:
     for run in engine.runs.values():
         due = engine.next_deadline()
         if run.state == WAITING:
-            assert run.worker == 0
-            assert run.key in engine.queues[run.pool] or (run.not_before and due is not None and due <= run.not_before)
+            assert run.attempt.worker == 0
+            held_back = engine.following.waits_for(run.key)
+            assert all(key in run.order.after and engine.runs[key].sequence < run.sequence for key in held_back)
+            assert not (held_back and run.key in engine.queues[run.pool]), "what waits for others is in no line"
+            assert (
+                held_back or run.key in engine.queues[run.pool] or (run.not_before and due is not None and due <= run.not_before)
+            )
             assert not run.start_by or (due is not None and due <= run.start_by)
         else:
             assert run.state == RUNNING
-            held.setdefault(run.worker, []).append(run.key)
-            assert not run.kill_at or (due is not None and due <= run.kill_at)
-            assert not run.deadline or run.kill_reason or (due is not None and due <= run.deadline)
-            assert not run.slow_at or (due is not None and due <= run.slow_at)
+            held.setdefault(run.attempt.worker, []).append(run.key)
+            assert not run.attempt.kill_at or (due is not None and due <= run.attempt.kill_at)
+            assert not run.attempt.deadline or run.attempt.kill_reason or (due is not None and due <= run.attempt.deadline)
+            assert not run.attempt.slow_at or (due is not None and due <= run.attempt.slow_at)
     for worker in engine.workers.values():
         assert set(worker.runs) <= set(held.get(worker.number, ()))
         assert len(worker.runs) <= worker.capacity, "a worker has one run, or as many as may share it"

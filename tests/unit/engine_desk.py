@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from rocksyd import messages as m
 from rocksyd.config import PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core.engine import Engine
 from rocksyd.errors import RequestError
 from rocksyd.model import Now, Run
-from tests.unit.engine_actors import config
+from tests.unit.engine_actors import config, forked, zygote_ready
 
 JOBS = {"job": {"target": "jobs:job"}, "one": {"target": "jobs:one", "settings": {"max_running": 1}}}
 ONDEMAND = PoolConfig("ondemand", max_workers=2, max_jobs=0)
@@ -23,7 +24,7 @@ class Desk:
         self.now = Now(1000.0, 1.7e9)
         self.told: list[Any] = []
         self.pids = 0
-        self.say(ev.ZygoteReady("app", 1, jobs))
+        self.say(zygote_ready("app", 1, jobs))
 
     def say(self, event: Any) -> list[Any]:
         """One event; returns its effects."""
@@ -38,7 +39,7 @@ class Desk:
 
     def submit(self, key: str = "k", target: str = "job", params: Any = None, **options: Any) -> Run:
         """A caller's order; the run, or RequestError."""
-        return self.answer(ev.Submit(1, key, target, params, None, options))
+        return self.answer(ev.Submit(key, target, params, None, options))
 
     def answer(self, event: Any) -> Run:
         """What a caller is answered."""
@@ -58,7 +59,7 @@ class Desk:
         """All workers that were asked for come."""
         for worker in [worker for worker in self.engine.workers.values() if worker.state == "starting"]:
             self.pids += 1
-            self.say(ev.WorkerForked(worker.number, self.pids))
+            self.say(forked(worker.number, self.pids))
 
     def started(self, key: str = "k", target: str = "job", **options: Any) -> Run:
         """A run that runs."""
@@ -68,10 +69,10 @@ class Desk:
         return run
 
     def result(self, run: Run, retcode: int = 0, **fields: Any) -> list[Any]:
-        return self.say(ev.WorkerResult(run.worker, run.key, retcode == 0, retcode, **fields))
+        return self.say(ev.Heard(run.attempt.worker, m.Result(run.key, retcode == 0, retcode, **fields)))
 
     def exit(self, run: Run, status: int | None) -> list[Any]:
-        return self.say(ev.WorkerExited(run.worker, status))
+        return self.say(ev.WorkerExited(run.attempt.worker, status))
 
 
 def kinds(effects: list[Any], *wanted: type[Any]) -> list[Any]:

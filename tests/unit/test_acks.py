@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rocksyd.master.acks import DELAY, Acks
+import math
+
+from rocksyd.master.staff.acks import DELAY, Acks
 
 
 def test_what_a_next_job_has_said_is_not_said_again_and_the_rest_in_time() -> None:
@@ -14,6 +16,6 @@ def test_what_a_next_job_has_said_is_not_said_again_and_the_rest_in_time() -> No
     assert acks.settle(1) == ""
     assert acks.next_deadline() == 10.0 + DELAY
     assert acks.due(10.0) == []
-    assert acks.due(10.0 + DELAY) == [2] == acks.all()
+    assert acks.due(10.0 + DELAY) == [2] == acks.due(math.inf)
     assert acks.settle(2) == "b"
     assert acks.next_deadline() is None  # so that an idle daemon is not woken

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -86,6 +87,24 @@ def test_more_descriptors_than_the_kernel_takes_are_the_senders_mistake(ends: En
     os.close(fd)
     left.send(m.Thaw("still there"))
     assert right.receive() == m.Thaw("still there")
+
+
+@pytest.mark.parametrize("size", [10, MAX_INLINE + 1])
+def test_descriptors_of_who_has_none_to_give_are_closed_whatever_the_message_is(size: int) -> None:
+    before = open_descriptors()
+    left, right = (Channel(end, takes_descriptors=ours) for end, ours in zip(pair(), (True, False), strict=True))
+    fd = os.memfd_create("test")
+    for said in (
+        m.Shelve(("x" * size,), (fd,) * 9),
+        m.Forked(1, 2, "x" * size, fds=(fd,)),
+        m.Workers(app="x" * size, fds=(fd, fd)),
+    ):
+        left.send(said)
+        assert right.receive() == said._replace(fds=())
+    os.close(fd)
+    left.close()
+    right.close()
+    assert open_descriptors() == before
 
 
 def test_what_the_kernel_does_not_take_now_waits_and_nothing_is_lost_or_reordered(ends: Ends) -> None:
@@ -176,6 +195,95 @@ def test_p12_a_memfd_of_garbage_is_an_error_and_is_closed(ends: Ends) -> None:
     os.close(body)
     with pytest.raises(MessageError):
         right.receive()
+    assert open_descriptors() == before
+
+
+def sparse_terabyte() -> int:
+    fd = os.memfd_create("sparse", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, 1 << 40)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return fd
+
+
+def write_only() -> int:
+    whole = memfd("test", b'["Thaw",{}]')
+    fd = os.open(f"/proc/self/fd/{whole}", os.O_WRONLY)
+    os.close(whole)
+    return fd
+
+
+def half_sealed() -> int:
+    fd = os.memfd_create("half", os.MFD_ALLOW_SEALING)
+    os.write(fd, b'["Thaw",{}]')
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    return fd
+
+
+def a_pipe() -> int:
+    read, write = os.pipe()
+    os.close(write)
+    return read
+
+
+BODIES: dict[str, Callable[[], int]] = {
+    "a directory": lambda: os.open("/", os.O_RDONLY),
+    "a path only": lambda: os.open("/", os.O_PATH),
+    "a pipe": a_pipe,
+    "a device": lambda: os.open("/dev/zero", os.O_RDONLY),
+    "a file": lambda: os.open(__file__, os.O_RDONLY),
+    "a memfd that can be written only": write_only,
+    "a memfd without seals": lambda: os.memfd_create("test"),
+    "a memfd that can still be changed": half_sealed,
+    "a sparse memfd of a terabyte": sparse_terabyte,
+    "a socket": lambda: socket.socket().detach(),
+}
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_p12_what_is_no_sealed_memfd_of_a_reasonable_size_is_refused_and_closed(ends: Ends, what: str) -> None:
+    left, right = ends
+    before = open_descriptors()
+    body = BODIES[what]()
+    with raw(left) as other:
+        socket.send_fds(other, [b"M"], [body])
+    os.close(body)
+    left.send(m.Thaw("next"))
+    with pytest.raises(MessageError, match="the memfd of a message"):
+        right.receive()
+    assert right.receive() == m.Thaw("next")
+    assert open_descriptors() == before
+
+
+def test_p12_how_large_a_message_may_be_is_said_by_who_receives_it() -> None:
+    left, right = pair()
+    sender, receiver = Channel(left), Channel(right, max_body=MAX_INLINE + 100)
+    sender.send(m.Thaw("x" * (MAX_INLINE + 1)))
+    sender.send(m.Thaw("x" * (MAX_INLINE + 101)))
+    assert len(receiver.receive().reason) == MAX_INLINE + 1
+    with pytest.raises(MessageError, match=f"bytes, and {MAX_INLINE + 100} are taken"):
+        receiver.receive()
+    sender.close()
+    receiver.close()
+
+
+@pytest.mark.parametrize("size", [0, MAX_INLINE])
+def test_p12_descriptors_that_a_message_may_not_carry_are_closed(ends: Ends, size: int) -> None:
+    left, right = ends
+    before = open_descriptors()
+    fd, text = os.memfd_create("test"), "x" * size
+    with raw(left) as other:
+        for data in (f'["Progress",{{"note":"{text}"}}]', f'["Forked",{{"pool":"{text}"}}]'):
+            if size:
+                body = memfd("test", data.encode())
+                socket.send_fds(other, [b"M"], [fd] * 200 + [body])
+                os.close(body)
+            else:
+                socket.send_fds(other, [data.encode()], [fd] * 200)
+    assert right.receive() == m.Progress(note=text)
+    forked = right.receive()
+    assert len(forked.fds) == 1
+    os.close(forked.fds[0])
+    os.close(fd)
     assert open_descriptors() == before
 
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocksyd.cli import check, listing, numbers, pools
+from rocksyd.cli import check, listing, numbers, pool_tables
 from rocksyd.cli.arguments import meant, pair, signal_number
 from rocksyd.cli.output import clean
-from rocksyd.cli.phrases import describe, elapsed, exit_status
+from rocksyd.cli.phrases import describe, exit_status
 from rocksyd.cli.tables import Cell, Column, Screen, columns_of, cut, render
+from rocksyd.units import parse_duration, rough_duration
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -30,12 +31,12 @@ def ended(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("record", "line"),
     [
-        (ended(), "nightly: ended ok, retcode 0, 1.2 s"),
-        (ended(outcome="failed", retcode=3), "nightly: ended failed, retcode 3, 1.2 s"),
-        (ended(outcome="failed", retcode=137, signal=9), "nightly: ended failed, signal KILL (9), retcode 137, 1.2 s"),
+        (ended(), "nightly: ended ok, retcode 0, 1.2s"),
+        (ended(outcome="failed", retcode=3), "nightly: ended failed, retcode 3, 1.2s"),
+        (ended(outcome="failed", retcode=137, signal=9), "nightly: ended failed, signal KILL (9), retcode 137, 1.2s"),
         (
             ended(outcome="timeout", retcode=143, signal=15, reason="timeout"),
-            "nightly: ended timeout, signal TERM (15), retcode 143, 1.2 s",
+            "nightly: ended timeout, signal TERM (15), retcode 143, 1.2s",
         ),
         (ended(outcome="cancelled", retcode=None, started_at=None), "nightly: ended cancelled, exit status None"),
         (
@@ -47,9 +48,9 @@ def ended(**changes: Any) -> dict[str, Any]:
                 "attempt": 2,
                 "progress": {"done": 1, "total": 4, "note": "x\ny"},
             },
-            "1: running, pid 7, attempt 2, 25 % x\\ny, 3.0 s",
+            "1: running, pid 7, attempt 2, 25 % x\\ny, 3s",
         ),
-        ({"key": "1", "state": "waiting", "submitted_at": 10.0}, "1: waiting, 10 s"),
+        ({"key": "1", "state": "waiting", "submitted_at": 10.0}, "1: waiting, 10s"),
         ({"key": "\x1b[31m"}, "\\x1b[31m: None"),
     ],
 )
@@ -71,11 +72,12 @@ def test_exit_status_is_a_status_whatever_the_record_says(record: dict[str, Any]
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 ms"), (0.0123, "12 ms"), (0.0999, "0.1 s"), (1.24, "1.2 s"), (9.96, "10 s"), (59.6, "1 min 0 s"), (192, "3 min 12 s"),
-     (7500, "2 h 5 min"), (356400, "4 d 3 h")],
+    [(0, "0ms"), (0.0123, "12ms"), (0.0999, "100ms"), (1.24, "1.2s"), (9.96, "10s"), (59.6, "1m"), (192, "3m12s"),
+     (7500, "2h5m"), (356400, "4d3h")],
 )  # fmt: skip
-def test_elapsed(seconds: float, text: str) -> None:
-    assert elapsed(seconds) == text
+def test_a_time_that_passes_is_said_in_one_spelling(seconds: float, text: str) -> None:
+    assert rough_duration(seconds) == text
+    assert parse_duration(text) == pytest.approx(seconds, rel=0.1, abs=0.001)
 
 
 @given(st.text())
@@ -98,6 +100,16 @@ def test_a_table_fits_the_terminal_and_is_aligned(rows: list[tuple[str, str]], w
     assert "\x1b" not in text
     if rows and any(a for a, _ in rows) and any(b for _, b in rows):
         assert len(lines) == len(rows) + 1
+
+
+@given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=60)), min_size=1, max_size=5), st.integers(20, 100))
+def test_what_hangs_goes_on_in_further_lines_and_loses_nothing(rows: list[tuple[str, str]], width: int) -> None:
+    columns = [Column("N"), Column("A", gives=True, hangs=True), Column("B", gives=True, hangs=True)]
+    cells = [[Cell("-"), Cell(a, "red"), Cell(b)] for a, b in rows]
+    lines = render(columns, cells, Screen(width)).split("\n")[:-1]
+    assert all(columns_of(line) <= width for line in lines)
+    assert sum(line.startswith("-") for line in lines) >= len(rows)
+    assert sorted("".join(lines[1:]).replace(" ", "")) == sorted(clean("-".join(["", *map("".join, rows)])).replace(" ", ""))
 
 
 def test_columns_of_the_highest_rank_are_left_out_before_text_becomes_unreadable() -> None:
@@ -135,8 +147,8 @@ def test_ps_shows_any_record(records: list[dict[str, Any]]) -> None:
 @given(st.dictionaries(st.text(), JSON))
 def test_stats_shows_any_numbers(values: dict[str, Any]) -> None:
     numbers.shown_stats(values, Screen())
-    pools.shown_pools(values, Screen(80, True))
-    pools.shown_workers(values, Screen(80, True))
+    pool_tables.shown_pools(values, Screen(80, True))
+    pool_tables.shown_workers(values, Screen(80, True))
 
 
 @given(JSON)
@@ -177,10 +189,36 @@ def test_a_value_that_is_no_json_is_text(word: str, value: str) -> None:
         ('"5"', {"type": "string"}, "5"),
         ("2026", {"type": "string", "format": "date"}, 2026),
         ("5", {"type": "boolean"}, 5),
+        ("1e400", {"type": "string"}, "1e400"),
     ],
 )
 def test_what_was_typed_is_text_where_the_parameter_takes_only_that(text: str, schema: dict[str, Any], value: Any) -> None:
     assert meant(text, schema) == value
+
+
+DECIMAL: dict[str, Any] = {"anyOf": [{"type": "string", "format": "decimal"}, {"type": "number"}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "value"),
+    [
+        ("12.10", DECIMAL, "12.10"),
+        ("12.1", DECIMAL, 12.1),
+        ("0.123456789012345678901234567890", DECIMAL, "0.123456789012345678901234567890"),
+        ("123456789012345678901234567890", DECIMAL, 123456789012345678901234567890),
+        ("12.10", {"anyOf": [*DECIMAL["anyOf"], {"type": "null"}]}, "12.10"),
+        ("[12.10, 1]", {"type": "array", "items": DECIMAL}, ["12.10", 1]),
+        ("[1.0, 2.50]", {"type": "array", "prefixItems": [{"type": "number"}, DECIMAL]}, [1.0, "2.50"]),
+        ('{"a": 1.10}', {"type": "object", "additionalProperties": DECIMAL}, {"a": "1.10"}),
+        ('{"a": 1.10, "b": 1.10}', {"type": "object", "properties": {"a": DECIMAL}}, {"a": "1.10", "b": 1.1}),
+        ("12.10", {"type": "number"}, 12.1),
+        ("12.10", {}, 12.1),
+        ("12.10", {"anyOf": [{"type": "string"}, {"type": "number"}]}, 12.1),
+    ],
+)
+def test_a_decimal_keeps_all_digits_that_were_typed(text: str, schema: dict[str, Any], value: Any) -> None:
+    found = meant(text, schema)
+    assert json.loads(json.dumps(found)) == value
 
 
 @pytest.mark.parametrize(("word", "number"), [("TERM", 15), ("sigkill", 9), ("34", 34)])

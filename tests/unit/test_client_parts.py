@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocksyd.client import address
-from rocksyd.client.patience import Patience
+from rocksyd.client import endpoint
+from rocksyd.client.calls import Backoff
 from rocksyd.client.protocol import ClientProtocol, Notification, Reply
 from rocksyd.errors import AddressError, ConfigError, MessageError, NoDaemon, NotAllowed, NotFound
 
@@ -29,7 +29,7 @@ from rocksyd.errors import AddressError, ConfigError, MessageError, NoDaemon, No
     ],
 )
 def test_addresses(text: str, shown: str) -> None:
-    assert str(address.parse(text, "/srv")) == shown
+    assert str(endpoint.parse(text, "/srv")) == shown
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_addresses(text: str, shown: str) -> None:
 )  # fmt: skip
 def test_no_addresses(text: str) -> None:
     with pytest.raises(AddressError):
-        address.parse(text)
+        endpoint.parse(text)
 
 
 _LINES = st.sampled_from(
@@ -84,7 +84,7 @@ z =
 @given(st.lists(_LINES | st.text(max_size=12), max_size=6), st.sampled_from(["\n", "\r\n"]))
 def test_the_scanner_knows_what_the_parser_knows_or_is_in_doubt(lines: list[str], end: str) -> None:
     text = end.join(lines)
-    found = address.scan(text)
+    found = endpoint.scan(text)
     if found is None:
         return
     try:
@@ -97,7 +97,7 @@ def test_the_scanner_knows_what_the_parser_knows_or_is_in_doubt(lines: list[str]
 
 def test_the_example_of_the_manual_is_simple_enough_for_the_scanner() -> None:
     text = 'listen = ["unix://run/rocksyd.sock", "tcp://127.0.0.1:31337"]  # x\nstate_dir = "v"\ntoken_file = "token"\n\n[a]\n'
-    assert address.scan(text) == {
+    assert endpoint.scan(text) == {
         "listen": ["unix://run/rocksyd.sock", "tcp://127.0.0.1:31337"],
         "state_dir": "v",
         "token_file": "token",
@@ -118,16 +118,16 @@ def test_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ('listen = ["tcp://[::]:5"]', "tcp://[::1]:5"),
     ):
         config.write_text(text)
-        assert str(address.find().address) == shown
+        assert str(endpoint.find().address) == shown
     config.write_text('listen = ["tcp://h:5"]\ntoken_file = "token"')
-    assert address.find().token is None
+    assert endpoint.find().token is None
     (tmp_path / "token").write_text("secret\n")
-    assert address.find().token == "secret"
+    assert endpoint.find().token == "secret"
     monkeypatch.setenv("ROCKSYD_TOKEN", "other")
-    assert address.find().token == "other"
+    assert endpoint.find().token == "other"
     monkeypatch.setenv("ROCKSYD_ADDRESS", "unix://x")
-    assert str(address.find().address) == f"unix://{below}/x"
-    assert str(address.find("unix:///y").address) == "unix:///y"
+    assert str(endpoint.find().address) == f"unix://{below}/x"
+    assert str(endpoint.find("unix:///y").address) == "unix:///y"
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_a_configuration_that_names_no_daemon(
     monkeypatch.delenv("ROCKSYD_ADDRESS", raising=False)
     (tmp_path / "rocksyd.toml").write_text(text)
     with pytest.raises(kind):
-        address.find(folder=str(tmp_path))
+        endpoint.find(folder=str(tmp_path))
 
 
 def test_the_default_is_the_configurations() -> None:
     from rocksyd import config
 
     listen = config.parse('[apps.a]\npath = "."\njobs = ["j"]\n', "/srv/rocksyd.toml").listen
-    assert [str(item) for item in listen] == [str(address.parse(text, "/srv")) for text in address.DEFAULT_LISTEN]
+    assert [str(item) for item in listen] == [str(endpoint.parse(text, "/srv")) for text in endpoint.DEFAULT_LISTEN]
 
 
 # --- protocol ---------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_an_error_is_an_exception_in_the_reply() -> None:
 
 # --- patience ---------------------------------------------------------------------------------------------------------
 def test_patience_tries_at_once_then_slower_then_gives_up() -> None:
-    patience = Patience(10.0)
+    patience = Backoff(10.0)
     now, pauses = 100.0, []
     while (pause := patience.failure(now)) is not None:
         pauses.append(pause)
@@ -221,7 +221,7 @@ def test_patience_tries_at_once_then_slower_then_gives_up() -> None:
 
 
 def test_patience_begins_anew_after_an_answer_or_a_connection_that_held() -> None:
-    patience = Patience(10.0)
+    patience = Backoff(10.0)
     patience.failure(0.0)
     assert patience.failure(20.0) is None
     assert patience.failure(20.0, connected_at=5.0) == 0.0

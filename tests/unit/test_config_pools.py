@@ -39,7 +39,7 @@ def test_runs_may_share_a_worker_that_stays_and_is_no_template() -> None:
 
 def test_a_target_chooses_a_pool() -> None:
     text = APP + '[apps.shop.pools.slow]\n[apps.shop.jobs_settings.nightly]\npool = "slow"'
-    assert parse(text, FILE).apps["shop"].jobs_settings["nightly"].pool == "slow"
+    assert parse(text, FILE).apps["shop"].jobs_settings["nightly"] == {"pool": "slow"}
 
 
 @pytest.mark.parametrize(

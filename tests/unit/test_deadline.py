@@ -12,12 +12,13 @@ import pytest
 
 from rocksyd import JobTimeout
 from rocksyd.core.events import KillWorker
-from rocksyd.core.limits import ends_by_itself
-from rocksyd.model import CANCELLED, MEMORY, SCRIPT, TIMEOUT, Run
+from rocksyd.core.state import term
+from rocksyd.model import CANCELLED, MEMORY, TIMEOUT
 from rocksyd.posix import signals
 from rocksyd.worker import deadline
 from rocksyd.worker.deadline import Deadline, without_handler
 from rocksyd.worker.outcome import observed
+from tests.unit.runs import run_of
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def terms(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     """What is sent instead of the exception; with a TERM that is nobody's own, as in a worker."""
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    monkeypatch.setattr(os, "getpgrp", os.getpid)  # a worker leads its group
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     handler = signal.getsignal(signals.TIME_UP)
     deadline.prepare()
@@ -61,6 +63,14 @@ def test_a_job_with_an_opinion_on_term_gets_term_and_its_children_too(terms: lis
         ring()
         ring()
     assert terms == [(0, signal.SIGTERM)]
+
+
+def test_a_group_that_is_not_the_jobs_own_is_left_alone(terms: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpgrp", os.getppid)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with Deadline(time.monotonic() + 60):
+        ring()
+    assert terms == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_outside_of_a_job_it_is_what_term_is(terms: list[tuple[int, int]]) -> None:
@@ -104,19 +114,16 @@ def test_the_grace_that_is_left_leaves_time_for_the_last_word() -> None:
 
 
 def test_only_a_timeout_of_a_job_is_told_by_the_exception() -> None:
-    for reason, kind, number, expected in [
-        (TIMEOUT, "", 15, True), (TIMEOUT, SCRIPT, 15, False), (TIMEOUT, "", 9, False), (CANCELLED, "", 15, False),
-        (MEMORY, "", 15, False), ("", "", 15, False),
-    ]:  # fmt: skip
-        run = Run("k", kind=kind, kill_reason=reason)
-        assert ends_by_itself(run, KillWorker(1, number)) is expected
-    assert not ends_by_itself(None, KillWorker(1, 15))
+    for reason, kind, expected in [(TIMEOUT, "", True), (TIMEOUT, "script", False), (CANCELLED, "", False), (MEMORY, "", False)]:
+        assert term(run_of("k", kind=kind, kill_reason=reason, worker=3)) == KillWorker(3, 15, 10.0, expected)
 
 
 def test_whether_a_process_catches_a_signal_is_seen_from_outside(terms: list[tuple[int, int]]) -> None:
     assert signals.caught(os.getpid(), signals.TIME_UP)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signals.TIME_UP])
     assert not signals.caught(os.getpid(), signals.TIME_UP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    assert signals.caught(os.getpid(), signals.TIME_UP), "as a worker that is being born"
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     deadline.forget()
     assert not signals.caught(os.getpid(), signals.TIME_UP)

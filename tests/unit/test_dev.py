@@ -19,7 +19,7 @@ TOML = 'state_dir = "app/var"\n[apps.a]\npath = "app"\njobs = ["a"]\n[apps.b]\np
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    for folder in ("app/pkg/deep", "app/.git", "app/venv", "app/var", "other/b", "library", "elsewhere"):
+    for folder in ("app/pkg/deep", "app/.git", "scripts.d", "app/venv", "app/var", "other/b", "library", "elsewhere"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "app" / "venv" / "pyvenv.cfg").touch()
     (tmp_path / "single.txt").touch()
@@ -31,7 +31,9 @@ def files(tmp_path: Path) -> Files:
     ("path", "matters"),
     [
         ("app/jobs.py", True), ("app/pkg/deep/x.html", True), ("other/b/b.py", True), ("library/l.py", True),
-        ("rocksyd.toml", True), ("single.txt", True), ("app/notes.txt", False), ("app/.#jobs.py", False),
+        ("rocksyd.toml", True), ("single.txt", True),
+        ("scripts.d/shop.toml", True), ("scripts.d/notes.md", False), ("scripts.d/.#shop.toml", False),
+        ("app/notes.txt", False), ("app/.#jobs.py", False),
         ("elsewhere/x.py", False), ("app/x.pyc", False),
         ("other/x.py", False), ("application/x.py", False), ("app/db.sqlite3", False),
     ],
@@ -49,8 +51,9 @@ def test_hidden_folders_environments_and_the_daemons_state_are_not_entered(files
         "library",
         "other",
         "other/b",
+        "scripts.d",
     ]
-    assert files.folders() == [str(tmp_path / one).rstrip("/.") for one in (".", "app", "library", "other/b")]
+    assert files.folders() == [str(tmp_path / one).rstrip("/.") for one in (".", "app", "library", "other/b", "scripts.d")]
     assert files.shown([str(tmp_path / "library" / "l.py"), str(tmp_path / "app" / "a.py")]) == ["app/a.py", "library/l.py"]
 
 
@@ -95,6 +98,6 @@ def test_every_line_ends_in_the_terminals_own_colours_and_none_is_yellow_or_whit
     )  # fmt: skip
     assert all(line.rfind("\x1b[0m") > line.rfind("\x1b[3") for line in shown.splitlines() if "\x1b" in line)
     assert not re.search(r"\x1b\[(?:33|37|9[0-7]|4\d|10\d)m", shown)
-    assert "✗ failed: ValueError: oh\x1b[0m (1.5 s)" in shown
+    assert "✗ failed: ValueError: oh\x1b[0m (1.5s)" in shown
     assert "(a, b, c and 2 more)" in shown
     assert "✓" not in View(coloured=False, signs=False).ended(RECORD)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rocksyd import messages as m
 from rocksyd.config import PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core import outcome
@@ -13,7 +14,7 @@ from rocksyd.core.engine import Engine
 from rocksyd.errors import RequestError
 from rocksyd.messages import NOTHING_RUN
 from rocksyd.model import Run
-from tests.unit.engine_actors import config
+from tests.unit.engine_actors import config, fork_failed, zygote_ready
 from tests.unit.engine_desk import ONDEMAND, Desk, kinds
 
 # kill_reason, what is known -> outcome, retcode, signal, reason in the record, classic reply
@@ -39,7 +40,7 @@ ENDINGS: list[tuple[str, Any, tuple[Any, ...]]] = [
 def test_p2_how_a_run_ended_follows_from_result_exit_status_and_who_ended_it(reason: str, known: Any, expected: tuple) -> None:
     desk = Desk()
     run = desk.started()
-    run.kill_reason = reason
+    run.attempt.kill_reason = reason
     effects = desk.result(run, **known) if isinstance(known, dict) else desk.exit(run, known)
     record = run.record()
     assert (*(record[name] for name in ("outcome", "retcode", "signal", "reason")), outcome.classic(run)) == expected
@@ -50,13 +51,13 @@ def test_p2_how_a_run_ended_follows_from_result_exit_status_and_who_ended_it(rea
 def test_a_result_is_acknowledged_whoever_brings_it_and_counts_once() -> None:
     desk = Desk()
     run = desk.started()
-    worker = run.worker
+    worker = run.attempt.worker
     assert kinds(desk.result(run, value=5), ev.AckResult) == [ev.AckResult(worker, "k")]
-    assert run.result == 5
-    again = desk.say(ev.WorkerResult(worker, "k", False, 1))
+    assert run.attempt.result == 5
+    again = desk.say(ev.Heard(worker, m.Result("k", False, 1)))
     assert again == [ev.AckResult(worker, "k")]
-    assert desk.say(ev.WorkerResult(999, "unknown", True, 0)) == [ev.AckResult(999, "unknown")]
-    assert (run.outcome, run.result) == ("ok", 5)
+    assert desk.say(ev.Heard(999, m.Result("unknown", True, 0))) == [ev.AckResult(999, "unknown")]
+    assert (run.attempt.outcome, run.attempt.result) == ("ok", 5)
 
 
 # --- deadlines --------------------------------------------------------------------------------------------------------
@@ -65,12 +66,12 @@ def test_p9_a_run_gets_term_at_its_timeout_and_kill_after_its_grace() -> None:
     run = desk.started(timeout="10s")
     assert desk.engine.next_deadline() == 1010.0
     assert desk.at(1009.999) == []
-    assert kinds(desk.at(1010.0), ev.KillWorker) == [ev.KillWorker(run.worker, 15, 10.0)]
+    assert kinds(desk.at(1010.0), ev.KillWorker) == [ev.KillWorker(run.attempt.worker, 15, 10.0, soft=True)]
     assert desk.engine.next_deadline() == 1020.0
     assert desk.at(1019.9) == []
-    assert desk.at(1020.0) == [ev.KillWorker(run.worker, 9, 0.0)]
+    assert desk.at(1020.0) == [ev.KillWorker(run.attempt.worker, 9, 0.0)]
     desk.exit(run, 9)
-    assert (run.outcome, run.signal) == ("timeout", 9)
+    assert (run.attempt.outcome, run.attempt.signal) == ("timeout", 9)
 
 
 def test_p9_deadlines_are_where_they_were_after_a_hand_over() -> None:
@@ -87,8 +88,8 @@ def test_p9_deadlines_are_where_they_were_after_a_hand_over() -> None:
         moments.append(due)
         desk.at(due)
     assert moments == [1003.0, 1008.0, 1010.0]  # nobody forks a worker for the late one
-    assert engine.runs["k"].kill_reason == "timeout"
-    assert engine.runs["k"].worker == run.worker
+    assert engine.runs["k"].attempt.kill_reason == "timeout"
+    assert engine.runs["k"].attempt.worker == run.attempt.worker
 
 
 @pytest.mark.parametrize("options", [{"start_within": 5}, {"start_within": "5s", "delay": 2}])
@@ -100,7 +101,7 @@ def test_a_run_that_could_not_start_in_time_ends_unstarted(options: dict[str, An
     desk.at(due - 0.001)
     assert run.state == "waiting"
     desk.at(due)
-    assert (run.state, run.outcome, run.retcode, run.started_at) == ("ended", "timeout", 124, 0.0)
+    assert (run.state, run.attempt.outcome, run.attempt.retcode, run.attempt.started_at) == ("ended", "timeout", 124, 0.0)
 
 
 def test_queue_timeout_is_the_default_of_start_within_and_zero_lifts_it() -> None:
@@ -128,7 +129,7 @@ def test_max_queue_is_for_delayed_runs_as_well() -> None:
         desk.submit("c", delay=6)
     with pytest.raises(RequestError, match="2 runs wait"):
         desk.submit("d")
-    desk.answer(ev.Terminate(1, "a"))
+    desk.answer(ev.Terminate("a"))
     desk.submit("e")
     desk.at(1005.0)
     with pytest.raises(RequestError, match="2 runs wait"):
@@ -140,40 +141,40 @@ def test_a_retry_in_the_turn_of_the_end_leaves_the_end_as_it_was() -> None:
     desk = Desk()
     run = desk.started()
     (ended,) = kinds(desk.result(run, 3), ev.Ended)
-    again = desk.answer(ev.Retry(1, "k"))
-    assert (again.state, again.attempt) != (ended.run.state, ended.run.attempt)
-    assert (ended.run.state, ended.run.attempt, ended.run.retcode) == ("ended", 1, 3)
+    again = desk.answer(ev.Retry("k"))
+    assert (again.state, again.attempt.number) != (ended.run.state, ended.run.attempt)
+    assert (ended.run.state, ended.run.attempt.number, ended.run.attempt.retcode) == ("ended", 1, 3)
 
 
 def test_terminate_ends_what_waits_at_once_and_what_runs_by_term_then_kill() -> None:
     desk = Desk(PoolConfig("ondemand", max_workers=1))
     running, waiting = desk.started("r"), desk.submit("w")
-    desk.answer(ev.Terminate(1, "w"))
-    assert (waiting.outcome, waiting.retcode) == ("cancelled", 143)
-    assert kinds(desk.say(ev.Terminate(2, "r")), ev.KillWorker) == [ev.KillWorker(running.worker, 15, 10.0)]
-    assert kinds(desk.say(ev.Terminate(3, "r")), ev.KillWorker) == []
-    assert desk.at(1010.0) == [ev.KillWorker(running.worker, 9, 0.0)]
+    desk.answer(ev.Terminate("w"))
+    assert (waiting.attempt.outcome, waiting.attempt.retcode) == ("cancelled", 143)
+    assert kinds(desk.say(ev.Terminate("r")), ev.KillWorker) == [ev.KillWorker(running.attempt.worker, 15, 10.0)]
+    assert kinds(desk.say(ev.Terminate("r")), ev.KillWorker) == []
+    assert desk.at(1010.0) == [ev.KillWorker(running.attempt.worker, 9, 0.0)]
     desk.exit(running, 15)
-    assert desk.refusal(ev.Terminate(4, "r")).classic == "Script already not running"
-    assert desk.refusal(ev.Terminate(5, "x")).classic == "Hash not found"
+    assert desk.refusal(ev.Terminate("r")).classic == "Script already not running"
+    assert desk.refusal(ev.Terminate("x")).classic == "Hash not found"
 
 
 def test_another_signal_than_term_is_delivered_and_decides_nothing() -> None:
     desk = Desk(PoolConfig("ondemand", max_workers=1))
     running, waiting = desk.started("r"), desk.submit("w")
-    effects = desk.say(ev.Terminate(1, "r", 10))
-    assert effects == [ev.Answer(1, running), ev.KillWorker(running.worker, 10, 10.0)]
-    assert (running.state, running.kill_reason) == ("running", "")
-    assert "has not started" in str(desk.refusal(ev.Terminate(2, "w", 9)))
+    effects = desk.say(ev.Terminate("r", 10))
+    assert effects == [ev.Answer(0, running), ev.KillWorker(running.attempt.worker, 10, 10.0)]
+    assert (running.state, running.attempt.kill_reason) == ("running", "")
+    assert "has not started" in str(desk.refusal(ev.Terminate("w", 9)))
     assert waiting.state == "waiting"
     desk.exit(running, 10)
-    assert (running.outcome, running.signal) == ("killed", 10)
+    assert (running.attempt.outcome, running.attempt.signal) == ("killed", 10)
 
 
 def test_a_worker_that_does_not_leave_is_killed() -> None:
     desk = Desk(PoolConfig("ondemand", max_workers=1, max_jobs=1))
     run = desk.started()
-    worker = run.worker
+    worker = run.attempt.worker
     desk.result(run)
     assert desk.engine.next_deadline() == 1030.0
     assert desk.at(1030.0) == [ev.KillWorker(worker, 9, 0.0)]
@@ -197,15 +198,15 @@ def test_a_failed_run_is_tried_again_after_one_second_doubling_to_five_minutes()
     delays = []
     for _ in range(11):
         desk.result(run, 1, error={"type": "E", "message": "m", "traceback": ""})
-        assert (run.state, run.outcome, run.retcode, run.started_at) == ("waiting", "", None, 0.0)
-        assert run.error is not None
+        assert (run.state, run.attempt.outcome, run.attempt.retcode, run.attempt.started_at) == ("waiting", "", None, 0.0)
+        assert run.attempt.error is not None
         delays.append(run.not_before - desk.now.mono)
         assert desk.engine.next_deadline() == run.not_before
         desk.at(run.not_before)
-        assert (run.state, run.error) == ("running", None)
+        assert (run.state, run.attempt.error) == ("running", None)
     assert delays == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
     desk.result(run, 1)
-    assert (run.state, run.outcome, run.attempt) == ("ended", "failed", 12)
+    assert (run.state, run.attempt.outcome, run.attempt.number) == ("ended", "failed", 12)
 
 
 @pytest.mark.parametrize(
@@ -225,15 +226,15 @@ def test_what_succeeded_or_was_cancelled_is_not_tried_again(ends: str, attempts:
             case "lost":
                 desk.exit(run, None)
             case "cancelled":
-                desk.say(ev.Terminate(1, "k"))
+                desk.say(ev.Terminate("k"))
                 desk.exit(run, 15)
             case "timeout":
-                run.kill_reason = "timeout"
+                run.attempt.kill_reason = "timeout"
                 desk.exit(run, 15)
         if run.state == "waiting":
             desk.at(run.not_before)
             desk.fork()
-    assert (run.outcome, run.attempt) == (ends, attempts)
+    assert (run.attempt.outcome, run.attempt.number) == (ends, attempts)
 
 
 def test_start_within_is_for_the_first_attempt_only() -> None:
@@ -242,25 +243,25 @@ def test_start_within_is_for_the_first_attempt_only() -> None:
     desk.result(run, 1)
     desk.at(run.not_before)
     desk.fork()
-    assert (run.state, run.attempt) == ("running", 2)
+    assert (run.state, run.attempt.number) == ("running", 2)
 
 
 def test_retry_runs_an_ended_run_again_under_its_key_and_minds_the_limits() -> None:
     desk = Desk(PoolConfig("ondemand", max_workers=1, max_queue=1, max_jobs=0))
     run = desk.started()
-    assert desk.refusal(ev.Retry(1, "k")).code == -32005
+    assert desk.refusal(ev.Retry("k")).code == -32005
     desk.result(run, 1)
     desk.submit("other")
-    run = desk.answer(ev.Retry(2, "k"))
-    assert (run.state, run.attempt, run.error) == ("waiting", 2, None)
+    run = desk.answer(ev.Retry("k"))
+    assert (run.state, run.attempt.number, run.attempt.error) == ("waiting", 2, None)
     other = desk.engine.runs["other"]
     desk.result(other)
     desk.result(run)
     for key in "ab":
         desk.submit(key)
-    assert desk.refusal(ev.Retry(3, "k")).code == -32004
+    assert desk.refusal(ev.Retry("k")).code == -32004
     desk.say(ev.Drain())
-    assert desk.refusal(ev.Retry(4, "k")).code == -32005
+    assert desk.refusal(ev.Retry("k")).code == -32005
 
 
 # --- callers ----------------------------------------------------------------------------------------------------------
@@ -268,12 +269,12 @@ def test_repeating_an_order_is_safe_and_a_key_cannot_mean_two_things() -> None:
     desk = Desk()
     run = desk.submit("1", params=[1])
     assert desk.submit("1", params=[1]) is run
-    assert desk.refusal(ev.Submit(1, "1", "job", [2])).classic == "Hash is in use"
-    assert desk.refusal(ev.Submit(1, "1", "one", [1])).code == -32002
+    assert desk.refusal(ev.Submit("1", "job", [2])).classic == "Hash is in use"
+    assert desk.refusal(ev.Submit("1", "one", [1])).code == -32002
     desk.fork()
     desk.result(run)
     assert desk.submit("1", params=[1]) is run
-    assert desk.answer(ev.Free(1, "1")) is run
+    assert desk.answer(ev.Free("1")) is run
     assert desk.submit("1", params=[2]) is not run
 
 
@@ -283,7 +284,7 @@ def test_p12_an_option_that_cannot_be_is_refused_by_its_name() -> None:
         ("timeout", -1), ("timeout", "soon"), ("timeout", True), ("delay", "1 parsec"), ("priority", 1.5), ("priority", 1 << 40),
         ("retries", -1), ("retries", True), ("env", {"A": 1}), ("labels", ["x"]), ("delay", 1e300), ("grace", float("nan")),
     ]:  # fmt: skip
-        error = desk.refusal(ev.Submit(1, "k", "job", None, None, {name: value}))
+        error = desk.refusal(ev.Submit("k", "job", None, None, {name: value}))
         assert error.code == -32602
         assert str(error).startswith(name), (name, value, str(error))
     assert not desk.engine.runs
@@ -315,18 +316,18 @@ def test_an_application_that_goes_ends_what_waits_for_it_and_not_what_runs() -> 
     running, waiting, delayed = desk.started("r", retries=3), desk.submit("w"), desk.submit("d", delay=9)
     effects = desk.say(ev.Configure(config(new=ONDEMAND)))
     assert kinds(effects, ev.RetireZygote) == [ev.RetireZygote("app", 1)]
-    assert {run.outcome for run in (waiting, delayed)} == {"lost"}
+    assert {run.attempt.outcome for run in (waiting, delayed)} == {"lost"}
     desk.exit(running, 9)
-    assert (running.state, running.outcome) == ("ended", "killed")
+    assert (running.state, running.attempt.outcome) == ("ended", "killed")
     assert "app" not in desk.engine.pools
-    assert desk.refusal(ev.Retry(1, "w")).code == -32001
+    assert desk.refusal(ev.Retry("w")).code == -32001
 
 
 def test_a_spare_that_dies_before_it_has_read_its_order_does_not_end_the_run() -> None:
     desk = Desk()
     run = desk.started()
-    desk.say(ev.WorkerExited(run.worker, 9, unread=True))
-    assert (run.state, run.attempt) == ("waiting", 1)
+    desk.say(ev.WorkerExited(run.attempt.worker, 9, unread=True))
+    assert (run.state, run.attempt.number) == ("waiting", 1)
     desk.at(1000.1)
     desk.fork()
     assert run.state == "running"
@@ -340,7 +341,7 @@ def test_a_fork_that_fails_is_tried_again_even_when_the_pool_was_to_be_looked_at
     desk.submit("2")
     third = desk.submit("3")
     (asked,) = [worker for worker in desk.engine.workers.values() if worker.state == "starting"]
-    desk.say(ev.WorkerRefused(asked.number, "EAGAIN"))
+    desk.say(fork_failed(asked.number, "EAGAIN"))
     while (due := desk.engine.next_deadline()) is not None and third.state == "waiting":
         desk.at(due)
         desk.fork()
@@ -354,28 +355,42 @@ def test_after_a_crash_an_answer_to_a_dead_master_says_nothing() -> None:
     runs = [Run.load(run.dump())]
     engine = desk.engine = Engine(desk.engine.config)
     desk.told += engine.restore(runs, None, desk.now)
-    asked = kinds(desk.say(ev.WorkerFound(run.worker, run.pid, "app", 0, "app", 1)), ev.AskWorker)
-    assert asked == [ev.AskWorker(run.worker, engine.epoch)]
-    desk.say(ev.WorkerIdle(run.worker, engine.epoch - 1))
+    asked = kinds(desk.say(ev.WorkerFound(run.attempt.worker, run.attempt.pid, "app", 0, "app", 1)), ev.AskWorker)
+    assert asked == [ev.AskWorker(run.attempt.worker, engine.epoch)]
+    desk.say(ev.Heard(run.attempt.worker, m.Idle(epoch=engine.epoch - 1)))
     assert engine.runs["k"].state == "running"
-    desk.say(ev.WorkerIdle(run.worker, engine.epoch))
+    desk.say(ev.Heard(run.attempt.worker, m.Idle(epoch=engine.epoch)))
     assert engine.runs["k"].state == "waiting"
+
+
+def test_p9_a_run_that_is_slow_before_its_worker_is_found_is_asked_when_it_is() -> None:
+    desk = Desk()
+    run = desk.started(slow_after=5.0)
+    worker, pid = run.attempt.worker, run.attempt.pid
+    engine = desk.engine = Engine(desk.engine.config)
+    engine.restore([Run.load(run.dump())], None, desk.now)
+    assert kinds(desk.at(desk.now.mono + 5.0), ev.Slow) == []
+    assert desk.refusal(ev.Terminate("k", 10)).data == "ask again"
+    assert kinds(desk.say(ev.WorkerFound(worker, pid, "app", 0, "app", 1)), ev.Slow) == []
+    assert kinds(desk.at(engine.next_deadline()), ev.Slow) == [ev.Slow(engine.runs["k"])]
+    assert kinds(desk.at(desk.now.mono + 60.0), ev.Slow) == []
+    assert engine.runs["k"].attempt.slow_at == 0.0
 
 
 def test_a_worker_found_without_a_run_that_still_has_a_result_to_bring_is_of_use_again() -> None:
     desk = Desk()
     run = desk.started()
-    worker = run.worker
+    worker = run.attempt.worker
     desk.result(run)  # in the journal; the master dies before it acknowledges
     engine = desk.engine = Engine(desk.engine.config)
     engine.restore([], None, desk.now)
     desk.say(ev.WorkerFound(worker, 1, "app", 0, "app", 1))
     desk.say(ev.InventoryDone("app", 1))
-    desk.say(ev.ZygoteReady("app", 1, {"job": {"target": "jobs:job"}}))
-    effects = desk.say(ev.WorkerResult(worker, "k", True, 0))
+    desk.say(zygote_ready("app", 1, {"job": {"target": "jobs:job"}}))
+    effects = desk.say(ev.Heard(worker, m.Result("k", True, 0)))
     assert effects == [ev.AckResult(worker, "k"), ev.AskWorker(worker, engine.epoch)]
-    desk.say(ev.WorkerIdle(worker, engine.epoch))
-    assert desk.submit("next").worker == worker
+    desk.say(ev.Heard(worker, m.Idle(epoch=engine.epoch)))
+    assert desk.submit("next").attempt.worker == worker
 
 
 def test_p11_a_newer_zygote_that_speaks_later_after_a_crash_is_not_sent_away_before() -> None:
@@ -384,19 +399,19 @@ def test_p11_a_newer_zygote_that_speaks_later_after_a_crash_is_not_sent_away_bef
     engine = desk.engine = Engine(desk.engine.config)
     engine.applications["app"].load({**known, "generation": 3, "ready": False})  # as the journal has it
     engine.restore([], None, desk.now)
-    assert kinds(desk.say(ev.ZygoteReady("app", 2, known["jobs"])), ev.RetireZygote) == []
-    assert kinds(desk.say(ev.ZygoteReady("app", 3, known["jobs"])), ev.RetireZygote) == [ev.RetireZygote("app", 2)]
+    assert kinds(desk.say(zygote_ready("app", 2, known["jobs"])), ev.RetireZygote) == []
+    assert kinds(desk.say(zygote_ready("app", 3, known["jobs"])), ev.RetireZygote) == [ev.RetireZygote("app", 2)]
     run = desk.started()
     assert run.state == "running"
-    assert engine.workers[run.worker].generation == 3
+    assert engine.workers[run.attempt.worker].generation == 3
 
 
 def test_an_older_zygote_that_is_ready_later_than_a_newer_one_is_not_forked_from() -> None:
     desk = Desk()
     jobs = desk.engine.applications["app"].jobs
-    desk.say(ev.ZygoteReady("app", 3, jobs))
-    assert kinds(desk.say(ev.ZygoteReady("app", 2, jobs)), ev.RetireZygote) == [ev.RetireZygote("app", 2)]
-    assert desk.engine.workers[desk.started().worker].generation == 3
+    desk.say(zygote_ready("app", 3, jobs))
+    assert kinds(desk.say(zygote_ready("app", 2, jobs)), ev.RetireZygote) == [ev.RetireZygote("app", 2)]
+    assert desk.engine.workers[desk.started().attempt.worker].generation == 3
 
 
 def test_numbers_are_never_given_twice_across_crashes() -> None:
@@ -404,7 +419,7 @@ def test_numbers_are_never_given_twice_across_crashes() -> None:
     before = max(desk.engine.workers)
     engine = desk.engine = Engine(desk.engine.config)
     engine.restore([], None, desk.now)
-    desk.say(ev.ZygoteReady("app", 2, {}))
+    desk.say(zygote_ready("app", 2, {}))
     assert min(engine.workers) > before
 
 
@@ -418,9 +433,9 @@ def test_p2_whether_a_worker_that_nobody_could_bring_back_had_begun_its_run_does
     engine = desk.engine = Engine(desk.engine.config)
     engine.restore([Run.load(run.dump())], None, desk.now)
     run = engine.runs["k"]
-    slot = run.slot
-    desk.say(ev.ZygoteReady("app", 1, {"job": {"target": "jobs:job"}}))
+    slot = run.attempt.slot
+    desk.say(zygote_ready("app", 1, {"job": {"target": "jobs:job"}}))
     desk.submit("other")
     assert slot not in [worker.slot for worker in engine.workers.values()], "what stands there is evidence"
-    desk.say(ev.WorkerExited(run.worker, status, unread=unread))
+    desk.say(ev.WorkerExited(run.attempt.worker, status, unread=unread))
     assert run.state == state

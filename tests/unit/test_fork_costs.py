@@ -14,7 +14,9 @@ import pytest
 
 from rocksyd import messages
 from rocksyd.config import PoolConfig
-from rocksyd.core.pools import REFILL_DELAY, Pool, Worker
+from rocksyd.core.crew import REFILL_DELAY
+from rocksyd.core.pools import Pool
+from rocksyd.core.worker import Worker
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.worker import inherited
 from rocksyd.worker.integrations import numpy as of_numpy
@@ -52,7 +54,8 @@ if not libc.arenas_on_heap(4 << 20):
 else:
     del early
     things = [bytes(400) for _ in range(50_000)]
-    on_heap = sum(any(low <= id(thing) < high for low, high in heap()) for thing in things)
+    bounds = heap()
+    on_heap = sum(any(low <= id(thing) < high for low, high in bounds) for thing in things)
     print(on_heap / len(things))
     del things
     more = [[number] for number in range(300_000)]
@@ -153,12 +156,12 @@ def test_a_spare_is_replaced_behind_the_job_that_took_it_while_there_are_more() 
     assert taken is not None
     pool.move(taken, "job", 10.0)
     pool.gave_job(10.0)
-    assert pool.missing(0, 10.0) == 0
-    assert pool.look_again(0, 10.0) == 10.0 + REFILL_DELAY
-    assert pool.missing(1, 10.0) == 1, "a run waits: no time to lose"
-    assert pool.missing(0, 10.0 + REFILL_DELAY) == 1
+    assert pool.missing(pool.demand(0), 10.0) == 0
+    assert pool.look_again(pool.demand(0), 10.0) == 10.0 + REFILL_DELAY
+    assert pool.missing(pool.demand(1), 10.0) == 1, "a run waits: no time to lose"
+    assert pool.missing(pool.demand(0), 10.0 + REFILL_DELAY) == 1
     pool.served_one()
-    assert pool.missing(0, 10.0) == 1
+    assert pool.missing(pool.demand(0), 10.0) == 1
 
 
 def test_the_last_spare_is_replaced_at_once() -> None:
@@ -167,7 +170,7 @@ def test_the_last_spare_is_replaced_at_once() -> None:
     assert taken is not None
     pool.move(taken, "job", 10.0)
     pool.gave_job(10.0)
-    assert pool.missing(0, 10.0) == 1
+    assert pool.missing(pool.demand(0), 10.0) == 1
 
 
 @pytest.mark.parametrize(("max_jobs", "expected"), [(1, 0), (5, 2)])

@@ -9,9 +9,9 @@ import pytest
 from bench.fork_safety import table
 from bench.fork_safety.matrix import Row, judge
 from bench.fork_safety.zygote import Outcome
-from rocksyd.cli.knowledge import libraries
-from rocksyd.core.diagnosis import HOOK, SAFE, UNSAFE
-from rocksyd.zygote import sharing
+from rocksyd.doctor.findings import HOOK, SAFE, UNSAFE
+from rocksyd.doctor.inside import sharing
+from rocksyd.doctor.libraries import libraries
 
 ROWS = table.read()
 KNOWN = libraries()

@@ -93,14 +93,15 @@ def test_a_decorator_that_keeps_the_function_keeps_the_declaration() -> None:
     [
         (
             {"timout": 1},
-            "there is no setting 'timout' (there are: grace, max_running, max_running_per_key, name, pool, priority, "
-            "retries, slow_after, start_within, timeout)",
+            "there is no setting 'timout' (there are: grace, leftover, max_running, max_running_per_key, name, on_stop, "
+            "pool, priority, rate, rate_per_key, results, retries, retry_after, retry_factor, retry_jitter, retry_most, "
+            "retry_on, slow_after, start_within, timeout)",
         ),
         ({"timeout": "soon"}, "timeout='soon' is wrong: expected a duration"),
         ({"timeout": -1}, "timeout=-1 is wrong: expected a duration"),
-        ({"max_running": 1.5}, "max_running=1.5 is wrong: expected a whole number of zero or more"),
-        ({"retries": True}, "retries=True is wrong: expected a whole number of zero or more"),
-        ({"retries": -1}, "retries=-1 is wrong: expected a whole number of zero or more"),
+        ({"max_running": 1.5}, "max_running=1.5 is wrong: expected a whole number from 0 to 2147483648, got 1.5"),
+        ({"retries": True}, "retries=True is wrong: expected a whole number from 0 to 2147483648, got true"),
+        ({"retries": -1}, "retries=-1 is wrong: expected a whole number from 0 to 2147483648, got -1"),
         ({"priority": "high"}, "priority='high' is wrong: expected a whole number"),
         ({"name": "a:b"}, "name='a:b' is wrong: expected a name without spaces and colons"),
     ],

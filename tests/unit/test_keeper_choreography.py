@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocksyd import messages
-from rocksyd.keeper.choreography import Choreography, Limits
+from rocksyd.keeper.choreography import Choreography
 from rocksyd.keeper.effects import (
     Bury,
     CheckCode,
     Discard,
-    DropConnections,
+    DropBusyConnections,
     Kill,
     LoseServing,
     Promote,
@@ -25,6 +25,7 @@ from rocksyd.keeper.effects import (
     Stop,
 )
 from rocksyd.keeper.events import Begin, Died, Expired, Hindered, Hung, Said, Signal
+from rocksyd.keeper.stages import Limits
 
 
 def kinds(effects: list[Any]) -> list[str]:
@@ -104,7 +105,7 @@ def test_an_old_master_that_died_is_not_waited_for() -> None:
 
 
 def test_the_ladder() -> None:
-    """At once; 0.25 s doubling to 5; without connections from the fourth young death on; the end after the eighth."""
+    """At once; 0.25 s doubling to 5; without busy connections from the fourth young death on; the end after the eighth."""
     keeper = serving()
     now, master, delays = 0.0, 1, []
     effects = keeper.step(Died(master, "died"), now)
@@ -116,7 +117,7 @@ def test_the_ladder() -> None:
             effects = keeper.step(Expired(), now)
         else:
             delays.append(0.0)
-        assert (DropConnections() in effects) == (len(delays) >= 4)
+        assert (DropBusyConnections() in effects) == (len(delays) >= 4)
         master += 1
         assert effects[-1] == StartMaster(master)
         effects = keeper.step(Died(master, "died"), now)

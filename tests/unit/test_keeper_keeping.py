@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rocksyd
+from rocksyd.exit_status import describe, signal_name
 from rocksyd.keeper.children import Children
 from rocksyd.keeper.effects import Stop
-from rocksyd.keeper.ending import Ending
 from rocksyd.keeper.options import UsageError, parse, passed_descriptors
+from rocksyd.keeper.reexec import fingerprint
 from rocksyd.keeper.shelf import Shelf
-from rocksyd.posix.processes import Command, Ended, describe, failure, signal_name
+from rocksyd.keeper.shutdown import Shutdown
+from rocksyd.posix.processes import Command, Ended, failure
 
 NAMES = st.sampled_from(["listen:a", "conn:1:1", "conn:2:2", "config"])
 STEPS = st.lists(st.tuples(st.sampled_from(["put", "drop", "put in drawer", "drop in drawer"]), NAMES), max_size=20)
@@ -50,7 +55,12 @@ def test_the_shelf_is_what_was_put_on_it_and_leaks_nothing(steps: list[tuple[str
         shelf.throw_drawer_away(7)
     assert set(shelf) == expected
     assert descriptors() == before + len(expected)
-    assert shelf.drop_connections() == sum(1 for name in expected if name.startswith("conn:"))
+    assert shelf.drop_busy_connections() == 0, "without the page nobody knows of one that was busy"
+    page = os.memfd_create("busy")
+    os.pwrite(page, bytes([0, 2, 3]), 0)
+    shelf.put(["busy"], [page])
+    assert shelf.drop_busy_connections() == ("conn:2:2" in expected), "the first of these is quiet"
+    assert set(shelf) == expected - {"conn:2:2"} | {"busy"}
     shelf.clear()
     assert descriptors() == before
 
@@ -119,7 +129,7 @@ def test_children_of_a_master_that_serves_are_the_services() -> None:
 
 
 def test_ending_asks_then_kills_then_goes() -> None:
-    ending = Ending(Stop(0, ""), 100.0)
+    ending = Shutdown(Stop(0, ""), 100.0)
     assert ending.step(100.0, [1, 2], lambda: [1, 2, 3]) == [(1, signal.SIGTERM), (2, signal.SIGTERM)]
     assert ending.step(101.0, [2, 3], lambda: [2, 3]) == [(3, signal.SIGTERM)]
     assert ending.step(ending.deadline, [2, 3], lambda: [2, 3, 4]) == [(pid, signal.SIGKILL) for pid in (2, 3, 4)]
@@ -129,7 +139,7 @@ def test_ending_asks_then_kills_then_goes() -> None:
 
 
 def test_ending_is_over_when_nobody_is_left() -> None:
-    ending = Ending(Stop(0, "", now=True), 100.0)
+    ending = Shutdown(Stop(0, "", now=True), 100.0)
     ending.insist(100.0)
     assert ending.step(100.0, [1], lambda: [1]) == [(1, signal.SIGKILL)]
     assert ending.step(100.0, [], list) == []
@@ -163,3 +173,11 @@ def test_descriptors_for_another_process_are_not_ours() -> None:
     environment = {"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b", "KEPT": ""}
     assert passed_descriptors(environment, os.getpid()) == {}
     assert environment == {"KEPT": ""}
+
+
+def test_the_fingerprint_of_its_code_has_every_file_that_it_imports() -> None:
+    package = os.path.dirname(rocksyd.__file__)
+    text = "import sys, rocksyd.keeper.main; print(*[m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'rocksyd'])"
+    said = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout
+    known = {os.path.join(package, name) for name, size, _ in fingerprint(os.path.join(package, "boot.py")) if size >= 0}
+    assert set(said.split()) <= known

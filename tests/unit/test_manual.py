@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from rocksyd import config
 from rocksyd.cli.commands import COMMANDS
-from rocksyd.master.methods import METHODS
+from rocksyd.master.desk.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,11 +33,31 @@ def test_there_are_twelve_promises() -> None:
     assert list(PROMISES) == [str(number) for number in range(1, 13)]
 
 
+def test_each_line_of_the_threat_model_names_tests_that_there_are() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in row] for row in rows if row[-1].strip() not in ("shown by", "---")]
+    assert len(rows) >= 10
+    assert [row for row in rows if not re.search(r"`(tests/|test_)", row[-1])] == []
+    there = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(tests/[\w/.]+|test_\w+)`", text)
+    for name in named:
+        assert (ROOT / name).exists() if "/" in name else f"def {name}(" in there, name
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_protocols_page_has_every_method_and_parameter(name: str) -> None:
     page = (ROOT / "docs" / "protocol.md").read_text()
     for word in (name, *(parameter.name for parameter in METHODS[name].parameters)):
         assert f"`{word}`" in page, word
+
+
+def test_the_tables_of_the_manual_are_those_of_the_declarations() -> None:
+    """When this fails: python docs/reference.py."""
+    checked = subprocess.run(
+        [sys.executable, ROOT / "docs" / "reference.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 
 from rocksyd import config as configuration
 from rocksyd.config import Config, parse_address
-from rocksyd.master.clients import FEWEST, Clients, Listener, limit_of
-from rocksyd.posix.loop import Loop
+from rocksyd.master.desk.clients import Client, Clients
+from rocksyd.master.desk.door import FEWEST, limit_of
+from tests.unit.served import served
 
 
 def config(folder: Path, **settings: Any) -> Config:
@@ -22,34 +25,42 @@ def config(folder: Path, **settings: Any) -> Config:
     return configuration.parse(f'{top}[apps.app]\npath = "."\njobs = ["jobs"]\n{pool}', str(folder / "rocksyd.toml"))
 
 
+@contextmanager
+def connected(folder: Path) -> Iterator[tuple[Clients, Client]]:
+    """A master's clients, of whom there is one, who came by TCP."""
+    with served(config(folder)) as server, socket.create_server(("127.0.0.1", 0)) as listening:
+        address = parse_address(f"tcp://127.0.0.1:{listening.getsockname()[1]}")
+        server.door.listen("listen:test", listening, address, server.clients.take)
+        with socket.create_connection(listening.getsockname()):
+            server.door.accept(server.door.listeners["listen:test"])
+            (client,) = server.clients.by_number.values()
+            yield server.clients, client
+        server.door.close()
+
+
 def test_tcp_connections_answer_without_delay_and_notice_a_peer_that_is_gone(tmp_path: Path) -> None:
-    loop = Loop()
-    clients = Clients(config(tmp_path), lambda client, budget: None, loop)
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
-        listener = Listener(server, parse_address(f"tcp://127.0.0.1:{server.getsockname()[1]}"), clients.accept)
-        clients.accept(listener)
-        (client,) = clients.by_number.values()
+    with connected(tmp_path) as (_, client):
         assert client.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert not client.socket.getblocking()
-        clients.close(client)
-    loop.close()
 
 
 def test_p9_until_when_a_stranger_must_show_the_token_is_no_quiet_matter(tmp_path: Path) -> None:
-    loop = Loop()
-    clients = Clients(config(tmp_path), lambda client, budget: None, loop)
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
-        clients.accept(Listener(server, parse_address(f"tcp://127.0.0.1:{server.getsockname()[1]}"), clients.accept))
-        (client,) = clients.by_number.values()
+    with connected(tmp_path) as (clients, client):
+        clients.token = "secret"
         assert not client.quiet
-        assert clients.strangers == {client}
-        assert (clients.next_deadline() or 0) <= client.prove_by
-        assert client.show_token("secret", "secret")
+        assert clients.awaited == {client}
+        assert clients.next_deadline() == client.prove_by
+        assert client.show_token("secret")
         assert client.quiet
-        assert not clients.strangers
-        clients.close(client)
-    loop.close()
+        assert not clients.awaited
+
+
+def test_one_that_shows_the_token_is_awaited_all_the_same_to_take_what_it_is_owed(tmp_path: Path) -> None:
+    with connected(tmp_path) as (clients, client):
+        client.progress_at = 5.0
+        assert client.show_token("nobody asks for one")
+        assert clients.next_deadline() == 5.0 + clients.config.write_timeout
 
 
 @pytest.mark.parametrize(

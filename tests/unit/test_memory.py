@@ -72,19 +72,19 @@ def test_running_workers_are_measured_and_idle_ones_left_alone() -> None:
     desk.fork()
     assert desk.engine.next_deadline() is None
     run = desk.started()
-    assert desk.at(desk.engine.next_deadline() or 0) == [ev.Measure("app", ((run.worker, run.pid),))]
-    desk.say(ev.Measured("app", {run.worker: ev.Size(MB, MB)}))
+    assert desk.at(desk.engine.next_deadline() or 0) == [ev.MeasureWorkers("app", ((run.attempt.worker, run.attempt.pid),))]
+    desk.say(ev.WorkersMeasured("app", {run.attempt.worker: ev.Size(MB, MB)}))
     assert desk.engine.next_deadline() is not None
     desk.result(run)
-    assert kinds(desk.at(desk.engine.next_deadline() or 0), ev.Measure) == []
+    assert kinds(desk.at(desk.engine.next_deadline() or 0), ev.MeasureWorkers) == []
     assert desk.engine.next_deadline() is None, "nothing runs: nobody looks"
 
 
 def test_a_run_above_the_hard_limit_is_killed_once_and_ends_as_memory() -> None:
     desk = Desk(PoolConfig("ondemand", max_workers=2, max_jobs=0, max_rss_hard=100 * MB))
     run = desk.started()
-    too_much = ev.Measured("app", {run.worker: ev.Size(101 * MB, 1)})
-    assert kinds(desk.say(too_much), ev.KillWorker) == [ev.KillWorker(run.worker, 9, 0.0)]
+    too_much = ev.WorkersMeasured("app", {run.attempt.worker: ev.Size(101 * MB, 1)})
+    assert kinds(desk.say(too_much), ev.KillWorker) == [ev.KillWorker(run.attempt.worker, 9, 0.0)]
     assert kinds(desk.say(too_much), ev.KillWorker) == []
     desk.exit(run, 9)
     record = run.record()
@@ -95,8 +95,8 @@ def test_a_kill_by_the_system_for_want_of_memory_is_told_from_any_other() -> Non
     for oom, outcome in ((True, "memory"), (False, "killed")):
         desk = Desk()
         run = desk.started()
-        desk.say(ev.WorkerExited(run.worker, 9, oom=oom))
-        assert (run.outcome, run.retcode, run.signal) == (outcome, 137, 9)
+        desk.say(ev.WorkerExited(run.attempt.worker, 9, oom=oom))
+        assert (run.attempt.outcome, run.attempt.retcode, run.attempt.signal) == (outcome, 137, 9)
 
 
 def test_a_worker_whose_peak_is_above_max_rss_leaves_after_its_job() -> None:
@@ -104,17 +104,17 @@ def test_a_worker_whose_peak_is_above_max_rss_leaves_after_its_job() -> None:
     run = desk.started()
     assert kinds(desk.result(run, max_rss=100 * MB), ev.DrainWorker) == []
     run = desk.submit("again")
-    assert kinds(desk.result(run, max_rss=101 * MB), ev.DrainWorker) == [ev.DrainWorker(run.worker)]
+    assert kinds(desk.result(run, max_rss=101 * MB), ev.DrainWorker) == [ev.DrainWorker(run.attempt.worker)]
 
 
 def test_a_run_waits_while_its_pool_is_too_large_and_begins_when_it_is_not() -> None:
     desk = Desk(PoolConfig("ondemand", max_workers=5, max_jobs=0, max_total_rss=100 * MB))
     first = desk.started("first")
-    desk.say(ev.Measured("app", {first.worker: ev.Size(90 * MB, 60 * MB)}))
+    desk.say(ev.WorkersMeasured("app", {first.attempt.worker: ev.Size(90 * MB, 60 * MB)}))
     second = desk.submit("second")
     assert kinds(desk.told[-5:], ev.ForkWorker) == []
     assert why(desk.engine, second, desk.now)["reasons"][0]["code"] == "pool_memory"
-    desk.say(ev.Measured("app", {first.worker: ev.Size(90 * MB, 20 * MB)}))
+    desk.say(ev.WorkersMeasured("app", {first.attempt.worker: ev.Size(90 * MB, 20 * MB)}))
     desk.fork()
     assert second.state == "running"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rocksyd.master.output import Outputs
-from rocksyd.model import Run
+from rocksyd.master.records.output import Outputs
+from tests.unit.runs import run_of
 
 DAY = 86400
 NOW = 20 * 365 * DAY  # long ago, on a day of its own
@@ -46,10 +46,20 @@ def test_old_outputs_go_and_empty_days_with_them_but_nothing_that_runs_or_is_you
         written(tmp_path, "1989-12-18", "running.log", NOW - 9 * DAY),
         written(tmp_path, "1989-12-27", "today.log", NOW),
     ]
-    outputs.by_path[str(kept[1])] = Run("running")
+    outputs.by_path[str(kept[1])] = run_of("running")
     assert outputs.expire(str(tmp_path), NOW - DAY, most=1) == 1
     assert outputs.expire(str(tmp_path), NOW - DAY) == 1
     assert outputs.expire(str(tmp_path), NOW - DAY) == 0
     assert not any(path.exists() for path in gone)
     assert not old.parent.exists()
     assert all(path.exists() for path in kept)
+
+
+def test_what_cannot_be_removed_is_in_the_way_of_no_other_output(tmp_path: Path, outputs: Outputs) -> None:
+    (tmp_path / "1989-12-18").write_text("a file where a day should be")
+    (tmp_path / "1989-12-19" / "folder.log").mkdir(parents=True)
+    os.utime(tmp_path / "1989-12-19" / "folder.log", (NOW - 7 * DAY, NOW - 7 * DAY))
+    gone = [written(tmp_path, day, "old.log", NOW - 7 * DAY) for day in ("1989-12-19", "1989-12-20")]
+    assert outputs.expire(str(tmp_path), NOW - DAY) == 2
+    assert not any(path.exists() for path in gone)
+    assert not (tmp_path / "1989-12-20").exists()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rocksyd.config import PoolConfig
 from rocksyd.core.lifecycle import LifecycleError
-from rocksyd.core.pools import Pool, Worker
+from rocksyd.core.pools import Demand, Pool
+from rocksyd.core.worker import Worker
 
 policies = st.one_of(
     st.builds(
@@ -41,7 +42,7 @@ class Driven:
         while (worker := self.pool.next_worker()) is not None and self.waiting:
             self.waiting -= 1
             self.pool.move(worker, "job", self.now)
-        while asked := self.pool.missing(self.waiting, self.now):
+        while asked := self.pool.missing(self.pool.demand(self.waiting), self.now):
             assert asked <= self.pool.policy.spawn_rate
             for _ in range(asked):
                 self.number += 1
@@ -53,7 +54,7 @@ class Driven:
                 if self.waiting:
                     self.waiting -= 1
                     self.pool.move(worker, "job", self.now)
-        while (worker := self.pool.surplus(self.waiting, self.now)) is not None:
+        while (worker := self.pool.surplus(self.pool.demand(self.waiting), self.now)) is not None:
             self.moves += 1
             self.pool.move(worker, "leave", self.now)
             self.pool.move(worker, "exit", self.now)
@@ -73,7 +74,7 @@ class Driven:
     def quiet(self) -> None:
         """Nothing comes until the pool does not want to be looked at any more."""
         for _ in range(100):
-            when = self.pool.look_again(self.waiting, self.now)
+            when = self.pool.look_again(self.pool.demand(self.waiting), self.now)
             if not when:
                 return
             assert when > self.now
@@ -134,7 +135,7 @@ def test_a_light_load_lets_the_workers_go_that_are_not_needed() -> None:
 def test_a_dynamic_pool_begins_with_start_workers_and_shrinks_one_a_second_to_max_spare() -> None:
     driven = Driven(PoolConfig("dynamic", max_workers=8, min_spare=1, max_spare=2, start_workers=5))
     sizes = [len(driven.pool.idle)]
-    while when := driven.pool.look_again(0, driven.now):
+    while when := driven.pool.look_again(driven.pool.demand(0), driven.now):
         assert driven.now < when <= driven.now + 1.0
         driven.now = when
         driven.balance()
@@ -154,19 +155,19 @@ def test_workers_that_leave_are_left_out_of_the_count_up_to_max_workers() -> Non
     pool = Pool("p", PoolConfig("ondemand", max_workers=2))
     for number in range(5):
         pool.add(Worker(number, "p", "p", 1, 0, "leaving"))
-    assert pool.missing(10, 0.0) == 0
+    assert pool.missing(pool.demand(10), 0.0) == 0
     for number in range(2):
         pool.move(pool.workers[number], "exit", 0.0)
-    assert pool.missing(10, 0.0) == 1
+    assert pool.missing(pool.demand(10), 0.0) == 1
     pool.move(pool.workers[2], "exit", 0.0)
-    assert pool.missing(10, 0.0) == 2
+    assert pool.missing(pool.demand(10), 0.0) == 2
 
 
 def test_workers_that_have_not_said_that_they_are_idle_count_and_get_nothing() -> None:
     pool = Pool("p", PoolConfig("static", max_workers=1))
     worker = Worker(1, "p", "p", 1, 0, "idle", sure=False)
     pool.add(worker)
-    assert (pool.next_worker(), pool.missing(0, 0.0), pool.live) == (None, 0, 1)
+    assert (pool.next_worker(), pool.missing(pool.demand(0), 0.0), pool.live) == (None, 0, 1)
     pool.settle(worker)
     assert (pool.next_worker(), pool.live, pool.unsure) == (worker, 1, 0)
 
@@ -175,9 +176,13 @@ def test_after_a_fork_that_failed_nothing_is_forked_until_the_next_try() -> None
     pool = Pool("p", PoolConfig("static", max_workers=1))
     pool.trouble.refused("no", 100.0)
     again = pool.trouble.after
-    assert (pool.missing(0, again - 0.001), pool.look_again(0, 100.0), pool.missing(0, again)) == (0, again, 1)
+    assert (
+        pool.missing(pool.demand(0), again - 0.001),
+        pool.look_again(pool.demand(0), 100.0),
+        pool.missing(pool.demand(0), again),
+    ) == (0, again, 1)
     pool.served_one()
-    assert pool.missing(0, 100.0) == 1
+    assert pool.missing(pool.demand(0), 100.0) == 1
 
 
 @pytest.mark.parametrize("pm", ["static", "ondemand"])
@@ -185,7 +190,7 @@ def test_how_often_a_pool_was_full_is_counted_once_a_time_that_ends_when_nobody_
     pool = Pool("p", PoolConfig(pm, max_workers=1))
     pool.add(Worker(1, "p", "p", 1, 0, "busy"))
     for waiting, now, times in ((1, 10.0, 1), (3, 20.0, 1), (0, 20.1, 1), (1, 20.9, 1), (0, 30.0, 1), (1, 31.0, 2)):
-        pool.missing(waiting, now)
+        pool.missing(pool.demand(waiting), now)
         assert pool.max_reached == times
     assert pool.peak_waiting == 3
 
@@ -194,11 +199,11 @@ def test_how_often_a_pool_was_full_is_counted_once_a_time_that_ends_when_nobody_
 def test_spares_come_one_by_one_then_2_then_4_up_to_spawn_rate_as_long_as_they_are_short(spares: int, rate: int) -> None:
     pool = Pool("p", PoolConfig("dynamic", max_workers=40, min_spare=spares, max_spare=40, spawn_rate=rate))
     batches = []
-    while asked := pool.missing(0, 0.0):
+    while asked := pool.missing(pool.demand(0), 0.0):
         batches.append(asked)
         for number in range(asked):
             pool.add(Worker(100 * len(batches) + number, "p", "p", 1, 0))
-        assert pool.missing(0, 0.0) == 0, "the last ones have not come yet"
+        assert pool.missing(pool.demand(0), 0.0) == 0, "the last ones have not come yet"
         for worker in list(pool.workers.values()):
             if worker.state == "starting":
                 pool.move(worker, "forked", 0.0)
@@ -209,7 +214,7 @@ def test_spares_come_one_by_one_then_2_then_4_up_to_spawn_rate_as_long_as_they_a
 
 def test_who_is_needed_for_a_run_that_waits_is_forked_at_once() -> None:
     pool = Pool("p", PoolConfig("dynamic", max_workers=40, min_spare=4, max_spare=8, spawn_rate=32))
-    assert pool.missing(20, 0.0) == 21
+    assert pool.missing(pool.demand(20), 0.0) == 21
 
 
 def test_while_as_many_are_busy_as_there_may_be_workers_an_idle_one_gets_nothing() -> None:
@@ -238,3 +243,20 @@ def test_what_a_snapshot_says_of_a_pool_and_a_worker_is_read_whatever_else_it_sa
     assert Worker.load({"number": 1, "app": "p", "pool": "p", "generation": 1, "slot": 0}) == Worker(1, "p", "p", 1, 0)
     before = {name: value for name, value in worker.dump().items() if name != "runs"}  # as a version says it that knows one run
     assert (before["run"], Worker.load(before).runs) == ("k", {"k": None})
+
+
+@pytest.mark.parametrize("busy", [0, 1, 3])
+def test_sizes_follow_a_demand_that_was_measured_elsewhere(busy: int) -> None:
+    """As for workers that take their work themselves: to the bookkeeping they are idle, the scoreboard says who is busy."""
+    pool = Pool("web", PoolConfig("dynamic", max_workers=10, min_spare=2, max_spare=3, max_jobs=0))
+    for number in range(1, 4):
+        worker = Worker(number, "web", "web", 1, number)
+        pool.add(worker)
+        pool.move(worker, "forked", 0.0)
+    assert (pool.busy, len(pool.idle)) == (0, 3)
+    assert pool.missing(Demand(0, busy), 10.0) == min(1, max(0, 2 - (3 - busy))), "a spare at a time, until there are min_spare"
+    assert pool.surplus(Demand(0, busy), 10.0) is None
+    pool.policy = PoolConfig("dynamic", max_workers=10, min_spare=0, max_spare=1, max_jobs=0)
+    assert (pool.surplus(Demand(0, busy), 10.0) is not None) is (3 - busy > 1)
+    pool.policy = PoolConfig("ondemand", max_workers=10)
+    assert pool.missing(Demand(4, busy), 20.0) == 4 - (3 - busy)

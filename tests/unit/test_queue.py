@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rocksyd.core.queue import Queue
 from rocksyd.model import Run
+from tests.unit.runs import run_of
 
 LIMITS = [0, 0, 1, 2]
 KEYS = ["", "", "x", "y"]
@@ -27,8 +28,8 @@ steps = st.lists(
 
 def startable(waiting: list[Run], running: Counter[str], keyed: Counter[tuple[str, str]]) -> list[Run]:
     def may(run: Run) -> bool:
-        within = not run.max_running or running[run.target] < run.max_running
-        return within and (not run.concurrency_key or keyed[run.target, run.concurrency_key] < PER_KEY)
+        within = not run.order.max_running or running[run.order.target] < run.order.max_running
+        return within and (not run.order.concurrency_key or keyed[run.order.target, run.order.concurrency_key] < PER_KEY)
 
     return [run for run in waiting if may(run)]
 
@@ -43,20 +44,22 @@ def test_the_next_is_the_one_of_highest_priority_that_came_first_and_may_run(ste
             case "push":
                 sequence += 1
                 priority, target, limit, key = arguments
-                run = Run(
+                run = run_of(
                     f"k{sequence}", target=target, priority=priority, sequence=sequence, max_running=limit,
                     concurrency_key=key, max_running_per_key=PER_KEY if key else 0,
                 )  # fmt: skip
                 queue.push(run)
                 waiting.append(run)
             case "pop":
-                expected = min(startable(waiting, running, keyed), key=lambda run: (-run.priority, run.sequence), default=None)
+                expected = min(
+                    startable(waiting, running, keyed), key=lambda run: (-run.order.priority, run.sequence), default=None
+                )
                 assert queue.pop() is expected
                 if expected is not None:
                     waiting.remove(expected)
                     queue.begin(expected)
-                    running[expected.target] += 1
-                    keyed[expected.target, expected.concurrency_key] += bool(expected.concurrency_key)
+                    running[expected.order.target] += 1
+                    keyed[expected.order.target, expected.order.concurrency_key] += bool(expected.order.concurrency_key)
                     going.append(expected)
             case "discard" if waiting:
                 run = waiting.pop(arguments[0] % len(waiting))
@@ -65,8 +68,8 @@ def test_the_next_is_the_one_of_highest_priority_that_came_first_and_may_run(ste
             case "end" | "back" if going:
                 run = going.pop(arguments[0] % len(going))
                 queue.end(run)
-                running[run.target] -= 1
-                keyed[run.target, run.concurrency_key] -= bool(run.concurrency_key)
+                running[run.order.target] -= 1
+                keyed[run.order.target, run.order.concurrency_key] -= bool(run.order.concurrency_key)
                 if step == "back":
                     queue.push(run)
                     waiting.append(run)
@@ -77,17 +80,17 @@ def test_the_next_is_the_one_of_highest_priority_that_came_first_and_may_run(ste
         possible = startable(waiting, running, keyed)
         assert bool(queue.startable) == bool(possible)
         assert queue.running_keys == +keyed
-        if len({run.max_running for run in waiting}) < 2 and not any(
-            run.concurrency_key for run in waiting
+        if len({run.order.max_running for run in waiting}) < 2 and not any(
+            run.order.concurrency_key for run in waiting
         ):  # how many workers could be given something to do at once
-            target_room = Counter(run.target for run in possible)
-            room = {t: min(n, (possible[0].max_running or n + running[t]) - running[t]) for t, n in target_room.items()}
+            target_room = Counter(run.order.target for run in possible)
+            room = {t: min(n, (possible[0].order.max_running or n + running[t]) - running[t]) for t, n in target_room.items()}
             assert queue.startable == sum(room.values())
 
 
 def test_a_run_that_is_taken_out_does_not_keep_the_next_of_its_target_from_starting() -> None:
     queue = Queue()
-    first, second, third = (Run(f"k{n}", target="t", sequence=n, max_running=1) for n in (1, 2, 3))
+    first, second, third = (run_of(f"k{n}", target="t", sequence=n, max_running=1) for n in (1, 2, 3))
     for run in (first, second, third):
         queue.push(run)
     assert queue.pop() is first
@@ -101,15 +104,15 @@ def test_a_run_that_is_taken_out_does_not_keep_the_next_of_its_target_from_start
 def test_one_limit_asks_for_one_worker_however_many_wait() -> None:
     queue = Queue()
     for number in range(100):
-        queue.push(Run(f"k{number}", target="t", sequence=number, max_running=2))
+        queue.push(run_of(f"k{number}", target="t", sequence=number, max_running=2))
     assert queue.startable == 2
 
 
 def test_runs_that_come_and_go_while_nobody_is_free_leave_nothing_behind() -> None:
     queue = Queue()
-    queue.push(Run("stays", target="t", sequence=0, priority=9))
+    queue.push(run_of("stays", target="t", sequence=0, priority=9))
     for number in range(1, 5000):
-        run = Run(f"k{number}", target="t", sequence=number)
+        run = run_of(f"k{number}", target="t", sequence=number)
         queue.push(run)
         queue.discard(run)
     assert len(next(iter(queue._groups[""].values())).entries) < 200
@@ -119,7 +122,7 @@ def test_keys_that_share_a_target_s_limit_ask_for_no_more_workers_than_that() ->
     queue = Queue()
     for number in range(50):
         queue.push(
-            Run(f"k{number}", target="t", sequence=number, max_running=3, concurrency_key=str(number), max_running_per_key=1)
+            run_of(f"k{number}", target="t", sequence=number, max_running=3, concurrency_key=str(number), max_running_per_key=1)
         )
     assert queue.startable == 3
     run = queue.pop()

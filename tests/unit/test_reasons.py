@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rocksyd import messages as m
 from rocksyd.config import AppConfig, Config, PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core import reasons
 from rocksyd.core.engine import Engine
 from rocksyd.core.reasons import why
 from rocksyd.model import Now, Run
+from tests.unit.engine_actors import fork_failed, forked, zygote_ready
 
 START = 1000.0
 JOBS = {
@@ -35,18 +37,18 @@ class Story:
         self.engine = Engine(
             Config("/rocksyd.toml", "/", (), "/var", apps={"app": AppConfig("app", "/app", pool=PoolConfig(**policy))})
         )
-        self.engine.step(ev.ZygoteReady("app", 1, JOBS, (), ()), at(0))
+        self.engine.step(zygote_ready("app", 1, JOBS), at(0))
 
     def tell(self, event: Any, now: float = 0.0) -> list[Any]:
         return self.engine.step(event, at(now))
 
     def order(self, key: str, target: str = "free", now: float = 0.0, **options: Any) -> list[Any]:
-        return self.tell(ev.Submit(0, key, target, [], None, options), now)
+        return self.tell(ev.Submit(key, target, [], None, options), now)
 
     def forked(self, effects: list[Any], now: float = 0.0) -> None:
         for effect in effects:
             if isinstance(effect, ev.ForkWorker):
-                self.tell(ev.WorkerForked(effect.worker, 10 + effect.worker), now)
+                self.tell(forked(effect.worker, 10 + effect.worker), now)
 
     def codes(self, key: str, now: float = 0.0) -> list[str]:
         run = self.engine.find(key)
@@ -108,17 +110,22 @@ def test_delays_attempts_and_what_it_may_wait_at_most() -> None:
     story.forked(story.order("again", "again"))
     run = story.engine.runs["again"]
     story.tell(
-        ev.WorkerResult(run.worker, "again", False, 1, error={"type": "ValueError", "message": "no\nway", "traceback": ""}), 2.0
+        ev.Heard(
+            run.attempt.worker, m.Result("again", False, 1, error={"type": "ValueError", "message": "no\nway", "traceback": ""})
+        ),
+        2.0,
     )
-    assert story.codes("again", 2.5) == ["retry"]
-    assert story.text("again", 2.5) == "attempt 2 of 2 begins in 500ms, after ValueError: no"
+    assert story.codes("again", 2.5) == ["retry", "earlier_attempt"]
+    assert story.text("again", 2.5) == (
+        "attempt 2 of 2 begins in 500ms, after ValueError: no\nattempt 1 ended as failed: ValueError: no"
+    )
 
 
 def test_nothing_to_fork_from_and_forks_that_fail() -> None:
     story = Story()
     effects = story.order("a")
     worker = next(effect.worker for effect in effects if isinstance(effect, ev.ForkWorker))
-    story.tell(ev.WorkerRefused(worker, "no memory"))
+    story.tell(fork_failed(worker, "no memory"))
     assert story.codes("a") == ["fork_failed", "next"]
     story.tell(ev.ZygoteGone("app", 1))
     assert story.codes("a") == ["loading", "next"]
@@ -139,12 +146,12 @@ def test_a_running_run_says_how_it_is_to_end_how_far_it_is_and_whose_code_it_has
     story = Story()
     story.forked(story.order("a", timeout=10.0))
     run = story.engine.runs["a"]
-    story.tell(ev.WorkerProgress(run.worker, "a", {"done": 3, "total": 4, "note": "x"}), 1.0)
-    story.tell(ev.ZygoteReady("app", 2, JOBS, (), ()), 2.0)
+    story.tell(ev.Heard(run.attempt.worker, m.Progress("a", 3, 4, "x")), 1.0)
+    story.tell(zygote_ready("app", 2, JOBS), 2.0)
     assert story.codes("a", 2.0) == ["running", "progress", "timeout", "old_code"]
     assert "3 of 4, x" in story.text("a", 2.0)
     assert "ended in 8s at the latest (timeout = 10s)" in story.text("a", 2.0)
-    story.tell(ev.Terminate(0, "a"), 3.0)
+    story.tell(ev.Terminate("a"), 3.0)
     assert story.codes("a", 3.0)[0] == "ending"
     assert "it was cancelled and was sent TERM; KILL follows in 10s" in story.text("a", 3.0)
     story.tell(ev.Tick(), 13.5)
@@ -190,16 +197,16 @@ def test_every_run_has_a_reason_at_every_moment_and_asking_changes_nothing(steps
         now += 0.4
         running = [run for run in story.engine.runs.values() if run.state == "running"]
         events: list[Any] = {
-            "fork": [ev.WorkerForked(worker, 10 + worker) for worker in forks[:1]],
-            "fail": [ev.WorkerRefused(worker, "no") for worker in forks[:1]],
-            "result": [ev.WorkerResult(run.worker, run.key, True, 0) for run in running[:1]],
-            "kill": [ev.Terminate(0, key) for key in [*story.engine.runs][:1]],
+            "fork": [forked(worker, 10 + worker) for worker in forks[:1]],
+            "fail": [fork_failed(worker, "no") for worker in forks[:1]],
+            "result": [ev.Heard(run.attempt.worker, m.Result(run.key, True, 0)) for run in running[:1]],
+            "kill": [ev.Terminate(key) for key in [*story.engine.runs][:1]],
             "tick": [ev.Tick()], "drain": [ev.Drain()], "stop": [ev.Drain(stop=True)],
-            "gone": [ev.ZygoteGone("app", 1)], "ready": [ev.ZygoteReady("app", 1, JOBS, (), ())],
+            "gone": [ev.ZygoteGone("app", 1)], "ready": [zygote_ready("app", 1, JOBS)],
         }.get(step if isinstance(step, str) else "", [])  # fmt: skip
         if not isinstance(step, str):
             key, target, priority, delay = step
-            events = [ev.Submit(0, f"{key}{now}", target, [], None, {"priority": priority, "delay": delay})]
+            events = [ev.Submit(f"{key}{now}", target, [], None, {"priority": priority, "delay": delay})]
         if step in ("fork", "fail"):
             del forks[:1]
         for event in events:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rocksyd import messages as m
 from rocksyd.config import PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core.engine import Engine
-from rocksyd.core.pools import Worker
 from rocksyd.core.recycling import age_limit, jobs_limit, share
-from tests.unit.engine_actors import config
+from rocksyd.core.worker import Worker
+from tests.unit.engine_actors import config, fork_failed, zygote_ready
 from tests.unit.engine_check import check
 from tests.unit.engine_desk import Desk, kinds
 
@@ -52,7 +53,7 @@ class Served(Desk):
         return [worker for worker in self.engine.workers.values() if worker.state == "busy"]
 
     def end_job(self, worker: Worker) -> None:
-        self.say(ev.WorkerResult(worker.number, worker.run, True, 0))
+        self.say(ev.Heard(worker.number, m.Result(worker.run, True, 0)))
 
     def states(self) -> Counter[str]:
         return Counter(worker.state for worker in self.engine.workers.values())
@@ -94,7 +95,7 @@ def test_never_more_are_replaced_at_a_time_than_the_setting_says_nor_more_jobs_r
             desk.end_job(desk.busy()[number % len(desk.busy())])
         elif act == "die" and workers:
             worker = workers[number % len(workers)]
-            desk.say(ev.WorkerRefused(worker.number, "no") if worker.state == "starting" else ev.WorkerExited(worker.number, 9))
+            desk.say(fork_failed(worker.number, "no") if worker.state == "starting" else ev.WorkerExited(worker.number, 9))
         elif act == "second":
             desk.at(desk.now.mono + 1.0)
         elif act == "hand_over":
@@ -125,9 +126,9 @@ def test_a_worker_that_has_done_its_jobs_serves_on_until_its_replacement_is_idle
     desk.fork()
     (old,) = desk.engine.workers.values()
     for key in ("a", "b"):
-        desk.end_job(desk.engine.workers[desk.submit(key).worker])
+        desk.end_job(desk.engine.workers[desk.submit(key).attempt.worker])
     assert desk.states() == {"idle": 1, "starting": 1}
-    assert desk.submit("c").worker == old.number, "nobody waits for a recycling"
+    assert desk.submit("c").attempt.worker == old.number, "nobody waits for a recycling"
     desk.fork()
     assert desk.states() == {"busy": 1, "idle": 1}
     waits = desk.submit("d")
@@ -135,7 +136,7 @@ def test_a_worker_that_has_done_its_jobs_serves_on_until_its_replacement_is_idle
     desk.end_job(old)
     assert old.state == "leaving"
     assert waits.state == "running"
-    assert waits.worker != old.number
+    assert waits.attempt.worker != old.number
     assert desk.engine.pools["app"].recycling.done == 1
 
 
@@ -181,7 +182,7 @@ def test_a_pool_without_max_age_wakes_nobody() -> None:
 
 def test_an_idle_worker_that_is_too_old_leaves_a_pool_that_keeps_no_spares_without_replacement() -> None:
     desk = Served(PoolConfig("ondemand", max_workers=2, max_jobs=0, idle_timeout=600.0, max_age=60.0))
-    desk.end_job(desk.engine.workers[desk.started("a").worker])
+    desk.end_job(desk.engine.workers[desk.started("a").attempt.worker])
     desk.at(1061.0)
     assert desk.states() == {"leaving": 1}
     assert not kinds(desk.say(ev.Tick()), ev.ForkWorker)
@@ -193,14 +194,14 @@ def test_a_replacement_that_never_comes_is_ordered_again(how: str) -> None:
     desk.fork()
     (old,) = desk.engine.workers.values()
     for key in ("a", "b"):
-        desk.end_job(desk.engine.workers[desk.submit(key).worker])
+        desk.end_job(desk.engine.workers[desk.submit(key).attempt.worker])
     new = desk.engine.workers[old.successor]
     if how == "zygote":
         desk.say(ev.ZygoteGone("app", 1))
-        desk.say(ev.ZygoteReady("app", 2, {}))
+        desk.say(zygote_ready("app", 2, {}))
         assert old.state == "leaving", "there is other code now"
         return
-    desk.say(ev.WorkerRefused(new.number, "no") if how == "refused" else ev.WorkerExited(new.number, 9))
+    desk.say(fork_failed(new.number, "no") if how == "refused" else ev.WorkerExited(new.number, 9))
     assert (old.successor, old.state) == (0, "idle")
     due = desk.engine.next_deadline()
     assert due is not None
@@ -213,16 +214,16 @@ def test_after_a_crash_of_the_master_jobs_and_age_go_on_where_they_were() -> Non
     desk.engine = Engine(config(app=desk.engine.config.apps["app"].pool))
     found: dict[str, Any] = {"jobs": 9, "born": 990.0}
     desk.say(ev.WorkerFound(7, 77, "app", 0, "app", 1, **found))
-    desk.say(ev.ZygoteReady("app", 1, {"job": {"target": "jobs:job"}}))
-    desk.say(ev.WorkerIdle(7, desk.engine.epoch))
-    desk.end_job(desk.engine.workers[desk.submit("a").worker])
+    desk.say(zygote_ready("app", 1, {"job": {"target": "jobs:job"}}))
+    desk.say(ev.Heard(7, m.Idle(epoch=desk.engine.epoch)))
+    desk.end_job(desk.engine.workers[desk.submit("a").attempt.worker])
     assert desk.engine.workers[7].successor
 
 
 def test_other_limits_hold_for_the_workers_there_are() -> None:
     desk = Served(PoolConfig("static", max_workers=1, max_jobs=0))
     desk.fork()
-    desk.end_job(desk.engine.workers[desk.submit("a").worker])
-    desk.end_job(desk.engine.workers[desk.submit("b").worker])
+    desk.end_job(desk.engine.workers[desk.submit("a").attempt.worker])
+    desk.end_job(desk.engine.workers[desk.submit("b").attempt.worker])
     desk.say(ev.Configure(config(app=PoolConfig("static", max_workers=1, max_jobs=2))))
     assert desk.states() == {"idle": 1, "starting": 1}

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from rocksyd.config import JobSettings, PoolConfig
+from rocksyd.config import PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core.engine import Engine
 from rocksyd.errors import RequestError
@@ -33,8 +33,8 @@ def test_a_target_runs_in_the_pool_that_its_settings_or_its_code_name_with_the_l
     made = desk()
     run = made.started(target=target)
     assert run.pool == "app/side"
-    assert (run.timeout, run.grace) == (7.0, 3.0 if target == "two" else 2.0)
-    assert made.engine.workers[run.worker].pool == "app/side"
+    assert (run.order.timeout, run.order.grace) == (7.0, 3.0 if target == "two" else 2.0)
+    assert made.engine.workers[run.attempt.worker].pool == "app/side"
     (order,) = kinds(made.told, ev.ForkWorker)
     assert (order.app, order.pool) == ("app", "app/side")
 
@@ -51,7 +51,7 @@ def test_a_full_pool_holds_up_nobody_in_another() -> None:
 def test_what_the_configuration_says_of_a_target_wins_over_its_code() -> None:
     made = Desk(MAIN, JOBS)
     apps = {"app": dataclasses.replace(BOTH.apps["app"], pools={"side": SIDE, "other": MAIN})}
-    apps["app"] = dataclasses.replace(apps["app"], jobs_settings={"own": JobSettings(pool="other")})
+    apps["app"] = dataclasses.replace(apps["app"], jobs_settings={"own": {"pool": "other"}})
     made.say(ev.Configure(dataclasses.replace(BOTH, apps=apps)))
     assert made.started(target="own").pool == "app/other"
 
@@ -73,7 +73,7 @@ def test_a_pool_that_goes_gives_what_waits_to_the_applications_own_and_keeps_wha
     assert (waiting.state, running.state) == ("running", "running")
     made.result(running)
     (away,) = kinds(made.told, ev.DrainWorker)
-    assert away.worker != waiting.worker
+    assert away.worker != waiting.attempt.worker
     made.say(ev.WorkerExited(away.worker, 0))
     assert list(made.engine.pools) == ["app"]
     check(made.engine, made.now)
@@ -84,6 +84,7 @@ def test_a_run_handed_over_to_a_configuration_without_its_pool_waits_in_the_appl
     runs = [made.started("a", "two"), made.submit("b", "two")]
     snapshot = json.loads(json.dumps(made.engine.snapshot()))
     engine = Engine(config(app=MAIN))
-    engine.restore(runs, snapshot, Now(made.now.mono, made.now.wall))
+    effects = engine.restore(runs, snapshot, Now(made.now.mono, made.now.wall))
     assert [(run.pool, run.state) for run in runs] == [("app/side", "running"), ("app", "waiting")]
+    assert [effect.run.key for effect in kinds(effects, ev.Persist)] == ["b"], "the next master is to find it in the same queue"
     check(engine, made.now)

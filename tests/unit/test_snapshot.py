@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 from rocksyd import __version__, config, messages
 from rocksyd.core.engine import Engine
 from rocksyd.errors import SnapshotError
-from rocksyd.journal.store import Filter, Journal
-from rocksyd.master import handover
+from rocksyd.journal.search import Filter
+from rocksyd.journal.store import Journal
+from rocksyd.master.snapshot import parse
 from rocksyd.model import ENDED, Now
-from rocksyd.posix.channel import memfd
+from rocksyd.posix.channel import memfd, pair
 from tests.golden import make
 from tests.golden.stage import server
 
@@ -44,7 +46,8 @@ def settings(golden: Path) -> config.Config:
 
 
 def header_of(golden: Path) -> tuple[dict[str, Any], bytes]:
-    return handover.parse(memfd("snapshot", (golden / "handover.snapshot").read_bytes()))
+    members, body = parse(memfd("snapshot", (golden / "handover.snapshot").read_bytes()))
+    return members, bytes(body)
 
 
 @contextmanager
@@ -78,7 +81,7 @@ def test_p6_the_configuration_of_an_older_version_means_the_same(settings: confi
     assert (settings.journal.sync, settings.journal.keep, settings.output.limit) == ("normal", 3 * 86400.0, 16 * 1024**2)
     assert (app.pool.pm, app.pool.max_workers, app.pool.max_jobs_jitter, app.pool.queue_timeout) == ("dynamic", 4, 50, 3600.0)
     assert (app.umask, app.env, app.allow) == (0o027, {"LANG": "C.UTF-8"}, ("shop.reports:*",))
-    assert app.jobs_settings["shop.jobs:nightly"].max_running == 1
+    assert app.jobs_settings["shop.jobs:nightly"]["max_running"] == 1
     assert settings.apps["reports"].pool.idle_timeout == 30.0
 
 
@@ -86,7 +89,7 @@ def test_p6_the_journal_of_an_older_version_is_read_and_written(golden: Path, ex
     with opened(golden, tmp_path) as journal:
         live = journal.live()
         assert sorted(run.key for run in live) == expected["live"]
-        runs = [*live, *journal.ended(Filter())]
+        runs = [*live, *filter(None, map(journal.get, chain(*journal.search(Filter()))))]
         assert {run.key for run in runs} == expected["runs"].keys()
         for run in runs:
             assert expected["runs"][run.key].items() <= run.record().items()
@@ -107,7 +110,7 @@ def test_p6_the_engine_goes_on_from_the_snapshot_of_an_older_version(
     assert {str(number): worker.state for number, worker in engine.workers.items()} == expected["workers"]
     assert engine.next_deadline() == expected["deadline"]
     assert dict(engine.counters) == expected["counters"]
-    assert engine.runs["r1"].progress == {"done": 1, "total": 2, "note": "half"}
+    assert engine.runs["r1"].attempt.progress == {"done": 1, "total": 2, "note": "half"}
     assert engine.applications["app"].find("job") is not None
     again = Engine(settings)
     again.restore([run for run in engine.runs.values() if run.state != ENDED], json.loads(json.dumps(engine.snapshot())), NOW)
@@ -130,34 +133,54 @@ def test_p6_every_key_of_the_engines_snapshot_may_be_missing(golden: Path, setti
 
 
 @pytest.mark.parametrize("change", [lambda data: data, with_unknown], ids=["as_it_is", "with_unknown_keys"])
-def test_p6_connections_and_who_waits_are_taken_over_from_an_older_version(
-    golden: Path, settings: config.Config, change: Any
+def test_p6_a_master_goes_on_with_what_an_older_version_has_written(
+    golden: Path, expected: dict[str, Any], settings: config.Config, tmp_path: Path, change: Any
 ) -> None:
+    """All of it, part after part: connections, who waits, orders, zygotes, the engine."""
     header, body = header_of(golden)
-    header = change(header)
-    with server(settings, [name for name in header["connections"] if name != "added_later"]) as state:
-        assert handover.load_clients(state, {**header, "clients": header_of(golden)[0]["clients"]}, body) == 47
+    with opened(golden, tmp_path) as journal, server(settings, list(header["connections"])) as state:
+        clients = header["clients"]
+        header = change(header)
+        header |= {"clients": clients, "connections": {c.name: c.inode for c in state.clients.by_number.values()}}
+        state.writing.journal, state.snapshot.shelf = journal, {}
+        ours, theirs = pair()
+        state.snapshot.shelf["zygote:app@1"] = ours.detach()
+        state.snapshot.read(memfd("snapshot", json.dumps(header).encode() + b"\n" + body))
+        assert state.snapshot.facts(1000.5) == {"waited_ms": 500.0, "bytes": 47, "from": 1}
+        state.snapshot.load()
+        assert state.snapshot.shelf == {}
         half, owed, batched = state.clients.by_number.values()
         assert half.connection.buffered == b'check {"hash":1}\ncheck {"ha'
         assert half in state.clients.waiting
         assert (bytes(owed.out), owed.waits) == (b'{"error_text":"OK"}\n', 1)
         assert batched.batches == {4: [1, [b'{"jsonrpc":"2.0","id":1,"result":true}']]}
-        state.waiters.load(header["waiters"])
         assert [waiter.caller.id for waiter in state.waiters.ends["r1"]] == ["id"]
         assert state.waiters.next_deadline() == 1100.0
         assert [follower.offset for follower in state.waiters.followers["r1"]] == [10]
         assert [subscriber.keys for subscriber in state.waiters.subscribers] == [["r1"]]
-        state.generations.orders.load(header["orders"])
-        assert [requester.client for requester in state.generations.orders.current.requesters] == [3]
+        current = state.generations.orders.current
+        assert current is not None
+        assert [requester.client for requester in current.requesters] == [3]
+        generations = state.generations
+        assert (generations.started_at, generations.restarts, generations.crashes) == (1.7e9, 2, 1)
+        assert (state.classic.served, state.stopping.signals, state.stopping.drain_then_stop) == (77, 0, False)
+        (zygote,) = state.children.zygotes.values()
+        assert (zygote.name, zygote.state, zygote.pid) == ("zygote:app@1", "ready", 4000)
+        assert zygote.ready is not None
+        assert (zygote.ready.jobs, zygote.ready.allowed) == ({"a": "b"}, ("a", "b"))
+        assert {str(worker.number): worker.state for worker in state.engine.workers.values()} == expected["workers"]
+        zygote.channel.close()
+        theirs.close()
 
 
-def test_p6_zygotes_are_taken_over_with_what_they_have_said(golden: Path) -> None:
-    for name, state, pid, ready, *_ in header_of(golden)[0]["zygotes"]:
-        assert (name, state, pid) == ("zygote:app@1", "ready", 4000)
-        heard = messages.known(messages.Ready, {**ready, "added_later": 1})
-        assert heard.jobs == {"a": "b"}
-        assert heard.allowed == ("a", "b")
-        assert messages.known(messages.Ready, {}) == messages.Ready()
+def test_p6_all_that_an_older_version_has_written_is_written_still(golden: Path, settings: config.Config) -> None:
+    with server(settings, []) as state:
+        written, _ = parse(memfd("snapshot", state.snapshot.dump(1000.0)))
+        assert header_of(golden)[0].keys() <= written.keys()
+
+
+def test_p6_what_a_zygote_has_said_may_lack_what_came_later() -> None:
+    assert messages.known(messages.Ready, {"added_later": 1}) == messages.Ready()
 
 
 def test_p6_messages_of_an_older_version_mean_the_same(golden: Path) -> None:
@@ -173,12 +196,12 @@ def test_p6_messages_of_an_older_version_mean_the_same(golden: Path) -> None:
 )
 def test_p3_a_snapshot_that_cannot_be_read_is_refused(data: bytes) -> None:
     with pytest.raises(SnapshotError, match="the snapshot cannot be read"):
-        handover.parse(memfd("snapshot", data))
+        parse(memfd("snapshot", data))
 
 
 def test_p3_a_snapshot_of_a_format_that_is_too_new_is_refused() -> None:
     with pytest.raises(SnapshotError, match=f"has format 2, this version .{__version__}. knows 1"):
-        handover.parse(memfd("snapshot", b'{"format":2}\n'))
+        parse(memfd("snapshot", b'{"format":2}\n'))
 
 
 def test_the_script_that_writes_golden_files_works(tmp_path: Path) -> None:

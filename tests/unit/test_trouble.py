@@ -16,7 +16,7 @@ from rocksyd.core.engine import Engine
 from rocksyd.core.reasons import why
 from rocksyd.core.trouble import Trouble, crash_of, wants_fresh_memory
 from rocksyd.model import Now
-from tests.unit.engine_actors import config
+from tests.unit.engine_actors import config, zygote_ready
 from tests.unit.engine_check import check
 from tests.unit.engine_desk import Desk, kinds
 
@@ -105,7 +105,7 @@ def test_a_parked_pool_forks_nothing_says_why_and_harms_no_other() -> None:
     run = desk.engine.runs["a"]
     (reason, *_) = why(desk.engine, run, desk.now)["reasons"]
     assert reason["code"] == "parked"
-    assert "exit status 70" in reason["text"]
+    assert "exited with status 70" in reason["text"]
     assert "rocksyd reload" in reason["advice"]
     assert desk.started("b", "two").state == "running"
     notes = [note.text for note in kinds(desk.told, ev.Note)]
@@ -121,7 +121,7 @@ def test_a_parked_pool_stays_so_over_a_hand_over_and_tries_again_with_other_code
         desk.engine = Engine(desk.engine.config)
         assert not kinds(desk.engine.restore(runs, snapshot, Now(desk.now.mono + 100, 0.0)), ev.ForkWorker)
         assert desk.engine.pools["app"].trouble.parked
-    assert kinds(desk.say(ev.ZygoteReady("app", 2, {"job": {"target": "jobs:job"}})), ev.ForkWorker)
+    assert kinds(desk.say(zygote_ready("app", 2, {"job": {"target": "jobs:job"}})), ev.ForkWorker)
 
 
 def test_crashes_order_a_fresh_zygote_once() -> None:
@@ -149,7 +149,7 @@ def test_the_wall_clock_may_jump_as_it_likes() -> None:
         assert desk.engine.next_deadline() == due
     assert run.state == "running"
     desk.at(1010.0)
-    assert run.kill_reason == "timeout"
+    assert run.attempt.kill_reason == "timeout"
 
 
 def test_a_run_whose_workers_die_before_its_code_begins_is_given_to_three_others_and_then_ended() -> None:
@@ -158,15 +158,15 @@ def test_a_run_whose_workers_die_before_its_code_begins_is_given_to_three_others
     for _ in range(20):
         desk.fork()
         if run.state == "running":
-            desk.say(ev.WorkerExited(run.worker, SEGV, unread=True))
+            desk.say(ev.WorkerExited(run.attempt.worker, SEGV, unread=True))
         due = desk.engine.next_deadline()
         if run.state == "ended":
             break
         if due is not None:
             desk.at(due)
-    assert (run.state, run.outcome, run.signal) == ("ended", "killed", SEGV)
-    assert run.error is not None
-    assert "4 workers died before its code began" in run.error["message"]
+    assert (run.state, run.attempt.outcome, run.attempt.signal) == ("ended", "killed", SEGV)
+    assert run.attempt.error is not None
+    assert "4 workers died before its code began" in run.attempt.error["message"]
 
 
 def test_a_run_whose_workers_die_at_their_own_start_waits_until_one_does_not() -> None:
@@ -175,8 +175,8 @@ def test_a_run_whose_workers_die_at_their_own_start_waits_until_one_does_not() -
     for _ in range(20):
         desk.fork()
         if run.state == "running":
-            desk.say(ev.WorkerExited(run.worker, SEGV, unread=True, unborn=True))
+            desk.say(ev.WorkerExited(run.attempt.worker, SEGV, unread=True, unborn=True))
         due = desk.engine.next_deadline()
         if due is not None:
             desk.at(due)
-    assert (run.state, run.given_back) in (("waiting", 0), ("running", 0))
+    assert (run.state, run.attempt.given_back) in (("waiting", 0), ("running", 0))

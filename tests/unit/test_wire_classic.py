@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocksyd.wire import Answer, Auth, Bye, Check, Free, Json, Order, Request, Run, Terminate, classic
+from rocksyd.options import ORDERED
+from rocksyd.wire import Answer, Auth, Bye, Check, DaemonOrder, Free, Json, Request, Submit, Terminate, classic
 from tests.unit.wire_drive import only, requests_of
 
 _json = st.recursive(
@@ -44,19 +45,19 @@ def _error_text(request: Request) -> str:
         ('check {"hash":"x","hash":2}', Check("2")),
         ('terminate {"hash":1,"more":[]}', Terminate("1")),
         ('free {"hash":1}', Free("1")),
-        ("restart", Order("restart")),
-        ("restart {}", Order("restart")),
-        ("reload", Order("reload")),
-        ("stop", Order("stop")),
-        ("drain", Order("drain")),
+        ("restart", DaemonOrder("restart")),
+        ("restart {}", DaemonOrder("restart")),
+        ("reload", DaemonOrder("reload")),
+        ("stop", DaemonOrder("stop")),
+        ("drain", DaemonOrder("drain")),
         ("bye", Bye()),
         ('auth {"token":"secret"}', Auth("secret")),
-        ('run {"hash":1,"class":"TestClass1","params":[1,2,3]}', Run("1", "TestClass1", [1, 2, 3])),
-        ('run {"hash":1,"class":"TestClass1"}', Run("1", "TestClass1", [])),
-        ('run {"hash":1,"class":"TestClass1","params":{"a":1}}', Run("1", "TestClass1", {"a": 1})),
+        ('run {"hash":1,"class":"TestClass1","params":[1,2,3]}', Submit("1", "TestClass1", [1, 2, 3])),
+        ('run {"hash":1,"class":"TestClass1"}', Submit("1", "TestClass1", [])),
+        ('run {"hash":1,"class":"TestClass1","params":{"a":1}}', Submit("1", "TestClass1", {"a": 1})),
         (
             'run {"hash":1,"class":"A","app":"shop","timeout":"5s","priority":3,"retries":1,"foo":1,"start_within":9}',
-            Run("1", "A", [], "shop", {"timeout": "5s", "priority": 3, "retries": 1, "start_within": 9}),
+            Submit("1", "A", [], "shop", {"timeout": "5s", "priority": 3, "retries": 1, "start_within": 9}),
         ),
     ],
 )
@@ -109,10 +110,10 @@ def test_nesting_bombs_are_not_json(bomb: str) -> None:
 
 def test_nesting_is_allowed_as_deep_as_php_allows() -> None:
     deep = "[" * 511 + "]" * 511
-    assert isinstance(only(f'run {{"hash":1,"class":"A","params":{deep}}}'.encode()), Run)
+    assert isinstance(only(f'run {{"hash":1,"class":"A","params":{deep}}}'.encode()), Submit)
     assert _error_text(only(f'run {{"hash":1,"class":"A","params":[{deep}]}}'.encode())) == "Invalid JSON"
     wide = "[" + "[]," * 5000 + "[]]"
-    assert isinstance(only(f'run {{"hash":1,"class":"A","params":{wide}}}'.encode()), Run)
+    assert isinstance(only(f'run {{"hash":1,"class":"A","params":{wide}}}'.encode()), Submit)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +144,11 @@ def test_other_members_of_the_wrong_type() -> None:
     assert _error_text(only(b"auth")) == "token is not a string"
 
 
-@given(params=_json, options=st.dictionaries(st.sampled_from([*classic.OPTIONS, "other"]), _json))
+@given(params=_json, options=st.dictionaries(st.sampled_from([*ORDERED, "other"]), _json))
 def test_run_carries_what_was_sent(params: Json, options: dict[str, Json]) -> None:
     line = "run " + json.dumps({**options, "hash": 5, "class": "A", "params": params}, ensure_ascii=False)
     options.pop("other", None)
-    assert only(line.encode()) == Run("5", "A", params, None, options)
+    assert only(line.encode()) == Submit("5", "A", params, None, options)
 
 
 @given(st.integers(-(2**63), 2**64 - 1))
@@ -158,4 +159,4 @@ def test_every_number_has_one_key(number: int) -> None:
 
 
 def test_blank_lines_are_ignored() -> None:
-    assert requests_of([b"\n\r\n  \r\n\t\nrestart\n\n"]) == [("Order", Order("restart"))]
+    assert requests_of([b"\n\r\n  \r\n\t\nrestart\n\n"]) == [("DaemonOrder", DaemonOrder("restart"))]

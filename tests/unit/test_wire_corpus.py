@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import tests.corpus
+from rocksyd import codes
+from rocksyd.errors import RequestError
+from rocksyd.master.desk.methods import METHODS, arguments
 from rocksyd.wire import Call, Check, Free, Json, Request, Terminate, Version, encode
 from tests.corpus.player import MODES, ConversationError, Mode, contains, parse, play
 from tests.unit.wire_drive import server
@@ -34,8 +37,12 @@ def _daemon_without_runs(request: Request) -> bytes:
         return encode.version("0.1.0")
     assert isinstance(request, Call)
     if request.method == "status":
-        return encode.rpc_error(request.id, encode.NOT_FOUND, "Not found", "no run has this key")
-    return encode.rpc_error(request.id, encode.METHOD_NOT_FOUND, "Method not found")
+        try:
+            arguments("status", METHODS["status"], request.params)
+        except RequestError as error:
+            return encode.rpc_error(request.id, error.code, str(error), error.data)
+        return encode.rpc_error(request.id, codes.NOT_FOUND, "Not found", "no run has this key")
+    return encode.rpc_error(request.id, codes.METHOD_NOT_FOUND, "Method not found")
 
 
 def _subtract(minuend: int, subtrahend: int) -> int:
@@ -56,7 +63,7 @@ def _specification(request: Request) -> bytes:
     assert isinstance(request, Call)
     method = _METHODS.get(request.method)
     if method is None:
-        return encode.rpc_error(request.id, encode.METHOD_NOT_FOUND, "Method not found")
+        return encode.rpc_error(request.id, codes.METHOD_NOT_FOUND, "Method not found")
     params = request.params
     return encode.rpc_result(request.id, method(**params) if isinstance(params, dict) else method(*params))
 

@@ -10,7 +10,8 @@ import pytest
 
 from rocksyd.errors import JournalError
 from rocksyd.journal.store import Journal
-from rocksyd.master.writing import RETRY, Writing
+from rocksyd.journal.tables import TABLES, Table, encode
+from rocksyd.master.records.writing import RETRY, Writing
 from rocksyd.model import Run
 
 
@@ -46,7 +47,9 @@ def gone() -> list[Run]:
 
 @pytest.fixture
 def writing(disk: Disk, gone: list[Run]) -> Writing:
-    return Writing(lambda: disk, gone.extend)
+    writing = Writing(gone.extend)
+    writing.journal = disk
+    return writing
 
 
 def run(key: str, rev: int = 1, kind: str = "job") -> Run:
@@ -144,3 +147,32 @@ def test_an_erased_run_is_not_found_and_its_key_may_be_taken_again(writing: Writ
     found = writing.find("a")
     assert found is not None
     assert found.rev == 5
+
+
+def test_rows_of_other_tables_go_the_same_way_as_runs(writing: Writing, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        TABLES, "bells", Table("bells", ("key TEXT PRIMARY KEY", "data TEXT"), lambda key, row: (key, encode(row)))
+    )
+    disk.own()
+
+    def there() -> dict[str, str]:
+        return dict(disk._db.execute("SELECT key, data FROM bells"))
+
+    disk.full = True
+    writing.put_row("bells", "a", {"at": 1})
+    writing.put_row("bells", "b", {"at": 1})
+    assert not writing.write(1.0)
+    assert writing.waiting
+    disk.full = False
+    writing.put_row("bells", "b", None)
+    assert writing.write(1.0 + RETRY)
+    assert there() == {"a": '{"at":1}'}
+    disk.broken = True
+    assert not writing.sync(2.0)
+    disk._db.execute("DELETE FROM bells")  # as if the kernel had dropped the page
+    disk.broken = False
+    writing.put_row("bells", "c", [2])
+    assert writing.write(2.0 + RETRY)
+    assert writing.sync(2.0 + RETRY)
+    assert there() == {"a": '{"at":1}', "c": "[2]"}
+    assert not writing.waiting

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import django
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(os.environ.get("SHOP_VAR", BASE_DIR / "var"))
 """Everything the shop writes: the database, outgoing mail, reports."""
@@ -66,8 +68,11 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
-EMAIL_FILE_PATH = VAR_DIR / "mail"
+_MAIL = "django.core.mail.backends.filebased.EmailBackend"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": _MAIL, "OPTIONS": {"file_path": VAR_DIR / "mail"}}}
+else:
+    EMAIL_BACKEND, EMAIL_FILE_PATH = _MAIL, VAR_DIR / "mail"
 DEFAULT_FROM_EMAIL = "shop@example.com"
 
 USE_TZ = True

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+from collections.abc import Callable
+from math import isinf
 from typing import Any
 
 from rocksyd.client import Client
-from rocksyd.client.records import SIGNALS
-from rocksyd.units import parse_duration
+from rocksyd.exit_status import SIGNALS
+from rocksyd.options import BY_NAME, COUNT, DURATION, FLAG, KEYS, ORDERED, STRINGS, Form, Option, is_traceparent
+from rocksyd.shapes import MAX_PARAMS, deeper_than
 
 MAX_SIGNAL = 64
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
 def client(options: argparse.Namespace) -> Client:
@@ -22,19 +29,44 @@ def client(options: argparse.Namespace) -> Client:
     return Client(options.address)
 
 
-def duration(word: str) -> float:
-    """Seconds of ``10s``, ``5m`` ..."""
-    try:
-        return parse_duration(word)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def reader(form: Form) -> Callable[[str], Any]:
+    """For argparse: what a word means in this form."""
+
+    def read(word: str) -> Any:
+        kind = form.schema.get("type")
+        pattern, number = {"integer": (_NUMBER, int), "number": (_DECIMAL, float)}.get(str(kind), (_NUMBER, str))
+        try:
+            return form.convert(number(word) if pattern.fullmatch(word) else word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
-def count(word: str) -> int:
-    """A number from 0 on."""
-    if not (word.isascii() and word.isdigit()):
-        raise argparse.ArgumentTypeError(f"expected a number such as 3, got {word!r}")
-    return int(word)
+count = reader(COUNT)
+duration = reader(DURATION)
+
+
+def declare_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    """``--name VALUE`` for an option of a run. NAME=VALUE without dashes is always a parameter of the job, whatever its name."""
+    word = f"--{(option.word or option.name).replace('_', '-')}"
+    text = option.text.replace("`", "").replace("%", "%%")
+    if option.form is FLAG:
+        parser.add_argument(word, dest=option.name, action="store_true", default=None, help=text)
+    elif option.form in (STRINGS, KEYS):
+        told, read = f"{text}; may be repeated", pair if option.form is STRINGS else str
+        parser.add_argument(word, dest=option.name, metavar=option.form.metavar, action="append", type=read, help=told)
+    else:
+        parser.add_argument(word, dest=option.name, metavar=option.form.metavar, type=reader(option.form), help=text)
+
+
+def options_of_run(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of a run, by the options' names; None for what it does not say."""
+    given = {name: getattr(options, name) for name in ORDERED}
+    span = os.environ.get("TRACEPARENT", "")
+    if given["traceparent"] is None and is_traceparent(span):
+        given["traceparent"] = span
+    return {name: dict(value) if BY_NAME[name].form is STRINGS and value is not None else value for name, value in given.items()}
 
 
 def json_value(word: str) -> Any:
@@ -61,7 +93,37 @@ def meant(text: str, schema: dict[str, Any] | None = None) -> Any:
         return value
     from rocksyd.core.schema import problem
 
-    return text if problem(value, schema, "it") and not problem(text, schema, "it") else value
+    return text if problem(value, schema, "it") and not problem(text, schema, "it") else exact(value, schema)
+
+
+class Written(float):
+    """A number that Python would write otherwise (``12.10``): ``text`` is how it was written."""
+
+    text = ""
+
+
+def has_written(value: Any) -> bool:
+    """Whether a Written is in a value."""
+    if isinstance(value, list | dict):
+        return any(map(has_written, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Written)
+
+
+def exact(value: Any, schema: dict[str, Any]) -> Any:
+    """``value`` with the text of each number that a float loses digits of, where the schema says that a decimal is wanted."""
+    from rocksyd.core.schema import problem
+
+    if "anyOf" in schema:
+        if isinstance(value, Written) and any(one.get("format") == "decimal" for one in schema["anyOf"]):
+            return value.text
+        schema = next((one for one in schema["anyOf"] if not problem(value, one, "it")), {})
+    if isinstance(value, list):
+        first, rest = schema.get("prefixItems", ()), schema.get("items") or {}
+        return [exact(item, first[index] if index < len(first) else rest) for index, item in enumerate(value)]
+    if isinstance(value, dict):
+        members, rest = schema.get("properties", {}), schema.get("additionalProperties") or {}
+        return {name: exact(item, members.get(name, rest)) for name, item in value.items()}
+    return value
 
 
 def pair(word: str) -> tuple[str, str]:
@@ -86,10 +148,23 @@ def signal_number(word: str) -> int:
 def _loads(text: str) -> Any:
     """JSON as the daemon reads it: NaN and Infinity are not."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if deeper_than(value, MAX_PARAMS):
+        raise ValueError(f"nests deeper than {MAX_PARAMS} levels")
+    return value
 
 
 def _refuse(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
+
+
+def _number(text: str) -> float:
+    number = Written(text)
+    if isinf(number):
+        raise ValueError(f"the number {text} is too large")
+    if repr(number) == text:
+        return float(number)
+    number.text = text
+    return number

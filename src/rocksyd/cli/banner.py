@@ -20,6 +20,9 @@ from rocksyd.config import AppConfig, Config
 def banner(loaded: Config) -> str:
     """The text, for a person at a terminal."""
     rows = [("configuration", loaded.path), *(("listens at", str(address)) for address in loaded.listen)]
+    rows += [
+        ("pages at", text) for name in ("gateway",) if name in loaded.companions for text, _ in loaded.companions[name].listen
+    ]
     for name, app in loaded.apps.items():
         rows.append(("application", f"{name} in {app.path}, at most {app.pool.max_workers} workers ({app.pool.pm})"))
         rows += [("pool", f"{app.name}/{pool}, at most {p.max_workers} workers ({p.pm})") for pool, p in app.pools.items()]

@@ -6,10 +6,11 @@ scanner (``_json``, what ``json`` is made of) reads the reply; without it ``json
 
 import time
 
-from rocksyd.cli.output import clean, reader_left, say, write
+from rocksyd import codes
+from rocksyd.cli.output import Unwritable, cannot_write, clean, reader_left, say, write
 from rocksyd.cli.phrases import FAILED, describe
-from rocksyd.client.address import find
-from rocksyd.client.link import Link, LinkLost
+from rocksyd.client.daemon_socket import ConnectionLost, DaemonSocket
+from rocksyd.client.endpoint import find
 from rocksyd.errors import RocksydError
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT = 30.0
 """Seconds. A daemon that hands over answers later than usual."""
-NOT_FOUND = -32001
 _MAX_REPLY = 1 << 26
 
 
@@ -39,7 +39,9 @@ def fast_check(arguments: "list[str]") -> "int | None":
             return 0
     except BrokenPipeError:
         return reader_left()
-    if isinstance(error, dict) and error.get("code") == NOT_FOUND:
+    except Unwritable as failure:
+        return cannot_write(failure)
+    if isinstance(error, dict) and error.get("code") == codes.NOT_FOUND:
         say(not_found(key))
         return FAILED
     return None
@@ -68,21 +70,21 @@ def _ask(key: str, address: "str | None") -> "dict[str, Any]":
     if place.token is not None:
         request = f'auth {{"token":{_quoted(place.token)}}}\n{request}'
         lines = 2
-    link = Link(place.address)
+    socket = DaemonSocket(place.address)
     try:
-        link.send(request.encode(), ANSWER_TIMEOUT)
+        socket.send(request.encode(), ANSWER_TIMEOUT)
         data = b""
         while data.count(b"\n") < lines:
             if len(data) > _MAX_REPLY:
-                raise LinkLost("more than a record")
-            data += link.receive(ANSWER_TIMEOUT)
+                raise ConnectionLost("more than a record")
+            data += socket.receive(ANSWER_TIMEOUT)
     finally:
-        link.close()
+        socket.close()
     for line in data.decode().split("\n")[:lines]:
         reply = _decoded(line)
         if isinstance(reply, dict) and reply.get("id") == 1:
             return reply
-    raise LinkLost("not answered")
+    raise ConnectionLost("not answered")
 
 
 def _quoted(text: str) -> str:

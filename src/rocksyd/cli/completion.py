@@ -1,10 +1,10 @@
-"""What can be typed next: `rocksyd completion bash`, and what the shells ask with it at each TAB.
+"""What can be typed next: what the shells' scripts (``shells``) ask at each TAB.
 
-What must live here: which words fit a place of the command line, and the three shells' scripts, which only ask for them.
+What must live here: which words fit a place of the command line.
 What this file must not know: which commands there are (``commands`` says it, so a new option needs nothing here).
 
-The scripts call ``rocksyd __complete``, which prints a word a line, behind a tab what it means, and perhaps ``:files`` (the shell
-is to offer files as well) and ``:nospace`` (more belongs to the same word). It is silent about every error: a shell that
+The scripts call ``rocksyd __complete``, which prints one word per line, after a tab what it means, and perhaps ``:files`` (the
+shell is to offer files as well) and ``:nospace`` (more belongs to the same word). It is silent about every error: a shell that
 completes is no place for messages. Names and keys are the daemon's, asked for where they are wanted, for ANSWER_WITHIN seconds.
 """
 
@@ -15,10 +15,11 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from rocksyd.cli.commands import COMMANDS, build_parser
 from rocksyd.cli.output import clean, write
 from rocksyd.client import Client
-from rocksyd.client.records import SIGNALS
 from rocksyd.errors import RocksydError
+from rocksyd.exit_status import SIGNALS
 
 ANSWER_WITHIN = 2.0
 KEYS_SHOWN = 200
@@ -32,61 +33,12 @@ _STATES = {
     "retry": ("ended",),
 }
 
-SCRIPTS = {
-    "bash": r"""# rocksyd completion bash
-_rocksyd() {
-    local line
-    COMPREPLY=()
-    while IFS= read -r line; do
-        case $line in
-            :files) compopt -o default ;;
-            :nospace) compopt -o nospace ;;
-            *) COMPREPLY+=("${line%%$'\t'*}") ;;
-        esac
-    done < <("${COMP_WORDS[0]/#\~/$HOME}" __complete line "$COMP_WORDBREAKS" "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
-}
-complete -F _rocksyd rocksyd
-""",
-    "zsh": r"""#compdef rocksyd
-_rocksyd() {
-    local line value files
-    local -a texts more
-    for line in "${(@f)$("${(Q)words[1]/#\~/$HOME}" __complete words "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}"; do
-        case $line in
-            :files) files=1 ;;
-            :nospace) more=(-S '') ;;
-            ?*) value=${line%%$'\t'*}; texts+=("${value//:/\\:}:${line#*$'\t'}") ;;
-        esac
-    done
-    (( $#texts )) && _describe -V rocksyd texts "${more[@]}"
-    [[ -n $files ]] && _files
-}
-if [ "$funcstack[1]" = "_rocksyd" ]; then _rocksyd "$@"; else compdef _rocksyd rocksyd; fi
-""",
-    "fish": r"""# rocksyd completion fish
-function __rocksyd_complete
-    set -l before (commandline -opc)
-    set -l current (commandline -ct)
-    set -l found ($before[1] __complete words $before[2..-1] "$current" 2>/dev/null)
-    string match --invert --regex '^:' -- $found
-    contains -- :files $found; and __fish_complete_path "$current"
-end
-complete --command rocksyd --no-files --keep-order --arguments '(__rocksyd_complete)'
-""",
-}
-
 
 class Word(NamedTuple):
     """One word that fits, and what it means."""
 
     text: str
     meaning: str = ""
-
-
-def completion(options: argparse.Namespace) -> int:
-    """Print the shell's script."""
-    write(SCRIPTS[options.shell])
-    return 0
 
 
 def complete(arguments: list[str]) -> int:
@@ -144,8 +96,6 @@ def _escaped(text: str) -> str:
 # --- what fits --------------------------------------------------------------------------------------------------------
 def fitting(before: list[str], current: str) -> list[Word]:
     """The words that may stand in place of ``current``, behind the words ``before``."""
-    from rocksyd.cli.commands import COMMANDS, build_parser
-
     parser = build_parser()
     place = Place(parser, before)
     if place.command:

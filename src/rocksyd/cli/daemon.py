@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from rocksyd.cli.arguments import client
-from rocksyd.cli.output import say, write
-from rocksyd.client.address import CONFIG_NAME, find_config
+from rocksyd.cli.output import json_line, say, write
+from rocksyd.client.endpoint import CONFIG_NAME, find_config
 from rocksyd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rocksyd.config import PoolConfig
+    from rocksyd.config import Config, PoolConfig
 
 REFUSED = 1
 
@@ -41,15 +40,22 @@ def check_config(options: argparse.Namespace) -> int:
     from rocksyd import config
 
     try:
-        loaded = config.load(path)
+        loaded, errors = config.everything(path)
     except ConfigError as error:
-        errors = str(error).splitlines()
+        loaded, errors = None, str(error).splitlines()
+    if loaded is not None and loaded.scripts:
+        from rocksyd.cli.schedule import problems
+
+        errors = [*errors, *problems(loaded)]
+    if loaded is None or errors:
         if options.json:
-            write(json.dumps({"ok": False, "config": path, "errors": errors}, ensure_ascii=False) + "\n")
+            write(json_line({"ok": False, "config": path, "errors": errors}))
         else:
             write("".join(f"{line}\n" for line in errors))
         return REFUSED
     listen = [str(address) for address in loaded.listen]
+    companions = {name: [text for text, _ in companion.listen] for name, companion in loaded.companions.items()}
+    scripts = _scripts(loaded)
     if options.json:
         apps = {
             name: {
@@ -60,14 +66,27 @@ def check_config(options: argparse.Namespace) -> int:
             }
             for name, app in loaded.apps.items()
         }
-        write(json.dumps({"ok": True, "config": path, "listen": listen, "apps": apps}, ensure_ascii=False) + "\n")
+        write(
+            json_line({"ok": True, "config": path, "listen": listen, "apps": apps, "companions": companions, "scripts": scripts})
+        )
         return 0
     lines = [f"{path}: OK", *(f"  listens at {address}" for address in listen)]
     for name, app in loaded.apps.items():
         lines.append(f"  application {name} in {app.path}: pool {_pool(app.pool)}")
         lines += [f"    pool {pool}: {_pool(policy)}" for pool, policy in app.every_pool().items() if pool != name]
+    for name, addresses in companions.items():
+        lines.append(f"  companion {name}" + (f" at {', '.join(addresses)}" if addresses else ""))
+    lines += [f"  script {name}: {schedule}" for name, schedule in scripts.items()]
     write("\n".join(lines) + "\n")
     return 0
+
+
+def _scripts(loaded: Config) -> dict[str, str]:
+    if not loaded.scripts:
+        return {}
+    from rocksyd.cli.schedule import sentences
+
+    return sentences(loaded)
 
 
 def _pool(policy: PoolConfig) -> str:
@@ -102,7 +121,8 @@ def drain(options: argparse.Namespace) -> int:
 
 
 def _reached(options: argparse.Namespace, generation: int, word: str) -> int:
-    write(json.dumps({"generation": generation}) + "\n" if options.json else f"{word}: generation {generation}\n")
+    if not options.quiet:
+        write(json_line({"generation": generation}) if options.json else f"{word}: generation {generation}\n")
     return 0
 
 
@@ -115,5 +135,5 @@ def stop(options: argparse.Namespace) -> int:
             say("the daemon goes on stopping")
             raise
     if options.json:
-        write(json.dumps({"stopped": not options.no_wait}) + "\n")
+        write(json_line({"stopped": not options.no_wait}))
     return 0

@@ -25,7 +25,7 @@ from rocksyd.cli.dev_files import Files
 from rocksyd.cli.dev_view import View
 from rocksyd.cli.tables import screen
 from rocksyd.client import AsyncClient
-from rocksyd.client.address import place_of
+from rocksyd.client.endpoint import place_of
 from rocksyd.config import Config
 from rocksyd.errors import ConfigError, NoDaemon, RequestError, RocksydError
 from rocksyd.keeper import launch
@@ -38,7 +38,7 @@ REFUSED = 1
 """Exit status where the daemon could not be started."""
 MOST_FOLLOWED = 50
 """Runs whose output is shown at the same time; of more, only the end is."""
-_REFUSED = re.compile(r"\bmaster\[\d+\] (?:reload|restart) ordered by client \d+ failed")
+_REFUSED = re.compile(r"\bmaster\[\d+\] (?:reload|restart) ordered by .+ failed, nothing has changed")
 _MORE = "    "
 """What further lines of one entry of the log begin with."""
 
@@ -111,6 +111,8 @@ class Development:
             self._process = await asyncio.create_subprocess_exec(
                 *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(write,), process_group=0, preexec_fn=lambda: libc.die_with_parent(signal.SIGTERM),
+                # Python's cache tells a file's versions by second and length: two edits within one second would be one.
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ROCKSYD_LOG": "text"},
             )  # fmt: skip
         finally:
             os.close(write)
@@ -244,7 +246,7 @@ class Development:
     async def _load(self, client: AsyncClient, changed: set[str]) -> None:
         """Reload; where the configuration itself has changed restart, because it may name other addresses."""
         names = self._files.shown(changed)
-        configured = self._files.configuration in changed
+        configured = any(map(self._files.configures, changed))
         if configured:
             self._configure()
         began = time.monotonic()

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 
 from rocksyd.config import Config
+from rocksyd.config.files import PARTS, is_part
 
 SUFFIXES = (".py", ".html", ".jinja", ".jinja2", ".j2", ".mo")
 """Modules, and what is kept in memory once it was loaded (templates, translations)."""
@@ -19,8 +20,9 @@ class Files:
     """The applications' folders, what was asked for besides, and the configuration itself."""
 
     def __init__(self, config: Config, more: Iterable[str] = ()) -> None:
-        self.configuration = os.path.realpath(config.path)
+        self._configuration = os.path.realpath(config.path)
         self._folder = config.folder
+        self._parts = os.path.realpath(os.path.join(config.folder, PARTS))
         self._state = os.path.realpath(config.state_dir)
         asked = [os.path.realpath(path) for path in more]
         self._single = {path for path in asked if not os.path.isdir(path)}
@@ -28,20 +30,25 @@ class Files:
 
     def folders(self) -> list[str]:
         """Where to watch: all of it, or (for single files) the folder they are in."""
-        return sorted(self._roots | {os.path.dirname(path) for path in (self.configuration, *self._single)})
+        own = {self._parts} if os.path.isdir(self._parts) else set()
+        return sorted(self._roots | own | {os.path.dirname(path) for path in (self._configuration, *self._single)})
 
     def entered(self, path: str) -> bool:
         """Whether a folder below a watched one is watched, too: no hidden ones, environments, caches, nor the daemon's state."""
         name = os.path.basename(path)
         if name.startswith(".") or name in _NEVER or path == self._state or os.path.exists(os.path.join(path, "pyvenv.cfg")):
             return False
-        return self._inside(path) or any(root.startswith(path + "/") for root in self._roots)
+        return path == self._parts or self._inside(path) or any(root.startswith(path + "/") for root in self._roots)
 
     def matters(self, path: str) -> bool:
         """Whether this file's change is one to reload for."""
-        if path == self.configuration or path in self._single:
+        if self.configures(path) or path in self._single:
             return True
         return path.endswith(SUFFIXES) and not os.path.basename(path).startswith((".", "#")) and self._inside(path)
+
+    def configures(self, path: str) -> bool:
+        """Whether this is a file of the configuration itself."""
+        return path == self._configuration or (os.path.dirname(path) == self._parts and is_part(os.path.basename(path)))
 
     def shown(self, paths: Iterable[str]) -> list[str]:
         """As a person knows them: relative to the configuration."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rocksyd.cli.output import clean
-from rocksyd.cli.phrases import elapsed
+from rocksyd.cli.output import clean, harmless
 from rocksyd.client.records import failure_text
+from rocksyd.units import rough_duration
 
 _RUNS = ("36", "35", "32")
 """Cyan, magenta, green: one after another, so that two runs that print at the same time are told apart."""
@@ -50,7 +50,7 @@ class View:
         # A progress bar draws over itself: what is seen of it at last is shown.
         shown = line.rstrip("\r").rpartition("\r")[2]
         reset = "\x1b[0m" if self._coloured and "\x1b" in shown else ""
-        return f"{self._prefix(record)} {shown if self._coloured else _plain(shown)}{reset}\n"
+        return f"{self._prefix(record)} {harmless(shown) if self._coloured else _plain(shown)}{reset}\n"
 
     def _prefix(self, record: dict[str, Any]) -> str:
         key = str(record.get("key"))
@@ -67,10 +67,11 @@ class View:
         text = self._line(record, rest) if rest else ""
         seconds = max(0.0, (record.get("ended_at") or 0.0) - (record.get("started_at") or record.get("ended_at") or 0.0))
         if record.get("outcome") == "ok":
-            said = self._in(_GREEN, self._good) + f" {elapsed(seconds)}"
+            said = self._in(_GREEN, self._good) + f" {rough_duration(seconds)}"
         else:
             said = (
-                self._in(_RED, f"{self._bad} {record.get('outcome')}: {clean(failure_text(record))}") + f" ({elapsed(seconds)})"
+                self._in(_RED, f"{self._bad} {record.get('outcome')}: {clean(failure_text(record))}")
+                + f" ({rough_duration(seconds)})"
             )
         text += f"{self._prefix(record)} {said}\n"
         self._colours.pop(key, None)
@@ -89,7 +90,7 @@ class View:
 
     def reloaded(self, changed: list[str], generation: int, seconds: float) -> str:
         """New code serves."""
-        return self.note(f"{self._good} reloaded in {elapsed(seconds)}, generation {generation} ({_listed(changed)})")
+        return self.note(f"{self._good} reloaded in {rough_duration(seconds)}, generation {generation} ({_listed(changed)})")
 
     def refused(self, changed: list[str], reason: str) -> str:
         """The new code cannot serve."""

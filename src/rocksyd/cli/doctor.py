@@ -7,17 +7,16 @@ is a finding, how it is shown.
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from rocksyd import config
 from rocksyd.cli.daemon import config_path
-from rocksyd.cli.doctor_child import examine
 from rocksyd.cli.doctor_view import shown
-from rocksyd.cli.knowledge import libraries
-from rocksyd.cli.output import say, write
+from rocksyd.cli.output import json_line, say, write
 from rocksyd.cli.tables import screen
-from rocksyd.core.diagnosis import BREAKS, findings
+from rocksyd.doctor.examining import examine
+from rocksyd.doctor.findings import BREAKS, findings
+from rocksyd.doctor.libraries import libraries
 from rocksyd.errors import ConfigError
 
 BROKEN = 1
@@ -35,24 +34,24 @@ def doctor(options: argparse.Namespace) -> int:
         raise ConfigError(f"--run needs one application: add --app NAME ({', '.join(names)})")
     run = {"target": options.target, "params": options.params} if options.target else None
     known, target = libraries(), screen()
-    patience = settings.restart.prepare_timeout
+    load_timeout = settings.restart.prepare_timeout
     apps: dict[str, Any] = {}
     for name in names:
         app = settings.apps[name]
         if target.width is not None and not options.json:
             say(f"loading {name} …")
-        report = examine(app, known, patience, run)
-        found = findings(app, report, known, _room(), patience)
+        report = examine(app, known, load_timeout, run)
+        found = findings(app, report, known, _memory_left(), load_timeout)
         apps[name] = {**report, "findings": [finding._asdict() for finding in found]}
         if not options.json:
             write(shown(app, report, found, target, everything=options.all))
     ok = not any(finding["level"] == BREAKS for app in apps.values() for finding in app["findings"])
     if options.json:
-        write(json.dumps({"ok": ok, "config": path, "apps": apps}, ensure_ascii=False) + "\n")
+        write(json_line({"ok": ok, "config": path, "apps": apps}))
     return 0 if ok else BROKEN
 
 
-def _room() -> int:
+def _memory_left() -> int:
     """Bytes of memory that this machine could still give; 0 where it does not say."""
     try:
         with open("/proc/meminfo", "rb") as file:

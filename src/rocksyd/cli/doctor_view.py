@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rocksyd.cli.output import clean
-from rocksyd.cli.tables import COLOURS, Cell, Column, Screen, lines_of, wrapped
+from rocksyd.cli.tables import Cell, Column, Screen, coloured, lines_of, wrapped
 from rocksyd.config import AppConfig
-from rocksyd.core.diagnosis import BREAKS, HINTS, HOOK, SAFE, UNSAFE, WARNS, Finding
-from rocksyd.units import format_duration, format_size
+from rocksyd.doctor.findings import BREAKS, HINTS, HOOK, SAFE, UNSAFE, WARNS, Finding
+from rocksyd.units import format_duration, format_size, rough_duration
 
 _MARKS = {BREAKS: ("✗", "red"), WARNS: ("!", "magenta"), HINTS: ("·", "cyan")}
 _SHARE = 0.02
@@ -54,10 +54,7 @@ class Page:
         indent = " " * (len(text) - len(text.lstrip(" ")))
         width = None if self._target.width is None else max(self._target.width - len(indent), 8)
         for part in wrapped(text[len(indent) :], width) or [""]:
-            self.lines.append(self._coloured(indent + part, colour))
-
-    def _coloured(self, text: str, colour: str) -> str:
-        return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self._target.coloured and colour and text.strip() else text
+            self.lines.append(coloured(indent + part, colour, self._target))
 
     def section(self, title: str) -> None:
         """A heading."""
@@ -86,10 +83,10 @@ class Page:
         width = None if self._target.width is None else max(self._target.width - 4, 8)
         texts = wrapped(clean(finding.text), width)
         for number, text in enumerate(texts):
-            lead = f"  {self._coloured(mark, colour)} " if number == 0 else "    "
+            lead = f"  {coloured(mark, colour, self._target)} " if number == 0 else "    "
             self.lines.append(lead + text)
         for text in wrapped(clean(finding.advice), width):
-            self.lines.append("    " + self._coloured(text, "dim"))
+            self.lines.append("    " + coloured(text, "dim", self._target))
 
     # --- tables -------------------------------------------------------------------------------------------------------
     def _table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
@@ -131,7 +128,7 @@ class Page:
         if run:
             copied = sum(run["copied"].values())
             rest = _mb(max(0, run["bytes"] - copied))
-            words = f"{_mb(copied)} MB by one run of {run['target']} ({run['ms']:.0f} ms)"
+            words = f"{_mb(copied)} MB by one run of {run['target']} ({rough_duration(run['ms'] / 1000)})"
             self.line(f"  {words}, and {rest} MB that are new or no package's.")
         self.line(_EXPLAINED)
         rows = [row for row in sharing["packages"] if everything or row["copied"] >= 1 << 18 or row["loaded"] >= 1 << 20]
@@ -169,7 +166,7 @@ class Page:
 
     def libraries(self, loaded: dict[str, Any], everything: bool) -> None:
         """The libraries that are known, and what is known of them. (Objects that should not have been made are findings.)"""
-        from rocksyd.cli.knowledge import libraries
+        from rocksyd.doctor.libraries import libraries
 
         known = libraries()
         told = {name: known[name] for name in loaded if known[name]["when"] != "made"}

@@ -1,6 +1,7 @@
 """``rocksyd exec``: a script in a warm worker, as if it had been started here.
 
-What must live here: the caller's side of an exec (``master/exec.py`` has the daemon's, ``worker/script.py`` the worker's).
+What must live here: the caller's side of an exec (``master/desk/script_callers.py`` has the daemon's,
+``worker/script.py`` the worker's).
 What this file must not know: what is run.
 
 The worker has this process's own descriptors, so nothing passes through here but signals, and at the end the exit status. It is
@@ -48,7 +49,7 @@ def exec_script(words: "list[str]", address: "str | None" = None) -> int:
     try:
         options, argv = _options(words)
         path = _find(options.get("address") or address)
-        return Caller(path, argv, options).run()
+        return ScriptHere(path, argv, options).run()
     except _UsageError as error:
         _say(f"{error}\n{USAGE_TEXT}")
         return USAGE
@@ -87,7 +88,7 @@ def _options(words: "list[str]") -> "tuple[dict[str, str], list[str]]":
 
 def _find(address: "str | None") -> str:
     """The path of the socket for callers. Raises AddressError, ConfigError, NoDaemon."""
-    from rocksyd.client.address import find
+    from rocksyd.client.endpoint import find
 
     place = find(address)
     if place.address.kind != "unix":
@@ -97,7 +98,7 @@ def _find(address: "str | None") -> str:
     return f"{place.address.path}.exec"
 
 
-class Caller:
+class ScriptHere:
     """One script, from the order to its end."""
 
     def __init__(self, path: str, argv: "list[str]", options: "dict[str, str]") -> None:
@@ -272,7 +273,10 @@ class Caller:
             if not self._has_stopped():
                 return
         _signal.signal(_signal.SIGTSTP, _signal.SIG_DFL)
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGCONT,))
         os.kill(os.getpid(), _signal.SIGTSTP)  # goes on here after `fg` or `bg`
+        _signal.sigtimedwait((_signal.SIGCONT,), 0)  # the script is to hear it once
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         _signal.signal(_signal.SIGTSTP, _nothing)
         if self._pid:
             self._forward(_signal.SIGCONT)

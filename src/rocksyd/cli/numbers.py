@@ -12,10 +12,9 @@ import time
 from typing import Any
 
 from rocksyd.cli.arguments import client
-from rocksyd.cli.output import clean, write
-from rocksyd.cli.phrases import elapsed
-from rocksyd.cli.tables import COLOURS, Cell, Column, Screen, render, screen
-from rocksyd.units import format_size
+from rocksyd.cli.output import clean, json_line, write
+from rocksyd.cli.tables import Cell, Column, Screen, coloured, render, screen
+from rocksyd.units import format_size, rough_duration
 
 _RESTARTS = ("at", "kind", "ok", "from", "to", "waited_ms", "connections", "jobs", "bytes", "reason")
 _TITLES = {"waited_ms": "WAITED", "ok": "RESULT"}
@@ -30,12 +29,8 @@ def stats(options: argparse.Namespace) -> int:
     """The numbers in groups, and the last restarts."""
     with client(options) as daemon:
         numbers = daemon.stats()
-    write(_json(numbers) if options.json else shown_stats(numbers, screen()))
+    write(json_line(numbers) if options.json else shown_stats(numbers, screen()))
     return 0
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
 
 
 def shown_stats(numbers: dict[str, Any], target: Screen) -> str:
@@ -45,17 +40,13 @@ def shown_stats(numbers: dict[str, Any], target: Screen) -> str:
         rows = [[Cell(""), Cell(name), Cell(human(name, numbers[name]))] for name in names]
         width = max(len(row[1].text) for row in rows)
         body = "".join(f"  {clean(row[1].text):<{width}}  {clean(row[2].text)}\n" for row in rows)
-        parts.append(f"{_heading(title, target)}\n{body}")
+        parts.append(f"{coloured(clean(title), 'bold', target)}\n{body}")
     restarts = numbers.get("restarts")
     if isinstance(restarts, list) and restarts:
         columns = [Column(_TITLES.get(name, name.upper()), name in _NUMBERS, name == "reason", _rank(name)) for name in _RESTARTS]
         rows = [[_restart_cell(name, item) for name in _RESTARTS] for item in restarts if isinstance(item, dict)]
-        parts.append(f"{_heading('restarts', target)}\n{render(columns, rows, target)}")
+        parts.append(f"{coloured('restarts', 'bold', target)}\n{render(columns, rows, target)}")
     return "\n".join(parts)
-
-
-def _heading(title: str, target: Screen) -> str:
-    return f"\x1b[{COLOURS['bold']}m{clean(title)}\x1b[0m" if target.coloured else clean(title)
 
 
 def grouped(names: list[str]) -> list[tuple[str, list[str]]]:
@@ -80,9 +71,9 @@ def human(name: str, value: Any) -> str:
     if word in ("bytes", "rss", "memory") and value >= 0:
         return format_size(int(value))
     if word in ("seconds", "uptime") and value >= 0:
-        return elapsed(value)
+        return rough_duration(value)
     if word == "ms":
-        return f"{value:.3g} ms" if value < 1000 else elapsed(value / 1000)
+        return rough_duration(value / 1000)
     if word in ("at", "time") and value > _SINCE_1990:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     return f"{value:,}" if isinstance(value, int) and word != "pid" else f"{value:g}" if isinstance(value, float) else str(value)

@@ -2,6 +2,7 @@
 
 from rocksyd.cli.output import clean
 from rocksyd.client.records import failure_text, signal_name
+from rocksyd.units import rough_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,11 +11,10 @@ if TYPE_CHECKING:
     from rocksyd.client.records import Record
 
 FAILED = 1
-MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def describe(record: "Record", now: float) -> str:
-    """``nightly: ended ok, retcode 0, 1.2 s``. ``now`` is Unix time."""
+    """``nightly: ended ok, retcode 0, 1.2s``. ``now`` is Unix time."""
     state = str(record.get("state"))
     words = [f"{state} {record['outcome']}" if record.get("outcome") else state]
     if state == "ended":
@@ -30,7 +30,7 @@ def describe(record: "Record", now: float) -> str:
         words.append(progress_text(progress))
     seconds = age(record, now)
     if seconds is not None:
-        words.append(elapsed(seconds))
+        words.append(rough_duration(seconds))
     return clean(f"{record.get('key')}: {', '.join(word for word in words if word)}")
 
 
@@ -54,20 +54,16 @@ def age(record: "Record", now: float) -> "float | None":
     return max(end - begin, 0.0)
 
 
-def elapsed(seconds: float) -> str:
-    """``12 ms``, ``1.2 s``, ``42 s``, ``3 min 12 s``, ``2 h 5 min``, ``4 d 3 h``."""
-    if seconds < 0.0995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE} s"
-    if whole < DAY:
-        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
-    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+def clock(at: "float | None", now: float) -> str:
+    """``14:03:22`` for a moment of today, ``Nov 28 14:03`` of this year, else ``2025-11-28``; "" for none. Both are Unix time."""
+    from time import localtime, strftime
+
+    if not at:
+        return ""
+    then, today = localtime(at), localtime(now)
+    if then[:3] == today[:3]:
+        return strftime("%H:%M:%S", then)
+    return strftime("%b %d %H:%M" if then[0] == today[0] else "%Y-%m-%d", then)
 
 
 def progress_text(progress: "dict[str, Any]") -> str:

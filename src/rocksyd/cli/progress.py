@@ -14,9 +14,10 @@ import sys
 import time
 from typing import Any, TypeGuard
 
-from rocksyd.cli.output import clean, write
-from rocksyd.cli.phrases import elapsed
+from rocksyd.cli.output import clean
+from rocksyd.cli.outputs import Terminal
 from rocksyd.cli.tables import COLOURS, columns_of, cut
+from rocksyd.units import rough_duration
 
 _NARROWEST_BAR, _WIDEST_BAR = 8, 40
 _ERASE = "\r\x1b[K"
@@ -62,7 +63,7 @@ def _left(record: dict[str, Any], share: float, now: float) -> str:
     if not _is_number(started) or not 0 < share < 1 or now - started < 1:
         return ""
     left = (now - started) * (1 - share) / share
-    return f"{elapsed(left)} left" if left < _LONGEST else ""
+    return f"{rough_duration(left)} left" if left < _LONGEST else ""
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -77,6 +78,7 @@ class Progress:
         self._coloured = self._shown and not os.environ.get("NO_COLOR")
         self._signs = "█░" if (sys.stderr.encoding or "").lower().replace("-", "") == "utf8" else "#."
         self._same = self._shown and sys.stdout.isatty()
+        self._terminal = Terminal(raw=False)
         self._record: dict[str, Any] = {}
         self._drawn = ""
         self._at_start = True
@@ -90,10 +92,10 @@ class Progress:
     def output(self, text: str) -> None:
         """Write a piece of the job's output."""
         if not self._same:
-            write(text)
+            self._terminal.write(text)
             return
         self._erase()
-        write(text)
+        self._terminal.write(text)
         if text:
             self._at_start = text.endswith("\n")
         self._draw()
@@ -113,6 +115,7 @@ class Progress:
     def close(self) -> None:
         """Leave nothing of it on the terminal."""
         self._erase()
+        self._terminal.close()
 
     def _draw(self) -> None:
         if not self._shown or not self._at_start:

@@ -20,18 +20,24 @@ COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "magenta": "35",
 GAP = "  "
 NARROWEST = 6
 """Columns of text that a cell is never cut below."""
+_NARROWEST_HUNG = 20
+"""Columns below which nothing is indented."""
 READABLE = 24
 """Columns of text that a cell is not cut below as long as another column can be left out."""
 
 
 class Column(NamedTuple):
-    """A title; ``right``: numbers; ``gives``: may be cut when the line is too long (the widest of these gives first)."""
+    """A title; ``right``: numbers; ``gives``: may be cut when the line is too long (the widest of these gives first).
+
+    ``hangs``, of one that gives: nothing of it is cut, it goes on in further lines below itself.
+    """
 
     title: str
     right: bool = False
     gives: bool = False
     rank: int = 0
     """When the line is too long, the columns with the highest rank are left out first; those with 0 never."""
+    hangs: bool = False
 
 
 class Cell(NamedTuple):
@@ -62,7 +68,7 @@ def render(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], target: Sc
 
 
 def lines_of(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], target: Screen) -> list[str]:
-    """The table's lines, the titles first."""
+    """The table's lines, the titles first. A row has several where a column hangs."""
     rows = [[Cell(clean(cell.text), cell.colour) for cell in row] for row in rows]
     lines = [[Cell(column.title, "bold") for column in columns], *rows]
     widths = [max(columns_of(line[n].text) for line in lines) for n in range(len(columns))]
@@ -73,7 +79,8 @@ def lines_of(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], target: 
     if target.width is not None:
         widths = _fitted(widths, columns, max(target.width, 1))
     shown = range(len(widths))
-    return [_line([line[used[n]] for n in shown], [columns[n] for n in shown], widths, target) for line in lines]
+    columns = [columns[n] for n in shown]
+    return [text for line in lines for text in _row([line[used[n]] for n in shown], columns, widths, target)]
 
 
 def _chosen(used: list[int], widths: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
@@ -100,13 +107,25 @@ def _fitted(widths: list[int], columns: Sequence[Column], width: int) -> list[in
     return widths
 
 
+def _row(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int], target: Screen) -> list[str]:
+    """The lines of one row."""
+    parts = [
+        wrapped(cell.text, width) if column.hangs else [cell.text]
+        for cell, column, width in zip(cells, columns, widths, strict=True)
+    ]
+    lines = []
+    for n in range(max((len(part) for part in parts), default=1) or 1):
+        here = [Cell(part[n] if n < len(part) else "", cell.colour) for cell, part in zip(cells, parts, strict=True)]
+        lines.append(_line(here, columns, widths, target))
+    return lines
+
+
 def _line(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int], target: Screen) -> str:
     parts = []
     for cell, column, width in zip(cells, columns, widths, strict=True):
         text = cut(cell.text, width)
         padding = " " * (width - columns_of(text))
-        if target.coloured and cell.colour and text:
-            text = f"\x1b[{COLOURS[cell.colour]}m{text}\x1b[0m"
+        text = coloured(text, cell.colour, target)
         parts.append(padding + text if column.right else text + padding)
     return GAP.join(parts).rstrip()
 
@@ -142,6 +161,20 @@ def wrapped(text: str, width: int | None) -> list[str]:
         lines.append(text[:at].rstrip(" ") if at == space else text[:at])
         text = text[at:].lstrip(" ") if at == space else text[at:]
     return [*lines, text] if text else lines
+
+
+def hung(lead: str, text: str, target: Screen, colour: str) -> list[str]:
+    """``text`` behind ``lead``, its further lines indented as far, each in ``colour`` (a key of COLOURS, or "")."""
+    if target.width is not None and target.width < _NARROWEST_HUNG:
+        return wrapped(clean(text), max(target.width, 1))
+    width = None if target.width is None else target.width - len(lead)
+    lines = wrapped(clean(text), width)
+    return [f"{' ' * len(lead) if n else lead}{coloured(line, colour, target)}" for n, line in enumerate(lines)]
+
+
+def coloured(text: str, colour: str, target: Screen) -> str:
+    """``text`` in a colour, where the target has any."""
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if target.coloured and colour and text.strip() else text
 
 
 def columns_of(text: str) -> int:

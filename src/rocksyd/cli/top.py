@@ -7,18 +7,17 @@ What this file must not know: what is drawn (``top_view``), what keys mean (``to
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import select
 import signal
 import sys
 import time
 
-from rocksyd.cli.output import write
+from rocksyd.cli.output import json_line, write
 from rocksyd.cli.tables import screen
 from rocksyd.cli.top_feed import Feed, sample
 from rocksyd.cli.top_keys import Keys
-from rocksyd.cli.top_state import Order, State
+from rocksyd.cli.top_state import KeyAction, State
 from rocksyd.cli.top_terminal import Terminal
 from rocksyd.cli.top_view import frame, still
 from rocksyd.client import Client
@@ -26,7 +25,7 @@ from rocksyd.client import Client
 INTERRUPTED = 130
 ANSWER_WITHIN = 10.0
 """Seconds after which the daemon counts as stuck; the screen says so and goes on asking."""
-QUIT = Order("quit")
+QUIT = KeyAction("quit")
 
 
 def top(options: argparse.Namespace) -> int:
@@ -37,7 +36,7 @@ def top(options: argparse.Namespace) -> int:
         assert state.sample is not None
         if options.json:
             found = state.sample
-            write(json.dumps({"stats": found.stats, "pools": found.pools, "runs": found.runs}, ensure_ascii=False) + "\n")
+            write(json_line({"stats": found.stats, "pools": found.pools, "runs": found.runs}))
             return 0
         if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
             write(still(state, screen(), time.time()))
@@ -61,7 +60,10 @@ def _live(state: State, feed: Feed) -> int:
     with Terminal(sys.stdin.fileno(), sys.stdout.fileno(), sys.stdout.encoding or "ascii") as terminal:
         resized = True
         while True:
-            terminal.draw(frame(state, terminal.size(), time.time(), coloured=coloured), anew=resized)
+            try:
+                terminal.draw(frame(state, terminal.size(), time.time(), coloured=coloured), anew=resized)
+            except OSError:  # the window was closed, and the signal that says so has not been looked at yet
+                return signal.SIGHUP
             ready, _, _ = select.select([sys.stdin.fileno(), terminal.signals, feed.readable], [], [], 1.0)
             came = terminal.came()
             resized = signal.SIGWINCH in came or signal.SIGCONT in came

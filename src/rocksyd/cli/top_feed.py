@@ -15,7 +15,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from rocksyd.cli.top_state import FOLLOW, WHY, Order, Sample, State
+from rocksyd.cli.top_state import FOLLOW, WHY, KeyAction, Sample, State
 from rocksyd.client import Client
 from rocksyd.client.records import records_of
 from rocksyd.errors import RocksydError
@@ -54,11 +54,11 @@ class Feed:
     def __init__(self, client: Client, interval: float) -> None:
         self._client = client
         self._interval = interval
-        self._orders: SimpleQueue[Order] = SimpleQueue()
+        self._orders: SimpleQueue[KeyAction] = SimpleQueue()
         self._news: SimpleQueue[News] = SimpleQueue()
         self.readable, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
-        self._subject = Order("")
+        self._subject = KeyAction("")
         self._offset = 0
         self._ended = False
         self._closed = False
@@ -71,9 +71,9 @@ class Feed:
     def close(self) -> None:
         """Ask no more. An answer that is still waited for keeps the thread until it comes; the process may end before."""
         self._closed = True
-        self._orders.put(Order("quit"))
+        self._orders.put(KeyAction("quit"))
 
-    def order(self, order: Order) -> None:
+    def order(self, order: KeyAction) -> None:
         """Carry this out soon."""
         self._orders.put(order)
 
@@ -140,11 +140,11 @@ class Feed:
 
             self._tell(heard)
 
-    def _obey(self, order: Order) -> None:
+    def _obey(self, order: KeyAction) -> None:
         if order.name in (FOLLOW, WHY):
             self._subject, self._offset = order, 0
         elif order.name == "forget":
-            self._subject = Order("")
+            self._subject = KeyAction("")
         elif order.name == "look":
             self._ended = not self._ended
         elif order.name == "kill":

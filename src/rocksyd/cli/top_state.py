@@ -40,7 +40,7 @@ class Rates(NamedTuple):
     """Jobs done, by pool."""
 
 
-class Order(NamedTuple):
+class KeyAction(NamedTuple):
     """What a key asks of whoever runs the loop: ``quit``, or something for the feed."""
 
     name: str
@@ -151,21 +151,21 @@ class State:
         return next((row for row in rows if row.id == self.chosen), rows[0] if rows else None)
 
     # --- keys ---------------------------------------------------------------------------------------------------------
-    def press(self, key: str) -> Order | None:
+    def press(self, key: str) -> KeyAction | None:
         """One key; what is to be done about it that is not done here."""
         self.message = ""
         if key == "ctrl-c":
-            return Order("quit")
+            return KeyAction("quit")
         if self.typing:
             return self._type(key)
         if self.killing:
             return self._confirm(key)
         if self.mode != RUNS and key in ("q", "esc", "left", "backspace"):
             self._show(RUNS)
-            return Order("forget")
+            return KeyAction("forget")
         return self._on_any(key)
 
-    def _type(self, key: str) -> Order | None:
+    def _type(self, key: str) -> KeyAction | None:
         if key in ("enter", "down", "up"):
             self.typing = False
         elif key == "esc":
@@ -178,20 +178,20 @@ class State:
             self.filter += key
         return None
 
-    def _confirm(self, key: str) -> Order | None:
+    def _confirm(self, key: str) -> KeyAction | None:
         run, self.killing = self.killing, ""
         if key in ("y", "Y"):
-            return Order("kill", run)
+            return KeyAction("kill", run)
         if key == "K":
-            return Order("kill", run, 9)
+            return KeyAction("kill", run, 9)
         self.message = "not killed"
         return None
 
-    def _on_any(self, key: str) -> Order | None:
+    def _on_any(self, key: str) -> KeyAction | None:
         row = self.chosen_row()
         match key:
             case "q":
-                return Order("quit")
+                return KeyAction("quit")
             case "up" | "down" | "page-up" | "page-down" | "home" | "end" if self.mode == RUNS:
                 self._move(key)
             case "k" if self.mode == FOLLOW:
@@ -202,7 +202,7 @@ class State:
                 return self._about(row, WHY if key == "w" else FOLLOW)
             case "w" if self.mode == FOLLOW:
                 self._show(WHY, self.subject)
-                return Order("why", self.subject)
+                return KeyAction("why", self.subject)
             case "/":
                 self._show(RUNS)
                 self.typing = True
@@ -212,7 +212,7 @@ class State:
                 self.show_idle = not self.show_idle
             case "e":
                 self.show_ended = not self.show_ended
-                return Order("look")
+                return KeyAction("look")
             case "p" | "space":
                 self.paused = not self.paused
             case "?" | "h":
@@ -235,13 +235,13 @@ class State:
         else:
             self.message = "that run has ended" if row.is_run else "a worker without a run: nothing to kill"
 
-    def _about(self, row: Row, mode: str) -> Order | None:
+    def _about(self, row: Row, mode: str) -> KeyAction | None:
         if not row.is_run:
             self.message = "a worker without a run: nothing to show"
             return None
         self.chosen = row.id
         self._show(mode, row.id, row.record)
-        return Order(mode, row.id)
+        return KeyAction(mode, row.id)
 
     def _show(self, mode: str, subject: str = "", record: dict[str, Any] | None = None) -> None:
         self.mode, self.subject, self.reasons = mode, subject, {}
@@ -256,10 +256,14 @@ def _line(text: str) -> str:
     return clean(text.rstrip("\r").rpartition("\r")[2].expandtabs())
 
 
+SHORTEST = 1e-6
+"""Seconds between two samples from which a rate can be told."""
+
+
 def rates_between(before: Sample, now: Sample) -> Rates | None:
-    """Per second; None when it is not the same row of numbers (the daemon was started anew)."""
+    """Per second; None when it is not the same row of numbers (the daemon was started anew), or in no time at all."""
     seconds = now.mono - before.mono
-    if seconds <= 0 or ended_in(now.stats) < ended_in(before.stats):
+    if seconds < SHORTEST or ended_in(now.stats) < ended_in(before.stats):
         return None
     served = {str(pool.get("pool")): _number(pool.get("served")) for pool in before.pools}
     pools = {

@@ -14,12 +14,12 @@ from typing import Any
 
 from rocksyd.cli.numbers import human
 from rocksyd.cli.output import clean
-from rocksyd.cli.phrases import age, elapsed, exit_status, progress_text
+from rocksyd.cli.phrases import age, exit_status, progress_text
 from rocksyd.cli.progress import bar
 from rocksyd.cli.tables import COLOURS, Cell, Column, Screen, columns_of, cut, lines_of, wrapped
 from rocksyd.cli.top_state import FOLLOW, HELP, WHY, Row, State
 from rocksyd.client.records import failure_text
-from rocksyd.units import format_size
+from rocksyd.units import format_size, rough_duration
 
 _POOLS = (
     Column("POOL", gives=True), Column("CODE"), Column("PM", rank=4), Column("BUSY", right=True), Column("", rank=1),
@@ -115,7 +115,7 @@ def _title(state: State, now: float) -> list[Cell | str]:
     stats = state.sample.stats if state.sample else {}
     cells: list[Cell | str] = [Cell("rocksyd", "bold"), f" {stats.get('version', '')}".rstrip()]
     if stats:
-        cells.append(f"   generation {stats.get('generation')}   up {elapsed(_float(stats.get('uptime')))}")
+        cells.append(f"   generation {stats.get('generation')}   up {rough_duration(_float(stats.get('uptime')))}")
     if stats.get("draining"):
         cells.append(Cell("   draining", "magenta"))
     if state.paused:
@@ -128,7 +128,7 @@ def _head(state: State, now: float) -> list[list[Cell | str]]:
     """Three lines, and a fourth when something is wrong."""
     lines: list[list[Cell | str]] = [_title(state, now)]
     if state.trouble:
-        old = f" (what follows is {elapsed(max(now - state.sample.wall, 0.0))} old)" if state.sample else ""
+        old = f" (what follows is {rough_duration(max(now - state.sample.wall, 0.0))} old)" if state.sample else ""
         lines.append([Cell(f"no answer{old}: {state.trouble}", "red")])
     if state.sample is None:
         return lines if state.trouble else [*lines, ["asking the daemon ..."]]
@@ -154,7 +154,11 @@ def _restarts(state: State, stats: dict[str, Any], now: float) -> list[Cell | st
     if isinstance(records, list) and len(records) > 1 and isinstance(records[0], dict):
         last = max((one for one in records if isinstance(one, dict)), key=lambda one: _float(one.get("at")))
     if last is not None:
-        when = f"{elapsed(now - _float(last.get('at')))} ago" if _float(last.get("at")) and now >= _float(last.get("at")) else ""
+        when = (
+            f"{rough_duration(now - _float(last.get('at')))} ago"
+            if _float(last.get("at")) and now >= _float(last.get("at"))
+            else ""
+        )
         cells.append(f"  last {when}".rstrip() + ": ")
         cells.append(Cell("ok", "green") if last.get("ok") else Cell(f"failed ({last.get('reason') or last.get('kind')})", "red"))
         if last.get("ok") and last.get("waited_ms") is not None:
@@ -243,7 +247,7 @@ def _row(state: State, row: Row, now: float) -> list[Cell]:
         Cell(str(record.get("app") or "")),
         Cell(str(record.get("target") or "")),
         Cell(shown, _STATES.get(shown, "red")),
-        Cell(elapsed(seconds) if isinstance(seconds, int | float) and seconds >= 0 else ""),
+        Cell(rough_duration(seconds) if isinstance(seconds, int | float) and seconds >= 0 else ""),
         Cell(str(pid or "")),
         Cell(format_size(memory) if isinstance(memory, int) and memory > 0 else ""),
         Cell(str(process.get("jobs") or "")),
@@ -284,7 +288,7 @@ def _subject(state: State, now: float) -> list[Cell | str]:
         Cell(shown, _STATES.get(shown, "red")),
     ]
     if seconds is not None:
-        cells.append(f"  {elapsed(seconds)}")
+        cells.append(f"  {rough_duration(seconds)}")
     if record.get("state") == "ended" and exit_status(record):
         cells.append(f"  {failure_text(record)}")
     elif record.get("state") != "ended" and record.get("progress"):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
+from rocksyd import codes
 from rocksyd.cli.arguments import client
 from rocksyd.cli.check import not_found
-from rocksyd.cli.output import clean, write
-from rocksyd.cli.tables import COLOURS, Screen, screen, wrapped
+from rocksyd.cli.output import clean, json_line, write
+from rocksyd.cli.tables import Screen, coloured, hung, screen, wrapped
 from rocksyd.errors import NotFound
 
-_NARROWEST = 8
-"""Columns below which nothing is indented."""
 _COLOURS = {"running": "cyan", "waiting": "magenta", "ok": "green"}
 
 
@@ -21,10 +19,10 @@ def why(options: argparse.Namespace) -> int:
     """Print the reasons, the one that decides first."""
     with client(options) as daemon:
         try:
-            found = daemon.request("why", {"key": options.key})
+            found = daemon.why(options.key)
         except NotFound:
-            raise NotFound(-32001, not_found(options.key)) from None
-    write(json.dumps(found, ensure_ascii=False) + "\n" if options.json else shown(found, screen()))
+            raise NotFound(codes.NOT_FOUND, not_found(options.key)) from None
+    write(json_line(found) if options.json else shown(found, screen()))
     return 0
 
 
@@ -33,18 +31,10 @@ def shown(found: dict[str, Any], target: Screen) -> str:
     state = str(found.get("outcome") or found.get("state"))
     title = clean(f"{found.get('key')} ({found.get('target')})")
     lines = wrapped(f"{title} {state}", target.width)
-    if target.coloured and lines and lines[-1].endswith(state):
-        lines[-1] = lines[-1].removesuffix(state) + f"\x1b[{COLOURS[_COLOURS.get(state, 'red')]}m{state}\x1b[0m"
+    if lines and lines[-1].endswith(state):
+        lines[-1] = lines[-1].removesuffix(state) + coloured(state, _COLOURS.get(state, "red"), target)
     for reason in found.get("reasons") or ():
-        lines += _hung("- ", str(reason.get("text") or ""), target, "")
+        lines += hung("- ", str(reason.get("text") or ""), target, "")
         if reason.get("advice"):
-            lines += _hung("  ", str(reason["advice"]), target, "dim")
+            lines += hung("  ", str(reason["advice"]), target, "dim")
     return "".join(f"{line}\n" for line in lines)
-
-
-def _hung(lead: str, text: str, target: Screen, colour: str) -> list[str]:
-    if target.width is not None and target.width < _NARROWEST:
-        return wrapped(clean(text), max(target.width, 1))
-    lines = wrapped(clean(text), None if target.width is None else target.width - len(lead))
-    on, off = (f"\x1b[{COLOURS[colour]}m", "\x1b[0m") if target.coloured and colour else ("", "")
-    return [f"{'  ' if n else lead}{on}{line}{off}" for n, line in enumerate(lines)]

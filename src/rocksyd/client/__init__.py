@@ -7,23 +7,35 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from rocksyd.client.aio import AsyncClient as AsyncClient
-    from rocksyd.client.aio_runs import AsyncRun as AsyncRun
-    from rocksyd.client.aio_runs import AsyncSubscription as AsyncSubscription
+    from rocksyd.client.aio import AsyncRun as AsyncRun
+    from rocksyd.client.aio_asking import AsyncSubscription as AsyncSubscription
+    from rocksyd.client.asking import Subscription as Subscription
     from rocksyd.client.executor import Executor as Executor
+    from rocksyd.client.inside import Generation as Generation
+    from rocksyd.client.inside import predecessors as predecessors
     from rocksyd.client.news import Event as Event
-    from rocksyd.client.runs import Run as Run
-    from rocksyd.client.subscription import Subscription as Subscription
+    from rocksyd.client.plans import Plan as Plan
+    from rocksyd.client.plans import chain as chain
+    from rocksyd.client.plans import group as group
+    from rocksyd.client.plans import step as step
     from rocksyd.client.sync import Client as Client
+    from rocksyd.client.sync import Run as Run
 
 _HOMES = {
     "AsyncClient": "rocksyd.client.aio",
-    "AsyncRun": "rocksyd.client.aio_runs",
-    "AsyncSubscription": "rocksyd.client.aio_runs",
+    "AsyncRun": "rocksyd.client.aio",
+    "AsyncSubscription": "rocksyd.client.aio_asking",
     "Client": "rocksyd.client.sync",
     "Event": "rocksyd.client.news",
     "Executor": "rocksyd.client.executor",
-    "Run": "rocksyd.client.runs",
-    "Subscription": "rocksyd.client.subscription",
+    "Generation": "rocksyd.client.inside",
+    "Plan": "rocksyd.client.plans",
+    "Run": "rocksyd.client.sync",
+    "Subscription": "rocksyd.client.asking",
+    "chain": "rocksyd.client.plans",
+    "group": "rocksyd.client.plans",
+    "predecessors": "rocksyd.client.inside",
+    "step": "rocksyd.client.plans",
 }
 
 

@@ -1,75 +1,83 @@
-"""Orders and questions to the daemon itself.
+# Made from aio_control.py by tools/blocking_client.py: change that file, then `make format`.
+"""Calls to the daemon itself, for blocking code.
 
 What must live here: everything that is about no single run.
-What this file must not know: how it is asked (``sync``), but for stopping, which ends with the connection.
+What this file must not know: how the daemon is asked (``asking``), but for stopping, which ends with the connection.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any
 
-from rocksyd.client.address import Place
-from rocksyd.client.conversation import Call, Conversation, Line
-from rocksyd.client.link import LinkLost
+from rocksyd.client.calls import Call, no_answer
+from rocksyd.client.connections import Exchange, wait_gone
+from rocksyd.client.daemon_socket import ConnectionLost
+from rocksyd.client.keeper_process import watch
 from rocksyd.client.protocol import Reply, result_of
-from rocksyd.client.service import wait_gone, watch
+from rocksyd.client.requests import Requests
 from rocksyd.errors import NoDaemon, RequestError
 
 
-class Control:
+class Control(Requests):
     """The half of the client that is about the daemon itself."""
 
-    place: Place
-    timeout: float
-    _line: Line
-
-    def request(self, method: str, params: dict[str, Any] | None = None, *, wait: bool = False) -> Any:
-        """Call any method of the protocol and return its result."""
-        raise NotImplementedError
-
-    def _no_answer(self, method: str) -> NoReturn:
-        raise NotImplementedError
-
+    # --- the daemon ---------------------------------------------------------------------------------------------------
     def stats(self) -> dict[str, Any]:
         """Numbers about the daemon, and ``restarts``: the list of the last hand-overs."""
-        stats: dict[str, Any] = self.request("stats")
-        return stats
+        return dict(self.request("stats"))
 
     def pools(self) -> list[dict[str, Any]]:
         """Sizes and numbers of every pool."""
-        pools: list[dict[str, Any]] = self.request("pools")
-        return pools
+        return list(self.request("pools"))
+
+    def costs(self) -> list[dict[str, Any]]:
+        """What was learned of each target, and of each script, from its runs: times in seconds, ``memory`` in bytes."""
+        return list(self.request("costs"))
+
+    def durations(self) -> dict[str, Any]:
+        """How long runs waited, took to begin and ran, by pool and target: histograms, counted from when somebody first asks."""
+        return dict(self.request("durations"))
+
+    def restarts(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The last restarts, reloads and crashes, the latest first, at most ``limit`` of them."""
+        return list(self.request("restarts", {"limit": limit}))
 
     def health(self) -> dict[str, Any]:
         """Whether the daemon can do its work (``ok``), and if not, why (``problems``)."""
-        health: dict[str, Any] = self.request("health")
-        return health
+        return dict(self.request("health"))
 
     def targets(self, app: str | None = None) -> list[dict[str, Any]]:
-        """What may be run: ``app``, ``name``, ``target``, ``kind``, ``settings``, ``signature``. Raises NotFound."""
-        targets: list[dict[str, Any]] = self.request("targets", {} if app is None else {"app": app})
-        return targets
+        """What may be run: ``app``, ``name``, ``target``, ``kind``, ``settings``, ``signature``, ``doc``. Raises NotFound."""
+        return list(self.request("targets", {} if app is None else {"app": app}))
+
+    def discover(self) -> dict[str, Any]:
+        """The methods of the protocol, as an OpenRPC document."""
+        return dict(self.request("rpc.discover"))
 
     def restart(self) -> int:
         """Load the code and the configuration anew and hand over to it; returns the generation that serves then.
 
         Raises NotNow, with the reason, when the new code cannot serve: then nothing has changed.
         """
-        return generation_of(self.request("restart", wait=True))
+        return _generation(self.request("restart", wait=True))
 
     def reload(self) -> int:
         """Read the configuration again and restart. Raises as ``restart``."""
-        return generation_of(self.request("reload", wait=True))
+        return _generation(self.request("reload", wait=True))
 
     def drain(self) -> int:
         """Take no more runs; returns when the present ones have ended."""
-        return generation_of(self.request("drain", wait=True))
+        return _generation(self.request("drain", wait=True))
 
     def stop(self, *, wait: bool = True) -> None:
         """Stop the daemon in order; ``wait`` until it is gone: its process if that is of this machine, else its connection."""
-        process = self._process() if wait else None
+        process = None
+        if wait and self.place.address.kind == "unix":
+            with suppress(RequestError):
+                process = watch((self.stats()).get("pid"))
         try:
             self._stop(wait=wait)
             if process is not None:
@@ -79,44 +87,38 @@ class Control:
             if process is not None:
                 os.close(process)
 
-    def _process(self) -> int | None:
-        try:
-            return watch(self.stats().get("pid")) if self.place.address.kind == "unix" else None
-        except RequestError:
-            return None
-
     def _stop(self, *, wait: bool) -> None:
         """Order it and, with ``wait``, stay until the connection has ended."""
-        conversation = self._line.take()
+        exchange = self._asker.connections.take()
         try:
-            while not self._ordered_to_stop(conversation):
-                conversation.close()
+            while not self._ordered_to_stop(exchange):
+                exchange.close()
                 try:
-                    conversation = Conversation(self.place)
+                    exchange = self._asker.connections.take()
                 except NoDaemon:
                     return
             while wait:
-                conversation.events(None)
-        except LinkLost:
+                exchange.events(None)
+        except ConnectionLost:
             pass  # the daemon ends the connections when it has stopped
         finally:
-            conversation.close()
+            exchange.close()
 
-    def _ordered_to_stop(self, conversation: Conversation) -> bool:
+    def _ordered_to_stop(self, exchange: Exchange) -> bool:
         """Whether the daemon has taken the order; false when the connection was lost before it said so (it crashed or went)."""
         try:
-            conversation.ask({0: Call("stop", {})}, self.timeout)
-            while conversation.unanswered:
-                for event in conversation.events(time.monotonic() + self.timeout):
+            exchange.ask({0: Call("stop", {})}, self.timeout)
+            while exchange.unanswered:
+                for event in exchange.events(time.monotonic() + self.timeout):
                     if isinstance(event, Reply):
                         result_of(event)
-        except LinkLost:
+        except ConnectionLost:
             return False
         except TimeoutError:
-            self._no_answer("stop")
+            raise no_answer(self.place, "stop", self.timeout) from None
         return True
 
 
-def generation_of(result: Any) -> int:
+def _generation(result: Any) -> int:
     """What the orders to the daemon answer."""
     return int(result.get("generation", 0)) if isinstance(result, dict) else 0

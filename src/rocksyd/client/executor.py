@@ -20,17 +20,19 @@ import itertools
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor as StandardExecutor
 from concurrent.futures import Future as StandardFuture
 from typing import Any, ParamSpec, TypeVar
 
 from rocksyd.client.aio import AsyncClient
-from rocksyd.client.aio_runs import AsyncSubscription
+from rocksyd.client.aio_asking import AsyncSubscription
+from rocksyd.client.calls import BUSY_FIRST, BUSY_MOST
+from rocksyd.client.job_errors import raised
 from rocksyd.client.protocol import new_key, order
-from rocksyd.client.remote import raised
-from rocksyd.client.room import Room
-from rocksyd.errors import JobFailed, ResultDropped, RocksydError
+from rocksyd.client.records import returned
+from rocksyd.errors import JobFailed, ResultDropped, RocksydError, TooBusy
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -132,7 +134,7 @@ class _Desk:
     def __init__(self, client: AsyncClient, ahead: int) -> None:
         self.name = new_key()
         self._client = client
-        self._room = Room()
+        self._queue = _FullQueue()
         self._ahead = ahead
         self._futures: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
@@ -245,7 +247,7 @@ class _Desk:
         try:
             await self._subscribed.wait()
             async with self._places:
-                result = await self._client.call_ordered(ordered, self._room)
+                result = await self._called(ordered)
             if self._is_running(future):
                 future.set_result(result)
         except JobFailed as error:
@@ -257,6 +259,22 @@ class _Desk:
         finally:
             if not future.cancelled():
                 self._settled(future)
+
+    async def _called(self, ordered: dict[str, Any]) -> Any:
+        """What the run returned; ordered again as long as the daemon is too busy."""
+        tries = 0
+        while True:
+            try:
+                result = await self._client.request("call", ordered, wait=True)
+            except TooBusy:
+                await self._queue.wait(tries)
+                tries += 1
+            except BaseException:
+                self._queue.has_room()
+                raise
+            else:
+                self._queue.has_room()
+                return returned(result)
 
     def _failed(self, future: Future[Any], error: Exception) -> None:
         if self._is_running(future):
@@ -282,6 +300,31 @@ class _Desk:
     def _look_whether_empty(self) -> None:
         if self._closing and not self._futures:
             self._empty.set()
+
+
+class _FullQueue:
+    """Runs that the daemon's queue had no room for: one is ordered again when another run has ended, and each after a while."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self, tries: int) -> None:
+        """Wait for room, after so many tries in vain."""
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(room)
+        try:
+            async with asyncio.timeout(min(BUSY_FIRST * 2**tries, BUSY_MOST)):
+                await room
+        except TimeoutError:
+            self._waiting.remove(room)
+
+    def has_room(self) -> None:
+        """A run has ended."""
+        while self._waiting:
+            room = self._waiting.popleft()
+            if not room.done():
+                return room.set_result(None)
+        return None
 
 
 def _unwrapped(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:

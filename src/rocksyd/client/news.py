@@ -11,21 +11,22 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rocksyd.client.conversation import Call
+from rocksyd.client.calls import Call
 from rocksyd.client.protocol import Notification, Reply
 
-NAMES = ("run.started", "run.progress", "run.ended", "restarted")
+NAMES = ("run.started", "run.progress", "run.ended", "restarted", "health")
 
 
 class Event(NamedTuple):
-    """Something has happened: ``run.started``, ``run.progress``, ``run.ended`` (with the run's record) or ``restarted``."""
+    """Something has happened: ``run.started``, ``run.progress``, ``run.ended`` (with the run's record), ``restarted``; or
+    ``health``, which says how the daemon is."""
 
     name: str
     record: dict[str, Any]
 
     @property
     def key(self) -> str:
-        """The run's; "" for ``restarted``."""
+        """The run's; "" for what is about no run."""
         return str(self.record.get("key", ""))
 
 
@@ -62,6 +63,8 @@ class News:
         name, params = notification.method, dict(notification.params)
         if name not in NAMES:
             return []
+        if name == "health":
+            return [Event(name, params)]
         self._go_on(int(params.pop("position", 0)))
         if name == "restarted":
             known = int(params.get("generation", 0))

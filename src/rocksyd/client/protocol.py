@@ -10,12 +10,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from rocksyd import codes, ticks
+from rocksyd.client.tracing import traceparent
 from rocksyd.errors import InUse, JobFailed, MessageError, NotAllowed, NotFound, NotNow, RequestError, RocksydError, TooBusy
+from rocksyd.jobs import request_id
+from rocksyd.shapes import MAX_DEPTH, deeper_than
 
-METHOD_NOT_FOUND = -32601
-_ERRORS: dict[int, type[RequestError]] = {-32001: NotFound, -32002: InUse, -32003: NotAllowed, -32004: TooBusy, -32005: NotNow}
+_ERRORS: dict[int, type[RequestError]] = {
+    codes.NOT_FOUND: NotFound, codes.IN_USE: InUse, codes.NOT_ALLOWED: NotAllowed, codes.TOO_BUSY: TooBusy,
+    codes.NOT_NOW: NotNow,
+}  # fmt: skip
+
+_SHORT = 1024
+"""Bytes of a line that every daemon takes: the least that ``max_line`` can be set to."""
+_TOO_LONG = re.compile(r"a line is longer than (\d+) bytes")
+"""What a daemon answers, without the number of a call, to a line that it has not read to its end."""
+_SHOWN = 20
+"""Characters that an error shows on each side of one that cannot be sent."""
 
 
 class Reply(NamedTuple):
@@ -49,11 +64,20 @@ def chunk_of(event: Reply | Notification, key: str) -> dict[str, Any]:
 
 
 class ClientProtocol:
-    """Numbers calls, cuts what comes back into lines, and reads them. One object a connection."""
+    """Numbers calls, cuts what comes back into lines, and reads them. One object a connection.
 
-    __slots__ = ("_buffer", "_opening", "_searched", "_token")
+    ``refused``: the daemon has refused a line for its length and reads no further. The calls that were too long are answered with
+    an error; all others that are unanswered are to be asked again on another connection.
+    """
+
+    __slots__ = ("_buffer", "_long", "_most", "_opening", "_searched", "_token", "refused")
 
     def __init__(self, token: str | None = None) -> None:
+        self.refused = False
+        self._most = 0
+        """Bytes of a line that the daemon takes, when it has refused one."""
+        self._long: dict[int, int] = {}
+        """Number of an unanswered call -> bytes of its line, of those that a daemon may refuse for their length."""
         self._token = token
         self._opening = token is not None
         self._buffer = bytearray()
@@ -68,17 +92,32 @@ class ClientProtocol:
 
         Raises:
             TypeError: ``params`` hold something that is not JSON.
+            RequestError: they hold text that is not UTF-8, or nest too deeply: a daemon could not say whose line it was.
         """
         try:
             text = json.dumps(
                 {"jsonrpc": "2.0", "id": number, "method": method, "params": params},
                 separators=(",", ":"),
                 allow_nan=False,
+                ensure_ascii=False,
                 default=plain,
             )
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"the parameters of {method} cannot be written as JSON: {error}") from error
-        return text.encode() + b"\n"
+        try:
+            line = text.encode()
+        except UnicodeEncodeError as error:
+            piece = text[max(error.start - _SHOWN, 0) : error.end + _SHOWN]
+            raise _cannot_send(
+                method,
+                f"hold what is not UTF-8 text, {piece!r} (the name of a file in another encoding?)",
+                "send its bytes as text, such as os.fsencode(name).hex(), and turn them back in the job",
+            ) from None
+        if text.count("[") + text.count("{") > MAX_DEPTH and deeper_than(json.loads(text), MAX_DEPTH):
+            raise _cannot_send(method, f"nest deeper than {MAX_DEPTH} levels", "send a flatter form of them")
+        if len(line) > _SHORT:
+            self._long[number] = len(line)
+        return line + b"\n"
 
     def receive(self, data: bytes) -> list[Reply | Notification]:
         """Take bytes that arrived; return what is complete.
@@ -98,8 +137,12 @@ class ClientProtocol:
             del self._buffer[: end + 1]
             self._searched = 0
             event = self._read(line)
+            if isinstance(event, Reply) and self._long:
+                self._long.pop(event.id, None)
             if event is not None:
                 events.append(event)
+            if self.refused:
+                return events + self._answers_to_too_long()
 
     def _read(self, line: bytes) -> Reply | Notification | None:
         try:
@@ -118,11 +161,30 @@ class ClientProtocol:
         if isinstance(message.get("error"), dict):
             error = error_of(message["error"])
             if not isinstance(number, int):
+                found = _TOO_LONG.search(str(error))
+                if found and any(size > int(found[1]) for size in self._long.values()):
+                    self.refused, self._most = True, int(found[1])
+                    return None
                 raise MessageError(f"the daemon could not read what it was sent: {error}")
             return Reply(number, error=error)
         if not isinstance(number, int) or "result" not in message:
             raise MessageError(f"not an answer of a rocksyd daemon: {line[:80]!r}: is this the address of something else?")
         return Reply(number, result=message["result"])
+
+    def _answers_to_too_long(self) -> list[Reply]:
+        most = self._most
+        return [
+            Reply(
+                number,
+                error=_cannot_send(
+                    "this call",
+                    f"are {size} bytes as a line, and the daemon takes at most {most} (its max_line)",
+                    "hand over a file's name instead, send less in one call, or raise max_line and reload",
+                ),
+            )
+            for number, size in self._long.items()
+            if size > most
+        ]
 
     def _classic(self, text: str) -> None:
         """The answer to ``auth`` is in the classic dialect; any other in it complains of the line, not of one call."""
@@ -130,10 +192,13 @@ class ClientProtocol:
             self._opening = False
             if text == "OK":
                 return
-            raise NotAllowed(
-                -32003, f"the daemon refuses the token ({text}): set $ROCKSYD_TOKEN to what its token_file holds, or pass token="
-            )
+            text = f"the daemon refuses the token ({text}): set $ROCKSYD_TOKEN to what its token_file holds, or pass token="
+            raise NotAllowed(codes.NOT_ALLOWED, text)
         raise MessageError(f"the daemon could not read what it was sent: {text}")
+
+
+def _cannot_send(method: str, cause: str, cure: str) -> RequestError:
+    return RequestError(codes.INVALID_PARAMS, f"the parameters of {method} {cause}: {cure}")
 
 
 def error_of(error: dict[str, Any]) -> RocksydError:
@@ -148,9 +213,9 @@ def error_of(error: dict[str, Any]) -> RocksydError:
     advice = data if isinstance(data, str) else data.get("advice") if isinstance(data, dict) else None
     if isinstance(advice, str) and advice and advice not in message:
         message = f"{message}: {advice}"
-    if code == METHOD_NOT_FOUND:
+    if code == codes.METHOD_NOT_FOUND:
         message += ": the daemon is of another version than this client; restart it after an upgrade"
-    number = code if isinstance(code, int) else -32603
+    number = code if isinstance(code, int) else codes.INTERNAL_ERROR
     return _ERRORS.get(number, RequestError)(number, message, data=data)
 
 
@@ -185,9 +250,47 @@ def order(target: object, args: tuple[Any, ...], kwargs: dict[str, Any], options
     if args or kwargs:
         params = list(args) if args else kwargs
     given = {name: value for name, value in options.items() if value is not None}
+    if "traceparent" not in given and (span := traceparent()):
+        given["traceparent"] = span
+    if of_request := request_id():
+        given["labels"] = {"request_id": of_request, **(given.get("labels") or {})}
     if params is not None:
         given["params"] = params
-    return {"target": target_name(target), "key": str(given.pop("key", None) or new_key()), **given}
+    if "after" in given:
+        given["after"] = keys_of(given["after"])
+    return {"target": target_name(target), "key": str(given.pop("key", None) or _key_for(given.get("tick"))), **given}
+
+
+def keys_of(runs: object) -> list[str]:
+    """The keys of the runs that ``after`` names: a key, a run, or several."""
+    several: Iterable[Any] = runs if isinstance(runs, Iterable) and not isinstance(runs, str) else (runs,)
+    return [str(getattr(one, "key", one)) for one in several]
+
+
+def _key_for(tick: object) -> str:
+    """The key of an order that gives none. What is no tick is refused by the daemon."""
+    try:
+        return new_key() if tick is None else ticks.key_of(ticks.read(tick))
+    except ValueError:
+        return new_key()
+
+
+def unmistakable(target: object, options: dict[str, Any]) -> dict[str, Any]:
+    """``options``, given by name beside a job's arguments: a name in both is an error where ``target`` is the function itself.
+
+    Raises:
+        TypeError: the function has a parameter of the name, and ``params`` does not say that the option is meant.
+    """
+    code = getattr(getattr(target, "__wrapped__", target), "__code__", None)
+    if code is not None and options.get("params") is None:
+        own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        for name, value in options.items():
+            if value is not None and name in own:
+                raise TypeError(
+                    f"{name} is an option of a run and a parameter of {target_name(target)}: give all the job's own in "
+                    f"params={{...}}, beside which {name}= is the option"
+                )
+    return options
 
 
 def by_name(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -206,12 +309,15 @@ def by_name(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dic
 
 
 def plain(value: Any) -> Any:
-    """JSON for what a job's annotated parameter is made of again: dates, times, decimals, UUIDs, paths, enumerations.
+    """JSON for what a job's annotated parameter is made of again.
+
+    Dates, times, spans of time, decimals, UUIDs, paths, enumerations, dataclasses, and collections that are no lists.
 
     Raises:
         TypeError: it is none of these.
     """
-    import datetime  # noqa: PLC0415  (a command has only strings and numbers)
+    import collections  # noqa: PLC0415  (a command has only strings and numbers)
+    import datetime  # noqa: PLC0415
     import decimal  # noqa: PLC0415
     import enum  # noqa: PLC0415
     import pathlib  # noqa: PLC0415
@@ -219,10 +325,17 @@ def plain(value: Any) -> Any:
 
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
     if isinstance(value, decimal.Decimal | uuid.UUID | pathlib.PurePath):
         return str(value)
     if isinstance(value, enum.Enum):
         return value.value if isinstance(value.value, str) else value.name
+    if isinstance(value, set | frozenset | collections.deque):
+        return list(value)
+    declared = getattr(type(value), "__dataclass_fields__", None)
+    if declared is not None:
+        return {name: getattr(value, name) for name, field in declared.items() if field.init and hasattr(value, name)}
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 

@@ -5,6 +5,7 @@ What this file must not know: how records come here, how they are shown.
 """
 
 from rocksyd.errors import JobFailed, ResultDropped
+from rocksyd.exit_status import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def returned(result: "Any") -> "Any":
     if not isinstance(result, dict):
         return result
     if result.get("result_dropped"):
-        raise ResultDropped(f"{result.get('key')}: {result['result_dropped']}; return less, or the name of a file", result)
+        why = str(result["result_dropped"])
+        advice = "" if "JSON has no form for" in why else "; return less, or the name of a file"
+        raise ResultDropped(f"{result.get('key')}: {why}{advice}", result)
     return result.get("result")
 
 
@@ -62,10 +65,3 @@ def signal_name(number: "Any") -> str:
     """``KILL (9)``; only the number for a signal that seldom ends a process."""
     name = SIGNALS.get(number)
     return f"{name} ({number})" if name else str(number)
-
-
-# Linux's numbers, signal(7). The module ``signal`` would bring ``enum`` into every command.
-SIGNALS = {
-    1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 5: "TRAP", 6: "ABRT", 7: "BUS", 8: "FPE", 9: "KILL", 10: "USR1", 11: "SEGV",
-    12: "USR2", 13: "PIPE", 14: "ALRM", 15: "TERM", 24: "XCPU", 25: "XFSZ", 31: "SYS",
-}  # fmt: skip

@@ -1,28 +1,38 @@
-"""The client for ordinary (blocking) code.
+# Made from aio.py by tools/blocking_client.py: change that file, then `make format`.
+"""The client for blocking code.
 
     with Client() as client:
         run = client.run("shop.reports:daily", day="2026-01-31")
         record = run.wait()
 
 A restart or a crash of the daemon in the middle of a call is not noticed, except that the answer takes longer.
+
+What must live here: what one can ask of runs.
+What this file must not know: how the daemon is asked (``asking``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, NoReturn
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rocksyd.client.address import Place, find
+from rocksyd.client.asking import Subscription
+from rocksyd.client.calls import ENDED, Call, follow_calls, record_of, seconds, told_calls
 from rocksyd.client.control import Control
-from rocksyd.client.conversation import ENDED, Call, Line, follow_calls, record_of, told_calls
 from rocksyd.client.news import News
-from rocksyd.client.protocol import Notification, Reply, chunk_of, order, result_of
-from rocksyd.client.records import records_of, returned, timed_out
-from rocksyd.client.runs import Record, Run
-from rocksyd.client.subscription import Subscription
-from rocksyd.errors import NoDaemon, TimedOut
+from rocksyd.client.plans import Plan, orders
+from rocksyd.client.protocol import Notification, Reply, chunk_of, order, result_of, unmistakable
+from rocksyd.client.records import failure, records_of, returned, timed_out
+from rocksyd.errors import RequestError, TimedOut
+from rocksyd.units import format_duration
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Record = dict[str, Any]
+"""What the daemon shows of a run: ``key``, ``state``, ``outcome``, ``retcode`` ..."""
+Progress = Callable[[dict[str, Any]], object]
 
 _MARGIN = 1.0
 """Seconds that the answer "not ended in time" may take beyond the time waited for."""
@@ -36,8 +46,8 @@ class Client(Control):
             working folder or above says.
         token: what its ``token_file`` holds; by default ``$ROCKSYD_TOKEN``, else the ``token_file`` of that ``rocksyd.toml``.
             Only for tcp.
-        timeout: seconds within which the daemon must answer whatever it can answer at once.
-        patience: seconds for which a connection that was lost is tried again.
+        timeout: seconds, or a duration such as ``"1m"``, within which the daemon must answer whatever it can answer at once.
+        patience: for how long, written in the same way, a connection that was lost is tried again.
 
     Raises:
         AddressError: the address cannot be understood.
@@ -45,58 +55,6 @@ class Client(Control):
         NoDaemon: nothing names a daemon. (That nobody answers is noticed by the first call.)
     """
 
-    def __init__(
-        self, address: str | None = None, token: str | None = None, *, timeout: float = 30.0, patience: float = 30.0
-    ) -> None:
-        place = find(address)
-        if token is not None:
-            place = Place(place.address, token, place.config)
-        self.place = place
-        self.timeout = timeout
-        self._line = Line(place, timeout, patience)
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections that are kept for the next call. The client can still be used; it connects again."""
-        self._line.close()
-
-    # --- asking -------------------------------------------------------------------------------------------------------
-    def request(self, method: str, params: dict[str, Any] | None = None, *, wait: bool = False) -> Any:
-        """Call any method of the protocol and return its result; ``wait``: it may take as long as it likes.
-
-        Raises:
-            RequestError: NotFound, InUse, NotAllowed, TooBusy, NotNow, or another error the daemon answers with.
-            NoDaemon: nobody answers (in time).
-        """
-        deadline = None if wait else time.monotonic() + self.timeout
-        try:
-            (reply,) = self._line.ask([Call(method, params or {})], deadline)
-        except TimeoutError:
-            self._no_answer(method)
-        return result_of(reply)
-
-    def _no_answer(self, method: str) -> NoReturn:
-        raise NoDaemon(
-            f"the daemon at {self.place.address} has not answered {method!r} for {self.timeout:g} s: "
-            "it is stuck or overloaded; see its log, or wait longer with timeout="
-        ) from None
-
-    def requests(self, calls: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
-        """Call several methods at once and return their results in order. Raises what ``request`` raises, for the first error."""
-        results: list[Any] = [None] * len(calls)
-        try:
-            for reply in self._line.ask([Call(*call) for call in calls], time.monotonic() + self.timeout):
-                results[reply.id] = result_of(reply)
-        except TimeoutError:
-            self._no_answer(calls[0][0])
-        return results
-
-    # --- runs ---------------------------------------------------------------------------------------------------------
     def run(  # noqa: PLR0913  (the options of the method `run`, all of them by name)
         self,
         target: object,
@@ -111,6 +69,19 @@ class Client(Control):
         env: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
         concurrency_key: str | None = None,
+        each: bool | None = None,
+        tick: dict[str, Any] | None = None,
+        retry_after: float | str | Sequence[float | str] | None = None,
+        retry_factor: float | None = None,
+        retry_most: float | str | None = None,
+        retry_jitter: float | None = None,
+        retry_on: Sequence[str | int] | None = None,
+        eta: datetime | float | str | None = None,
+        on_stop: str | None = None,
+        after: Iterable[Run | str] | Run | str | None = None,
+        after_outcome: str | None = None,
+        after_results: bool | None = None,
+        traceparent: str | None = None,
         params: Any = None,
         **kwargs: Any,
     ) -> Run:
@@ -126,32 +97,98 @@ class Client(Control):
             retries: how often it is tried again after a failure.
             env, labels: further environment variables; anything to find the run by.
             concurrency_key: of runs of the target with the same one only ``max_running_per_key`` (1) run at the same time.
-            params: the arguments as a whole, for names that clash with one of the above.
+            each: ``params`` is an array of parameters; the target is called for each of them, the result is the array of results.
+            tick: which tick of a schedule it is, ``{"script": "nightly", "time": "2026-01-31T03:00:00Z"}``: each is run once.
+            retry_after, retry_factor, retry_most, retry_jitter: the wait before it is tried again: ``["1s", "10s", "5m"]``, what
+                the last of it is multiplied by, up to what time, and by up to what part of it a wait is longer.
+            retry_on: which failures are worth it: ``["OSError", "not FileNotFoundError", 75]``.
+            eta: begin only at this time: a datetime with a zone, RFC 3339 with an offset, or Unix seconds.
+            on_stop: ``"requeue"`` runs it again, as the same attempt, when the daemon was stopped while it ran.
+            after: runs, or their keys: it begins when they have ended, and is cancelled if one of them does not end well.
+            after_outcome: ``"any"``: it begins however they have ended.
+            after_results: what they returned comes before ``args``, one argument a run. (``current().results()`` reads the same.)
+            traceparent: the span it belongs to (W3C trace context); left out, the one that OpenTelemetry is in here.
+            params: the arguments as a whole: an array, or an object. A name above always means the option, here and in ``call``
+                and ``map``; a parameter of the job that has such a name is given in here.
 
         Raises:
             InUse: the key belongs to a run of something else.
             NotFound, NotAllowed: the target.
             TooBusy: too many runs wait already.
-            TypeError: the arguments are not JSON.
+            RequestError: the arguments do not fit the job, are longer than the daemon's ``max_line``, or are not UTF-8.
+            TypeError: the arguments are not JSON; or a name is an option and a parameter of the function ``target``.
         """
         options = {
             "key": key, "app": app, "priority": priority, "timeout": timeout, "start_within": start_within, "delay": delay,
             "retries": retries, "env": env, "labels": labels, "concurrency_key": concurrency_key,
+            "each": each, "tick": tick, "retry_after": retry_after, "retry_factor": retry_factor, "retry_most": retry_most,
+            "retry_jitter": retry_jitter, "retry_on": retry_on, "eta": eta, "on_stop": on_stop, "after": after,
+            "after_outcome": after_outcome, "after_results": after_results, "traceparent": traceparent,
             "params": params,
         }  # fmt: skip
-        ordered = order(target, args, kwargs, options)
+        ordered = order(target, args, kwargs, unmistakable(target, options))
         return Run(self, ordered["key"], self.request("run", ordered))
 
-    def call(self, target: object, *args: Any, key: str | None = None, params: Any = None, **kwargs: Any) -> Any:
-        """Order a run, wait until it has ended, return what it returned. For further options: ``run(...).result()``.
+    def call(  # noqa: PLR0913  (as `run`)
+        self,
+        target: object,
+        *args: Any,
+        key: str | None = None,
+        app: str | None = None,
+        priority: int | None = None,
+        timeout: float | str | None = None,
+        start_within: float | str | None = None,
+        delay: float | str | None = None,
+        retries: int | None = None,
+        env: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        concurrency_key: str | None = None,
+        each: bool | None = None,
+        tick: dict[str, Any] | None = None,
+        retry_after: float | str | Sequence[float | str] | None = None,
+        retry_factor: float | None = None,
+        retry_most: float | str | None = None,
+        retry_jitter: float | None = None,
+        retry_on: Sequence[str | int] | None = None,
+        eta: datetime | float | str | None = None,
+        on_stop: str | None = None,
+        after: Iterable[Run | str] | Run | str | None = None,
+        after_outcome: str | None = None,
+        after_results: bool | None = None,
+        traceparent: str | None = None,
+        params: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Order a run, wait until it has ended, return what it returned. Arguments and errors are those of ``run``.
 
         Raises:
             JobFailed: it ended otherwise than well; with its type, message and traceback.
-            What ``run`` raises.
         """
-        ordered = order(target, args, kwargs, {"key": key, "params": params})
-        result = self.request("call", ordered, wait=True)
-        return returned(result)
+        options = {
+            "key": key, "app": app, "priority": priority, "timeout": timeout, "start_within": start_within, "delay": delay,
+            "retries": retries, "env": env, "labels": labels, "concurrency_key": concurrency_key,
+            "each": each, "tick": tick, "retry_after": retry_after, "retry_factor": retry_factor, "retry_most": retry_most,
+            "retry_jitter": retry_jitter, "retry_on": retry_on, "eta": eta, "on_stop": on_stop, "after": after,
+            "after_outcome": after_outcome, "after_results": after_results, "traceparent": traceparent,
+            "params": params,
+        }  # fmt: skip
+        ordered = order(target, args, kwargs, unmistakable(target, options))
+        return returned(self.request("call", ordered, wait=True))
+
+    def submit(self, plan: Plan, key: str | None = None) -> list[Run]:
+        """Order what a ``chain`` or a ``group`` says; the runs, in the order in which their steps were written.
+
+        ``key`` with a number behind it names those that have no key of their own. All of it is ordered or, where the daemon
+        refuses one, nothing goes on. Raises what ``run`` raises.
+        """
+        ordered = orders(plan, key)
+        answers = self.answers([("run", one) for one in ordered])
+        refused = next((answer for answer in answers if isinstance(answer, RequestError)), None)
+        if refused is not None:
+            accepted = [one["key"] for one, answer in zip(ordered, answers, strict=True) if not isinstance(answer, RequestError)]
+            self.answers([("terminate", {"key": one}) for one in reversed(accepted)])
+            raise refused
+        return [Run(self, one["key"], record) for one, record in zip(ordered, answers, strict=True)]
 
     def map(self, target: object, *iterables: Iterable[Any], ahead: int = 1000, **options: Any) -> Iterator[Any]:
         """As the built-in ``map``, every call a run: what they return, in order.
@@ -163,25 +200,34 @@ class Client(Control):
 
         Raises JobFailed at the first that ends otherwise than well (the others go on), and what ``run`` raises but TooBusy.
         """
+        unmistakable(target, options)
         calls = (Call("call", order(target, args, {}, dict(options))) for args in zip(*iterables, strict=False))
+        replies = self._asker.ask(calls, ahead=max(1, ahead))
         early: dict[int, Reply] = {}
         turn = 0
-        for reply in self._line.ask(calls, ahead=max(1, ahead)):
-            early[reply.id] = reply
-            while turn in early:
-                result = result_of(early.pop(turn))
-                turn += 1
-                yield returned(result)
+        try:
+            for reply in replies:
+                early[reply.id] = reply
+                while turn in early:
+                    result = result_of(early.pop(turn))
+                    turn += 1
+                    yield returned(result)
+        finally:
+            replies.close()
 
-    def as_completed(self, runs: Iterable[Run], timeout: float | None = None) -> Iterator[Run]:
+    def as_completed(self, runs: Iterable[Run], timeout: float | str | None = None) -> Iterator[Run]:
         """The runs, each when it has ended, however it ended. Raises TimedOut after ``timeout`` seconds, NotFound."""
         by_key: dict[str, list[Run]] = {}
         for run in runs:
             by_key.setdefault(run.key, []).append(run)
-        for record in self.wait(*by_key, timeout=timeout):
-            for run in by_key[record["key"]]:
-                run.record = record
-                yield run
+        records = self._ended(tuple(by_key), timeout)
+        try:
+            for record in records:
+                for run in by_key[record["key"]]:
+                    run.record = record
+                    yield run
+        finally:
+            records.close()
 
     def get(self, key: object) -> Run:
         """The run with this key. Raises NotFound."""
@@ -190,41 +236,88 @@ class Client(Control):
 
     def status(self, key: object) -> Record:
         """The record of a run. Raises NotFound."""
-        record: Record = self.request("status", {"key": str(key)})
-        return record
+        return dict(self.request("status", {"key": str(key)}))
 
     def runs(self, **filters: Any) -> list[Record]:
         """The records of all runs that fit: ``app``, ``state``, ``limit``, ``after`` ..."""
         return records_of(self.request("list", {name: value for name, value in filters.items() if value is not None}))
 
-    def wait(self, *keys: object, timeout: float | None = None) -> Iterator[Record]:
+    def wait(self, *keys: object, timeout: float | str | None = None) -> Iterator[Record]:
         """The records of these runs, each when it has ended.
 
         Raises:
             NotFound: one of the keys is not known.
-            TimedOut: ``timeout`` seconds have passed and some have not ended.
+            TimedOut: ``timeout`` (seconds, or a duration such as ``"10m"``) has passed and some have not ended.
         """
+        return self._ended(keys, timeout)
+
+    def _ended(self, keys: tuple[object, ...], within: float | str | None) -> Generator[Record]:
+        timeout = seconds(within)
         until = None if timeout is None else time.monotonic() + timeout
-        late = TimedOut(f"not ended within {timeout} s: it goes on; wait for it again, or terminate it")
-        calls = [Call("wait", {"key": str(key)}, until) for key in keys]
+        replies = self._asker.ask(
+            [Call("wait", {"key": str(key)}, until) for key in keys], None if until is None else until + _MARGIN
+        )
         try:
-            for reply in self._line.ask(calls, None if until is None else until + _MARGIN):
+            for reply in replies:
                 record = result_of(reply)
                 if timed_out(record):
-                    raise late
+                    raise _late(timeout)
                 yield record
         except TimedOut:
             raise
         except TimeoutError:
-            raise late from None
+            raise _late(timeout) from None
+        finally:
+            replies.close()
+
+    def watch(self, key: object, progress: Progress, timeout: float | str | None = None) -> Record:
+        """Wait for the end of a run; ``progress`` is called with ``done``, ``total``, ``note`` whenever the job tells them.
+
+        Raises NotFound; TimedOut after ``timeout`` seconds.
+        """
+        timeout = seconds(timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        name = str(key)
+        calls = {
+            0: Call("subscribe", {"keys": [name], "events": ["run.progress"]}),
+            1: Call("wait", {"key": name}, until),
+            2: Call("status", {"key": name}),
+        }
+        last: Any = None
+        said = self._asker.listen(lambda: calls, None if until is None else until + _MARGIN)
+        try:
+            for event in said:
+                found = event.params if isinstance(event, Notification) else result_of(event)
+                ended = isinstance(event, Reply) and event.id == 1
+                if ended and timed_out(found):
+                    break
+                told = found.get("progress")
+                if told and told != last:
+                    last = told
+                    progress(told)
+                if ended:
+                    return dict(found)
+        except TimeoutError:
+            pass  # the answer has taken longer than the margin
+        finally:
+            said.close()
+        raise _late(timeout)
 
     def terminate(self, key: object, signal: int | None = None) -> None:
         """End a run: TERM (or ``signal``) to its process group, KILL after the grace. Raises NotFound, NotNow."""
         self.request("terminate", {"key": str(key)} if signal is None else {"key": str(key), "signal": signal})
 
+    def why(self, key: object) -> dict[str, Any]:
+        """Why a run waits, goes on, or ended as it did: ``reasons``, the one that decides first. Raises NotFound."""
+        return dict(self.request("why", {"key": str(key)}))
+
+    def left_behind(self) -> list[dict[str, Any]]:
+        """Processes that runs have left behind: ``pid``, ``name``, ``key`` of the run or None, ``age`` in seconds."""
+        return list(self.request("left_behind"))
+
     def stack(self, key: object) -> str:
         """Where each thread of a running job is, as text. Raises NotFound, NotNow (it does not run, or cannot say)."""
-        return str(self.request("stack", {"key": str(key)}, wait=True)["text"])
+        return str((self.request("stack", {"key": str(key)}, wait=True))["text"])
 
     def free(self, key: object) -> None:
         """Let the daemon forget an ended run and its output. Raises NotFound, NotNow (it has not ended)."""
@@ -232,8 +325,7 @@ class Client(Control):
 
     def retry(self, key: object) -> Run:
         """Run an ended run again under its key. Raises NotFound, NotNow (it has not ended)."""
-        record = self.request("retry", {"key": str(key)})
-        return Run(self, str(key), record if isinstance(record, dict) else {})
+        return Run(self, str(key), self.request("retry", {"key": str(key)}))
 
     def logs(
         self, key: object, *, follow: bool = False, offset: int = 0, told: Callable[[Record], object] | None = None
@@ -244,9 +336,13 @@ class Client(Control):
         """
         position = offset
         if follow:
-            for text, behind in self._follow(str(key), offset, told):
-                position = behind
-                yield text
+            pieces = self.pieces(str(key), offset, told)
+            try:
+                for text, behind in pieces:
+                    position = behind
+                    yield text
+            finally:
+                pieces.close()
         while True:
             chunk = self.request("logs", {"key": str(key), "offset": position})
             if not chunk.get("text") or chunk["offset"] <= position:
@@ -254,11 +350,12 @@ class Client(Control):
             position = chunk["offset"]
             yield chunk["text"]
 
-    def _follow(self, key: str, position: int, told: Callable[[Record], object] | None) -> Iterator[tuple[str, int]]:
-        """Pieces of output, each with the position behind it, until the run has ended."""
+    def pieces(self, key: str, position: int = 0, told: Callable[[Record], object] | None = None) -> Generator[tuple[str, int]]:
+        """The output as it is written, until the run has ended: pieces, each with the byte behind it. ``told``: as ``logs``."""
         more = told_calls(key) if told else {}
+        said = self._asker.listen(lambda: {**follow_calls(key, position), **more})
         try:
-            for event in self._line.listen(lambda: {**follow_calls(key, position), **more}):  # noqa: B023  (where it is then)
+            for event in said:
                 record = record_of(event)
                 if record is not None:
                     if told is not None and record:
@@ -274,42 +371,10 @@ class Client(Control):
                     yield chunk.get("text", ""), position
                 if chunk.get("ended"):
                     return
-        except TimeoutError:
-            self._no_answer("logs")
+        finally:
+            said.close()
 
-    def watch(self, key: object, progress: Callable[[dict[str, Any]], object], timeout: float | None = None) -> Record:
-        """Wait for the end of a run; ``progress`` is called with ``done``, ``total``, ``note`` whenever the job tells them.
-
-        Raises NotFound; TimedOut after ``timeout`` seconds.
-        """
-        until = None if timeout is None else time.monotonic() + timeout
-        name = str(key)
-        calls = {
-            0: Call("subscribe", {"keys": [name], "events": ["run.progress"]}),
-            1: Call("wait", {"key": name}, until),
-            2: Call("status", {"key": name}),
-        }
-        last: Any = None
-        try:
-            for event in self._line.listen(lambda: calls, None if until is None else until + _MARGIN):
-                found = event.params if isinstance(event, Notification) else result_of(event)
-                ended = isinstance(event, Reply) and event.id == 1
-                if ended and timed_out(found):
-                    break
-                told = found.get("progress")
-                if told and told != last:
-                    last = told
-                    progress(told)
-                if ended:
-                    return dict(found)
-        except TimedOut:
-            raise
-        except TimeoutError:
-            if until is None or time.monotonic() < until:
-                self._no_answer("subscribe")
-        raise TimedOut(f"not ended within {timeout} s: it goes on; wait for it again, or terminate it")
-
-    def subscribe(
+    def subscribe(  # noqa: PLR0913  (the filters of the method `subscribe`, all of them by name)
         self,
         *,
         app: str | None = None,
@@ -318,10 +383,83 @@ class Client(Control):
         labels: dict[str, str] | None = None,
         events: Sequence[str] | None = None,
         position: int | None = None,
+        failed: bool | None = None,
+        scripts: bool | None = None,
     ) -> Subscription:
         """Hear what happens from now on (or from ``position`` of an earlier subscription on): an iterator of events.
 
         It goes on over restarts and crashes of the daemon and loses nothing but progress; close it, or use it as a context.
         """
-        filters = {"app": app, "target": target, "keys": keys and list(keys), "labels": labels, "events": events and list(events)}
-        return Subscription(self._line, self._no_answer, News(filters, position))
+        filters = {"app": app, "target": target, "keys": keys and list(keys), "labels": labels, "events": events and list(events),
+                   "failed": failed, "scripts": scripts}  # fmt: skip
+        return Subscription(self._asker, News(filters, position)).begin()
+
+
+class Run:
+    """One run at the daemon. ``record`` is what was last heard of it."""
+
+    __slots__ = ("client", "key", "record")
+
+    def __init__(self, client: Client, key: str, record: Record) -> None:
+        self.client = client
+        self.key = key
+        self.record = record
+
+    def __repr__(self) -> str:
+        return f"Run({self.key!r}, {self.record.get('target')!r}, {self.record.get('state')!r})"
+
+    def status(self) -> Record:
+        """Ask for the record as it is now. Raises NotFound (it was freed)."""
+        self.record = self.client.status(self.key)
+        return self.record
+
+    def wait(self, timeout: float | str | None = None, *, progress: Progress | None = None) -> Record:
+        """The record when the run has ended, however it ended. Raises TimedOut after ``timeout`` seconds, NotFound.
+
+        ``progress`` is called with ``done``, ``total`` and ``note`` whenever the job tells how far it is.
+        """
+        if progress is not None:
+            self.record = self.client.watch(self.key, progress, timeout)
+            return self.record
+        for record in self.client.wait(self.key, timeout=timeout):
+            self.record = record
+        return self.record
+
+    def result(self, timeout: float | str | None = None, *, progress: Progress | None = None) -> Any:
+        """What the job returned. Raises JobFailed when it ended otherwise than well, ResultDropped, and what ``wait`` raises."""
+        record = self.wait(timeout, progress=progress)
+        error = failure(record)
+        if error is not None:
+            raise error
+        return returned(record)
+
+    def logs(self, *, follow: bool = False, offset: int = 0, told: Callable[[Record], object] | None = None) -> Iterator[str]:
+        """Its output from byte ``offset`` on, in pieces; ``follow``: until it has ended.
+
+        While it follows, ``told`` is called with the record whenever the run starts or says how far it is.
+        """
+        return self.client.logs(self.key, follow=follow, offset=offset, told=told)
+
+    def terminate(self, signal: int | None = None) -> None:
+        """End it: TERM to its process group, KILL after the grace. Raises NotNow (it has ended)."""
+        self.client.terminate(self.key, signal)
+
+    def why(self) -> dict[str, Any]:
+        """Why it waits, goes on, or ended as it did: ``reasons``, the one that decides first."""
+        return self.client.why(self.key)
+
+    def stack(self) -> str:
+        """Where each of its threads is, as text. Raises NotNow (it does not run, or cannot say)."""
+        return self.client.stack(self.key)
+
+    def free(self) -> None:
+        """Let the daemon forget it. Raises NotNow (it has not ended)."""
+        self.client.free(self.key)
+
+    def retry(self) -> Run:
+        """Run it again under its key, once it has ended."""
+        return self.client.retry(self.key)
+
+
+def _late(timeout: float | None) -> TimedOut:
+    return TimedOut(f"not ended within {format_duration(timeout or 0.0)}: it goes on; wait for it again, or terminate it")

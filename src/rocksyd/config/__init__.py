@@ -1,18 +1,18 @@
-"""``rocksyd.toml``: what it may say, what it says, and what is wrong with it."""
+"""``rocksyd.toml`` and ``scripts.d``: what it may say, what it says, and what is wrong with it."""
 
 from rocksyd.config.address import MAX_UNIX_PATH, Address, parse_address
-from rocksyd.config.check import check, load, read, token
-from rocksyd.config.locate import locate
-from rocksyd.config.parse import parse
+from rocksyd.config.check import check, everything, load, not_installed, read, read_checked, token
+from rocksyd.config.parse import parse, parse_kept
 from rocksyd.config.settings import (
     AppConfig,
+    CompanionConfig,
     Config,
     EmergencyRestart,
-    JobSettings,
     JournalConfig,
     OutputConfig,
     PoolConfig,
     RestartConfig,
+    ScriptConfig,
     pool_id,
 )  # fmt: skip
 
@@ -20,19 +20,23 @@ __all__ = [
     "MAX_UNIX_PATH",
     "Address",
     "AppConfig",
+    "CompanionConfig",
     "Config",
     "EmergencyRestart",
-    "JobSettings",
     "JournalConfig",
     "OutputConfig",
     "PoolConfig",
     "RestartConfig",
+    "ScriptConfig",
     "check",
+    "everything",
     "load",
-    "locate",
+    "not_installed",
     "parse",
     "parse_address",
+    "parse_kept",
     "pool_id",
     "read",
+    "read_checked",
     "token",
 ]

@@ -1,4 +1,4 @@
-"""The disk's side of the configuration: reading the file and the token, and what must exist before anything starts."""
+"""The disk's side of the configuration: reading the files and the token, and what must exist before anything starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import os
 import stat
 from collections.abc import Iterator
 
-from rocksyd.config.parse import parse
+from rocksyd.config.files import PARTS, Part, is_part, kept
+from rocksyd.config.locate import KeyPath
+from rocksyd.config.modules import missing
+from rocksyd.config.parse import parse, parse_all
 from rocksyd.config.settings import AppConfig, Config
 from rocksyd.config.table import Problems
 from rocksyd.errors import ConfigError
@@ -25,11 +28,33 @@ def load(path: str) -> Config:
     Raises:
         ConfigError: the file cannot be read, or with every error found in it, one a line.
     """
-    config = parse(read(path), path)
+    return read_checked(path)[1]
+
+
+def read_checked(path: str) -> tuple[str, Config]:
+    """As ``load``, with the text that is kept of all its files before it (``parse_kept``)."""
+    text, parts = read(path), read_parts(path)
+    config = parse(text, path, parts)
     problems = check(config)
     if problems:
         raise ConfigError("\n".join(problems))
-    return config
+    return kept(text, parts), config
+
+
+def everything(path: str) -> tuple[Config, list[str]]:
+    """The configuration in the file ``path``, and all that is wrong with it: in the text, on the disk, and modules not there.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not TOML.
+    """
+    config, problems = parse_all(read(path), path, read_parts(path))
+    _check(config, problems)
+    for app in config.apps.values():
+        for key in ("preload", "jobs"):
+            for index, name in enumerate(getattr(app, key)):
+                if wrong := missing(app, name.partition(":")[0]):
+                    problems.add(("apps", app.name, key, index), wrong)
+    return config, [*problems.sorted(), *not_installed(config)]
 
 
 def read(path: str) -> str:
@@ -38,7 +63,32 @@ def read(path: str) -> str:
     Raises:
         ConfigError: it does not exist, is no file, is not readable or is not UTF-8.
     """
-    data = _content(path, MAX_FILE, "name another with -c FILE")
+    return _text(path, "name another with -c FILE")
+
+
+def read_parts(path: str) -> tuple[Part, ...]:
+    """The files of scripts beside the configuration file ``path``, by their names.
+
+    Raises:
+        ConfigError: as ``read``; or there is something of the folder's name that cannot be listed.
+    """
+    folder = os.path.join(os.path.dirname(path), PARTS)
+    try:
+        names = sorted(name for name in os.listdir(folder) if is_part(name))
+    except FileNotFoundError:
+        return ()
+    except NotADirectoryError as error:
+        raise ConfigError(f"{folder}: is no folder; it is the one for files of scripts: rename this file") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: not readable by {_me()} ({error.strerror}); chown or chmod it, or run as its owner"
+        ) from error
+    cure = "a link to nothing, or removed just now: remove the link, or try again"
+    return tuple(Part(f"{PARTS}/{name}", _text(os.path.join(folder, name), cure)) for name in names)
+
+
+def _text(path: str, cure: str) -> str:
+    data = _content(path, MAX_FILE, cure)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -54,37 +104,81 @@ def token(config: Config) -> str | None:
     Raises:
         ConfigError: the file is missing, empty, not readable, or others may read it.
     """
-    if not config.token_file:
-        return None
-    path = config.token_file
+    return secret(config.token_file) if config.token_file else None
+
+
+def secret(path: str) -> str:
+    """The secret in the file ``path``, without surrounding blanks.
+
+    Raises:
+        ConfigError: the file is missing, empty, not readable, or others may read it.
+    """
     data = _content(path, MAX_TOKEN, f"make it: {_MAKE_TOKEN} > {path}")
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & 0o077:
         raise ConfigError(f"{path}: its group or others have access to it (mode {mode:04o}); chmod 600 {path}")
     try:
-        secret = data.decode().strip()
+        text = data.decode().strip()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8; make another: {_MAKE_TOKEN} > {path}") from error
-    if not secret or not secret.isprintable():
-        what = "more than one line of printable text" if secret else "empty"
+    if not text or not text.isprintable():
+        what = "more than one line of printable text" if text else "empty"
         raise ConfigError(f"{path}: {what}; put one secret line in it: {_MAKE_TOKEN} > {path}")
-    return secret
+    return text
 
 
 def check(config: Config) -> list[str]:
     """What is wrong on the disk with what ``config`` names: one sentence each, with file, line and key; [] if all is well."""
-    problems = Problems(config.path, config.lines)
-    _check_listen(config, problems)
+    problems = Problems(config.path, config.places)
+    _check(config, problems)
+    return problems.sorted()
+
+
+def _check(config: Config, problems: Problems) -> None:
+    """Add what is wrong on the disk. What is wrong in the text already has a default here, and nothing is said of that."""
+    if not problems.concern(("listen",)):
+        _check_listen(config, problems)
     wrong = _cannot_be_folder(config.state_dir)
-    if wrong:
+    if wrong and not problems.concern(("state_dir",)):
         problems.add(("state_dir",), wrong)
     try:
         token(config)
     except ConfigError as error:
         problems.add(("token_file",), str(error))
+    _check_companions(config, problems)
     for app in config.apps.values():
-        for key, sentence in _check_app(app):
-            problems.add(("apps", app.name, key), sentence)
+        for key, sentence in _check_app(app) if app.path else ():
+            if not problems.concern(("apps", app.name, key)):
+                problems.add(("apps", app.name, key), sentence)
+
+
+def _check_companions(config: Config, problems: Problems) -> None:
+    """The files that companions are given the names of: tokens, and what TLS takes."""
+    for name, companion in config.companions.items():
+        for who, one in companion.settings.get("tokens", {}).items() if name == "gateway" else ():
+            path: KeyPath = (name, "tokens", who)
+            try:
+                secret(one["file"])
+            except ConfigError as error:
+                if not problems.concern(path):
+                    problems.add((*path, "file"), str(error))
+        for key, file in companion.settings.get("tls", {}).items() if name == "gateway" else ():
+            if wrong := _unreachable(file, "file"):
+                problems.add((name, "tls", key), f"{wrong}; make it, or correct the path (it is relative to rocksyd.toml)")
+
+
+def not_installed(config: Config) -> list[str]:
+    """What companions need and this interpreter does not have: one sentence each, with file, line and key.
+
+    Not for the master, which runs without its interpreter's packages; there the companion itself says so.
+    """
+    import importlib.util  # noqa: PLC0415  (nobody else needs it)
+
+    problems = Problems(config.path, config.places)
+    for name, companion in config.companions.items():
+        missing = [module for module in companion.needs if importlib.util.find_spec(module) is None]
+        if missing:
+            problems.add((name,), f"{', '.join(missing)} is not installed: pip install rocksyd[{companion.extra}]")
     return problems.sorted()
 
 
@@ -170,8 +264,9 @@ def _content(path: str, limit: int, cure: str) -> bytes:
         raise ConfigError(f"{path}: no such file; {cure}") from error
     except PermissionError as error:
         raise ConfigError(f"{path}: not readable by {_me()}; chown or chmod it, or run as its owner") from error
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise ConfigError(f"{path!a}: cannot be opened ({error!s}); correct the path") from error
+    except (OSError, ValueError) as error:
+        why = "embedded null byte" if "\0" in path else error  # in the same words whichever Python it is
+        raise ConfigError(f"{path!a}: cannot be opened ({why!s}); correct the path") from error
     try:
         kind = os.fstat(fd).st_mode
         if stat.S_ISDIR(kind):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from rocksyd.config.locate import KeyPath
 from rocksyd.errors import ConfigError
@@ -22,22 +22,41 @@ Convert = Callable[[object], T]
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
+class Place(NamedTuple):
+    """Where a key stands; in the order of the files and their lines."""
+
+    number: int
+    """Of the file: 0 for ``rocksyd.toml``."""
+    line: int
+    """From 1; 0 for the file as a whole."""
+    file: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
 class Problems:
-    """What is wrong with a file: sentences with their file, line and key."""
+    """What is wrong with a configuration: sentences with their file, line and key."""
 
-    def __init__(self, file: str, lines: dict[KeyPath, int]) -> None:
-        self._file = file
-        self._lines = lines
-        self._found: list[tuple[int, str]] = []
+    def __init__(self, file: str, places: dict[KeyPath, Place]) -> None:
+        self._whole = Place(0, 0, file)
+        self._places = places
+        self._found: list[tuple[Place, str]] = []
+        self._paths: set[KeyPath] = set()
 
-    def add(self, path: KeyPath, sentence: str) -> None:
-        """Note ``sentence`` about ``path``; its line is the key's own, else that of the nearest table around it."""
-        line = next((self._lines[path[:size]] for size in range(len(path), 0, -1) if path[:size] in self._lines), 0)
-        where = f"{self._file}:{line}" if line else self._file
-        self._found.append((line, f"{where}: {dotted(path)}: {sentence}"))
+    def add(self, path: KeyPath, sentence: str, place: Place | None = None) -> None:
+        """Note ``sentence`` about ``path``, at ``place``: if left out the key's own, else that of the nearest table around it."""
+        around = (path[:size] for size in range(len(path), 0, -1))
+        place = place or next((self._places[one] for one in around if one in self._places), self._whole)
+        self._paths.add(path)
+        self._found.append((place, f"{place}: {dotted(path)}: {sentence}"))
+
+    def concern(self, path: KeyPath) -> bool:
+        """Whether something is wrong with ``path`` already, or with something in it or around it."""
+        return any(path[: len(one)] == one or one[: len(path)] == path for one in self._paths)
 
     def sorted(self) -> list[str]:
-        """All of them, in the order of the file's lines."""
+        """All of them, in the order of the files and their lines."""
         return [sentence for _, sentence in sorted(self._found, key=lambda item: item[0])]
 
     def raise_if_any(self) -> None:
@@ -57,15 +76,25 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
+class Source(NamedTuple):
+    """The file that tables are of."""
+
+    problems: Problems
+    folder: str
+    """Absolute path of the folder it is in."""
+    homes: dict[str, str] = {}
+    """Where keys belong, for those that stand in the wrong table."""
+
+
 class Table:
     """A table of the document. ``complain_of_rest`` comes last: keys nobody asked for are unknown."""
 
-    def __init__(self, values: dict[str, object], path: KeyPath, problems: Problems, *, wrong: bool = False) -> None:
+    def __init__(self, values: dict[str, object], path: KeyPath, source: Source, *, wrong: bool = False) -> None:
         self.values = values
         self.path = path
+        self.source = source
         self.wrong = wrong
         """It is no table, which has been noted: that keys are missing in it is then no news."""
-        self._problems = problems
         self._asked: set[str] = set()
 
     def given(self, key: str) -> bool:
@@ -74,7 +103,7 @@ class Table:
 
     def problem(self, sentence: str, *path: str | int) -> None:
         """Note what is wrong with this table, or with the key or element ``path`` in it."""
-        self._problems.add((*self.path, *path), sentence)
+        self.source.problems.add((*self.path, *path), sentence)
 
     def get(self, key: str, default: T, convert: Convert[T]) -> T:
         """The value of ``key``; ``default`` when it is absent, or wrong (and then noted)."""
@@ -112,16 +141,17 @@ class Table:
         given = self.values.get(key, {})
         if not isinstance(given, dict):
             self.problem(f"expected a table such as [{dotted((*self.path, key))}], got {shown(given)}", key)
-            return Table({}, (*self.path, key), self._problems, wrong=True)
-        return Table(given, (*self.path, key), self._problems)
+            return Table({}, (*self.path, key), self.source, wrong=True)
+        return Table(given, (*self.path, key), self.source)
 
     def tables(self) -> Iterator[tuple[str, Table]]:
         """Each key of this table with the table it names."""
         for key in self.values:
             yield key, self.table(key)
 
-    def complain_of_rest(self, homes: dict[str, str]) -> None:
-        """Note every key that was not asked for. ``homes`` says where keys of other tables belong."""
+    def complain_of_rest(self) -> None:
+        """Note every key that was not asked for, and where it belongs."""
+        homes = self.source.homes
         for key in self.values:
             if key in self._asked:
                 continue

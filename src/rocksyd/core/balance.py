@@ -9,10 +9,12 @@ from __future__ import annotations
 from itertools import count
 
 from rocksyd.core import events as ev
-from rocksyd.core import lifecycle, memory, targets
-from rocksyd.core.pools import IDLE, Pool, Worker
+from rocksyd.core import lifecycle, memory, rates, room, targets, workforce
+from rocksyd.core.pools import Pool
 from rocksyd.core.state import State
-from rocksyd.model import SCRIPT, Now, Run
+from rocksyd.core.worker import IDLE, Worker
+from rocksyd.kinds import kind_of
+from rocksyd.model import Now, Run
 
 
 def balance_touched(state: State, now: Now) -> None:
@@ -30,19 +32,28 @@ def _balance(state: State, name: str, now: Now) -> None:
     pool.generation = app.generation
     if app.ready:
         _recycle(state, app, pool, now)
+    held = 0
     while (worker := pool.next_worker()) is not None and (run := queue.pop()) is not None:
+        short = room.lack(state, run, now) if state.config.keep_free else None
+        if short is not None:
+            room.hold(state, run, short, now)
+            held += 1
+            if held == room.AT_ONCE:
+                break
+            continue
         _start(state, run, worker, pool, now)
         pool.admission.started(now.mono)
     pool.admission.looked(queue.startable, now.mono)
     times = pool.max_reached
-    for _ in range(pool.missing(queue.startable, now.mono, ready=app.ready)):
+    for _ in range(pool.missing(pool.demand(queue.startable), now.mono, ready=app.ready)):
         _fork(state, app, pool, now)
     if pool.max_reached > times:
         text = f"{queue.startable} runs wait for a worker and there are max_workers = {pool.policy.max_workers}"
         state.effects.append(ev.Note(f"pool {pool.name}: {text}; if that is so often, raise it"))
-    while (worker := pool.surplus(queue.startable, now.mono)) is not None:
-        state.send_away(worker, now)
-    when = pool.look_again(queue.startable, now.mono)
+    demand = pool.demand(queue.startable)
+    while (worker := pool.surplus(demand, now.mono)) is not None:
+        workforce.send_away(state, worker, now)
+    when = pool.look_again(demand, now.mono)
     if when and not (pool.reminded and pool.reminded <= when):
         pool.reminded = when
         state.reminders.add(when, "pool", pool.name)
@@ -53,21 +64,34 @@ def _balance(state: State, name: str, now: Now) -> None:
 
 def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None:
     run.state = lifecycle.step(lifecycle.RUN, run.state, "start")
-    run.worker, run.pid, run.slot = worker.number, worker.pid, worker.slot
-    run.generation = worker.generation
-    run.started_at, run.started = now.wall, now.mono
-    run.error = None
-    if run.timeout:
-        run.deadline = now.mono + run.timeout
-        state.reminders.add(run.deadline, "timeout", run.key)
-    if run.slow_after:
-        run.slow_at = now.mono + run.slow_after
-        state.reminders.add(run.slow_at, "slow", run.key)
+    order, attempt = run.order, run.attempt
+    attempt.worker, attempt.pid, attempt.slot = worker.number, worker.pid, worker.slot
+    attempt.generation = worker.generation
+    attempt.revision = (
+        state.applications[worker.app].revisions.get(worker.generation, "") if worker.app in state.applications else ""
+    )
+    attempt.started_at, attempt.started = now.wall, now.mono
+    if state.durations is not None:
+        state.durations.started(run, now)
+    attempt.error = None
+    if state.short:
+        state.short.pop(run.key, None)
+    if order.timeout:
+        attempt.deadline = now.mono + order.timeout
+        state.reminders.add(attempt.deadline, "timeout", run.key)
+    if order.slow_after:
+        attempt.slow_at = now.mono + order.slow_after
+        state.reminders.add(attempt.slow_at, "slow", run.key)
     state.queues[pool.name].begin(run)
+    if order.rate or order.rate_per_key:
+        rates.begins(state, run, now)
     worker.runs[run.key] = None
-    worker.last = not worker.shared and (run.kind == SCRIPT or pool.policy.max_jobs == 1)
-    spools = run.unnamed and not worker.last and not worker.shared and not state.config.apps[run.app].as_another(pool.policy)
-    run.spool = f"{run.log.rpartition('/')[0]}/.worker-{worker.number}" if spools else ""
+    worker.last = not worker.shared and (pool.policy.max_jobs == 1 or kind_of(order.kind).own_process)
+    spools = order.unnamed and not worker.last and not worker.shared
+    if spools and not state.config.apps[order.app].as_another(pool.policy):
+        attempt.spool = f"{order.log.rpartition('/')[0]}/.worker-{worker.number}"
+    else:
+        attempt.spool = ""
     if worker.state == IDLE:
         pool.move(worker, "job", now.mono)
     pool.gave_job(now.mono)
@@ -82,7 +106,7 @@ def _recycle(state: State, app: targets.Application, pool: Pool, now: Now) -> No
             pool.recycling.order(worker, _fork(state, app, pool, now).number)
         elif worker.number in pool.idle:
             pool.recycling.done += 1
-            state.send_away(worker, now)
+            workforce.send_away(state, worker, now)
 
 
 def _fork(state: State, app: targets.Application, pool: Pool, now: Now) -> Worker:

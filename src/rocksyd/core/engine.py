@@ -1,7 +1,8 @@
 """The engine: the only writer of the table of runs. ``step(event, now)`` returns what is to be done.
 
-What must live here: the ways in, and what time and another configuration bring. What callers order is in ``callers``, what
-zygotes and workers tell in ``staff``, the sizes of pools in ``balance`` and ``pools``, the hand-over in ``takeover``.
+What must live here: the ways in, and what another configuration brings. What callers order is in ``callers``, what zygotes and
+workers tell in ``supervision``, what time brings in ``deadlines``, the sizes of pools in ``balance`` and ``pools``, the
+hand-over in ``takeover``.
 What this file must not know: sockets, processes, files, clocks; time comes in as an argument. So hypothesis can drive it
 with a hand-over after any step, and a replay of its events is exact.
 """
@@ -9,18 +10,23 @@ with a hand-over after any step, and a replay of its events is exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from rocksyd.core import callers, outcome, staff, takeover
+from rocksyd.config import Config
+from rocksyd.core import callers, deadlines, outcome, rates, supervision, takeover, workforce
 from rocksyd.core import events as ev
 from rocksyd.core.balance import balance_touched
-from rocksyd.core.pools import BUSY, Pool
-from rocksyd.core.state import SIGKILL, Effects, State, not_found
-from rocksyd.model import ENDED, RUNNING, TIMEOUT, WAITING, Now, Run
+from rocksyd.core.reminders import Reminders
+from rocksyd.core.state import Effects, State, not_found
+from rocksyd.model import ENDED, OK, RUNNING, WAITING, Now, Run
 
 
 class Engine(State):
     """Runs, pools and workers of one daemon, and all that is decided about them."""
+
+    def __init__(self, config: Config, generation: int = 1) -> None:
+        super().__init__(config, generation, Reminders(partial(deadlines.is_current, self)))
 
     # --- the ways in --------------------------------------------------------------------------------------------------
     def step(self, event: Any, now: Now) -> Effects:
@@ -29,9 +35,15 @@ class Engine(State):
         _HANDLERS[type(event)](self, event, now)
         return self._decided(now)
 
-    def restore(self, runs: Iterable[Run], snapshot: dict[str, Any] | None, now: Now) -> Effects:
-        """Take over: ``runs`` are the journal's that have not ended; ``snapshot`` is None after a crash or a cold start."""
+    def restore(
+        self, runs: Iterable[Run], snapshot: dict[str, Any] | None, now: Now, starts: dict[str, dict[str, Any]] | None = None
+    ) -> Effects:
+        """Take over: ``runs`` are the journal's that have not ended; ``snapshot`` is None after a crash or a cold start.
+
+        ``starts``: what the journal has of beginnings at a limited rate.
+        """
         self.effects = []
+        rates.recall(self, starts or {}, now)
         takeover.restore(self, runs, snapshot, now)
         return self._decided(now)
 
@@ -42,6 +54,8 @@ class Engine(State):
         return self._decided(now)
 
     def _decided(self, now: Now) -> Effects:
+        while self.following.over:
+            _let_follow(self, now)
         balance_touched(self, now)
         return self.effects
 
@@ -70,6 +84,21 @@ class Engine(State):
         return not self.runs
 
 
+# --- what waits for others ----------------------------------------------------------------------------------------------
+def _let_follow(state: State, now: Now) -> None:
+    """Tell those that wait for runs that have ended in this step; it is written down with these ends, in one transaction."""
+    ended, followers = state.following.over.pop()
+    how = ended.attempt.outcome
+    for run in [state.runs[key] for key in followers if key in state.runs]:
+        if how != OK and run.order.after_outcome == OK:
+            state.end(run, outcome.not_followed(ended.key, how), now)
+        elif state.following.let_go(run.key, ended.key):
+            if run.order.start_within:
+                run.start_by = max(now.mono, run.not_before) + run.order.start_within
+                state.persist(run)
+            state.wait(run)
+
+
 # --- another configuration --------------------------------------------------------------------------------------------
 def _configure(state: State, event: ev.Configure, now: Now) -> None:
     """Take other settings; what belongs to an application or pool that is no longer there ends, except for what runs."""
@@ -78,7 +107,7 @@ def _configure(state: State, event: ev.Configure, now: Now) -> None:
         app = state.applications.pop(name)
         if app.generation:
             state.effects.append(ev.RetireZygote(name, app.generation))
-    kept = {pool for app in event.config.apps.values() for pool in app.every_pool()}
+    kept = {pool for app in event.config.apps.values() for pool in app.job_pools()}
     for name in [name for name in state.queues if name not in kept]:
         _close_pool(state, name, now)
 
@@ -87,69 +116,17 @@ def _close_pool(state: State, name: str, now: Now) -> None:
     """What waits for a pool that is no longer there goes to the application's own, if there is the application."""
     del state.queues[name]
     for run in [run for run in state.runs.values() if run.pool == name and run.state == WAITING]:
-        if run.app in state.applications:
-            state.wait(run)
-            state.persist(run)
-        else:
-            state.end(run, outcome.application_gone(run.app), now)
+        state.wait_again(run, now)
     for worker in list(state.pools[name].idle.values()):
-        state.send_away(worker, now)
-    state.drop_if_over(state.pools[name])
-
-
-# --- time -------------------------------------------------------------------------------------------------------------
-def _tick(state: State, event: ev.Tick, now: Now) -> None:
-    while (reminder := state.reminders.pop(now.mono)) is not None:
-        _due(state, reminder.what, reminder.who, now)
-
-
-def _due(state: State, what: str, who: Any, now: Now) -> None:
-    if what == "pool":
-        state.pools[who].reminded = 0.0
-        state.touched[who] = None
-    elif what == "memory":
-        _look_at_memory(state, state.pools[who])
-    elif what == "leave":
-        state.effects.append(ev.KillWorker(who, SIGKILL, 0.0))
-    elif what == "due":
-        run = state.runs[who]
-        run.not_before = 0.0
-        state.wait(run)
-    elif what == "start_by":
-        run = state.runs[who]
-        pool = state.pools.get(run.pool)
-        adaptive = pool is not None and pool.policy.admission == "adaptive"
-        state.end(run, outcome.waited_too_long() if adaptive else outcome.too_late(), now)
-    elif what == "timeout":
-        state.end_early(state.runs[who], TIMEOUT, now)
-    elif what == "slow":
-        run = state.runs[who]
-        run.slow_at = 0.0
-        state.counters["slow"] += 1
-        state.persist(run)
-        state.effects.append(ev.Slow(run))
-    elif what == "kill":
-        run = state.runs[who]
-        run.kill_at = 0.0
-        state.effects.append(ev.KillWorker(run.worker, SIGKILL, 0.0))
-
-
-def _look_at_memory(state: State, pool: Pool) -> None:
-    """Have a pool's workers measured, as long as any of them does something; when that is over nobody looks any more."""
-    pool.memory.look_at = 0.0
-    if pool.busy:
-        shares = bool(pool.policy.max_total_rss)
-        workers = tuple((w.number, w.pid) for w in pool.workers.values() if w.pid and (shares or w.state == BUSY))
-        share = pool.memory.turn(number for number, _ in workers) if shares else 0
-        state.effects.append(ev.Measure(pool.name, workers, share))
-        state.touched[pool.name] = None
+        workforce.send_away(state, worker, now)
+    workforce.drop_if_over(state, state.pools[name])
 
 
 _HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     **callers.HANDLERS,
-    **staff.HANDLERS,
+    **supervision.HANDLERS,
     ev.Configure: _configure,
-    ev.Tick: _tick,
+    ev.Tick: deadlines.tick,
 }
 
 __all__ = ["Engine", "not_found"]

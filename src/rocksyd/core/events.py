@@ -8,80 +8,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from rocksyd import model
 from rocksyd.config import Config
 from rocksyd.errors import RequestError
 from rocksyd.model import Run
 
-
 # --- events -----------------------------------------------------------------------------------------------------------
-class Submit(NamedTuple):
-    """A caller orders a run. Answered by ANSWER(ticket)."""
-
-    ticket: int
-    key: str
-    target: str
-    params: Any = None
-    app: str | None = None
-    options: dict[str, Any] = {}
-    typed: bool = False
-    """Whether the parameters are held against the job's signature (JSON-RPC); if not, Python does it when the job is called."""
-    kind: str = ""
-    """``script`` for what ``rocksyd exec`` orders: ``target`` is then what is shown, and ``app`` has been chosen."""
-    unnamed: bool = False
-    """Whether the caller waits for the result and gave no key that it could ask again by."""
-
-
-class Terminate(NamedTuple):
-    """A caller wants a run ended; with another signal than TERM, wants that one delivered to its processes and no more."""
-
-    ticket: int
-    key: str
-    signal: int = 15
-
-
-class Free(NamedTuple):
-    """A caller does not need the record any more."""
-
-    ticket: int
-    key: str
-
-
-class Retry(NamedTuple):
-    """A caller wants an ended run to run again under its key."""
-
-    ticket: int
-    key: str
-
-
-class ZygoteReady(NamedTuple):
-    """An application can be forked; from now on new workers come from this generation."""
-
-    app: str
-    generation: int
-    jobs: dict[str, dict[str, Any]]
-    allowed: tuple[str, ...] = ()
-    open_patterns: tuple[str, ...] = ()
-
-
-class ZygoteGone(NamedTuple):
-    """A zygote died: it forks no more, what it had promised to fork never comes. Its workers live on."""
-
-    app: str
-    generation: int
-
-
-class WorkerForked(NamedTuple):
-    """A worker lives and waits for a job."""
-
-    worker: int
-    pid: int
-
-
-class WorkerRefused(NamedTuple):
-    """The zygote could not fork."""
-
-    worker: int
-    reason: str
+# What callers order of a run is in the vocabulary, because every dialect says it as it is.
+Past = model.Past
+Submit = model.Submit
+Terminate = model.Terminate
+Free = model.Free
+Retry = model.Retry
 
 
 class WorkerFound(NamedTuple):
@@ -101,38 +39,12 @@ class WorkerFound(NamedTuple):
     """Who forked it: a template, by its number; 0 for the zygote."""
     capacity: int = 1
     """As the scoreboard has it: runs that it can be at at the same time."""
-
-
-class TemplateReady(NamedTuple):
-    """A worker has become a template: workers of its pool can be forked from it."""
-
-    app: str
-    generation: int
-    pool: str
-    template: int
-    before: int
-    """Bytes that warm workers had for themselves before."""
-    cost: int
-    """Bytes that the template has for itself."""
-
-
-class TemplateGone(NamedTuple):
-    """A template ended, or a worker could not become one. Its workers live on."""
-
-    app: str
-    generation: int
-    template: int
-    reason: str
-
-
-class PoolMeasured(NamedTuple):
-    """The answer to MeasurePool: bytes that workers have for themselves, by number."""
-
-    app: str
-    generation: int
-    template: int
-    pool: str
-    sizes: dict[int, int]
+    key: str = ""
+    """As the scoreboard has it: the run that it is at; "" for none, and where it can be at several."""
+    since: float = 0.0
+    """As the scoreboard has it: CLOCK_MONOTONIC seconds since which it is at that."""
+    deadline: float = 0.0
+    """As the scoreboard has it: that of the run."""
 
 
 class InventoryDone(NamedTuple):
@@ -142,51 +54,51 @@ class InventoryDone(NamedTuple):
     generation: int
 
 
-class WorkerIdle(NamedTuple):
-    """A worker answers AskWorker of this ``epoch``: it has no job and holds no result, but for those in ``holds``."""
+class Heard(NamedTuple):
+    """A worker says one of the messages that are a worker's: RESULT, FINISHED, PROGRESS, IDLE, HOLDING."""
 
     worker: int
-    epoch: int
-    holds: tuple[str, ...] = ()
-    """Keys; only of a worker that runs share."""
+    message: Any
 
 
-class WorkerProgress(NamedTuple):
-    """A job says how far it is."""
+class HeardZygote(NamedTuple):
+    """A zygote or template says one of these: READY (from now on it is forked from), FORKED, FORK_FAILED, MEASURED."""
 
-    worker: int
-    key: str
-    progress: dict[str, Any]
+    app: str
+    generation: int
+    template: int
+    """The number of the worker that it was; 0 for a zygote."""
+    message: Any
 
-
-class WorkerFinished(NamedTuple):
-    """A job has answered its caller, and goes on."""
-
-    worker: int
-    key: str
-    value: Any = None
-    dropped: str = ""
-    """Why there is no value although the job gave one."""
+    @property
+    def worker(self) -> int:
+        """The worker that it speaks of; 0 for none."""
+        return int(getattr(self.message, "worker", 0))
 
 
-class WorkerResult(NamedTuple):
-    """A run has ended by itself."""
+class ZygoteGone(NamedTuple):
+    """A zygote or template died, or never became one: what it had promised to fork never comes. Its workers live on."""
 
-    worker: int
-    key: str
-    ok: bool
-    retcode: int
-    value: Any = None
-    error: dict[str, Any] | None = None
-    cpu: float = 0.0
-    max_rss: int = 0
-    signal: int = 0
+    app: str
+    generation: int
+    template: int = 0
     reason: str = ""
-    """The limit that the worker itself knows to have ended it."""
-    dropped: str = ""
-    """Why there is no value although the job returned one."""
-    silent: bool = False
-    """Whether the worker knows that nothing was printed."""
+
+
+class WorkerSpokeNonsense(NamedTuple):
+    """A worker has said what none of this version's would say: its job has written on the channel, and nothing it says counts."""
+
+    worker: int
+    reason: str
+    said: bool = False
+    """Whether it has: else a fault of the master's own was met with it."""
+
+
+class RunBroken(NamedTuple):
+    """The master has met a fault of its own while it dealt with a run, which ends with that reason."""
+
+    key: str
+    reason: str
 
 
 class WorkerExited(NamedTuple):
@@ -215,8 +127,8 @@ class Size(NamedTuple):
     """The same with each page divided by the number of processes that share it; 0 where nobody looked."""
 
 
-class Measured(NamedTuple):
-    """The answer to Measure: what the workers of this pool have, by their numbers; those that are gone are left out."""
+class WorkersMeasured(NamedTuple):
+    """The answer to MeasureWorkers: what the workers of this pool have, by their numbers; those that are gone are left out."""
 
     pool: str
     sizes: dict[int, Size]
@@ -249,6 +161,16 @@ class Persist(NamedTuple):
     run: Run
 
 
+class PersistRow(NamedTuple):
+    """The journal is to hold this of something other than a run before anything else of this step is done."""
+
+    table: str
+    """One that the journal declares."""
+    key: str
+    row: Any
+    """Plain data; None: the journal is to hold it no longer."""
+
+
 class Erase(NamedTuple):
     """The journal and the output of this run are not needed any more."""
 
@@ -261,6 +183,8 @@ class Answer(NamedTuple):
     ticket: int
     run: Run | None = None
     error: RequestError | None = None
+    known: str = ""
+    """The key of a tick that was run, and whose run is forgotten."""
 
 
 class ForkWorker(NamedTuple):
@@ -287,7 +211,7 @@ class MeasurePool(NamedTuple):
 
 
 class PromoteWorker(NamedTuple):
-    """Let the idle worker become a template; ``before`` is kept for it (``TemplateReady``)."""
+    """Let the idle worker become a template, which says ``before`` again when it is READY."""
 
     app: str
     generation: int
@@ -331,10 +255,12 @@ class KillWorker(NamedTuple):
     worker: int
     number: int
     grace: float = 10.0
+    soft: bool = False
+    """TERM because of a deadline, which the worker raises as ``JobTimeout`` in the run's code."""
 
 
 class CancelRun(NamedTuple):
-    """Tell the worker, which the run shares with others, to end this one; ``run.kill_reason`` says why."""
+    """Tell the worker, which the run shares with others, to end this one; ``run.attempt.kill_reason`` says why."""
 
     worker: int
     run: Run
@@ -366,7 +292,7 @@ class Started(NamedTuple):
     run: Run
 
 
-class Measure(NamedTuple):
+class MeasureWorkers(NamedTuple):
     """Look how much memory these workers, (number, pid), have, and how much of it is worker ``share``'s own (0: nobody's)."""
 
     pool: str

@@ -1,7 +1,7 @@
 """Runs that wait for a worker of one pool: by priority, then by order of arrival.
 
 What must live here: who is next, how often each target may run, and how often with the same concurrency key.
-What this file must not know: workers, time.
+What this file must not know: workers, time. (Of a rate it knows how many have begun lately, and is told when that is over.)
 """
 
 from __future__ import annotations
@@ -11,23 +11,35 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-from rocksyd.model import Run
+from rocksyd.model import Order, Run
 
 _Entry = tuple[int, int, str]
-_Limits = tuple[int, str, int]
+_Limits = tuple[int, str, int, tuple[float, ...], tuple[float, ...]]
+Subject = tuple[str, str]
+"""A target and a concurrency key; "" for all of the target's runs."""
+
+
+def rates_of(order: Order) -> Iterator[tuple[Subject, tuple[float, ...]]]:
+    """What an order's beginning counts for, with the rate that it is limited to: how many, and in how many seconds."""
+    if order.rate:
+        yield (order.target, ""), order.rate
+    if order.rate_per_key:
+        yield (order.target, order.concurrency_key), order.rate_per_key
 
 
 class _Group:
     """What waits under the same limits; all that have no limit are one group."""
 
-    __slots__ = ("entries", "home", "key_limit", "limit", "limits", "offered", "size", "startable", "subject", "target")
+    __slots__ = ("entries", "home", "key_limit", "limit", "limits", "offered", "rates", "size", "startable", "subject", "target")
 
     def __init__(self, home: str, target: str, limits: _Limits) -> None:
         self.home = home
         self.target = target
         self.limits = limits
-        self.limit, key, self.key_limit = limits
+        self.limit, key, self.key_limit, rate, rate_per_key = limits
         self.subject = target, key
+        self.rates = tuple((subject, int(one[0])) for subject, one in (((target, ""), rate), (self.subject, rate_per_key)) if one)
+        """What begins at a limited rate, and how many of it may in the period."""
         self.size = 0
         self.startable = 0
         self.offered: _Entry | None = None
@@ -50,6 +62,11 @@ class Queue:
         """How often each target runs now."""
         self.running_keys: Counter[tuple[str, str]] = Counter()
         """How often each target runs now with each concurrency key."""
+        self.begun: Counter[Subject] = Counter()
+        """Of what begins at a limited rate: how many have begun in the period that ends now."""
+        self.weight = 0
+        """Bytes of JSON that the params of all that wait have."""
+        self._weights: dict[str, int] = {}
         self._runs: dict[str, Run] = {}
         self._later: set[str] = set()
         self._groups: dict[str, dict[_Limits, _Group]] = {}
@@ -78,13 +95,15 @@ class Queue:
     def expect(self, run: Run) -> None:
         """A run that will come when its delay is over."""
         self._later.add(run.key)
+        self._weigh(run.key, run.weight)
 
     def push(self, run: Run) -> None:
         """Put a run in its place."""
         self._later.discard(run.key)
         self._runs[run.key] = run
+        self._weigh(run.key, run.weight)
         group = self._group(run)
-        heappush(group.entries, (-run.priority, run.sequence, run.key))
+        heappush(group.entries, (-run.order.priority, run.sequence, run.key))
         group.size += 1
         self._count(group)
         self._sum(group.home)
@@ -92,6 +111,7 @@ class Queue:
     def discard(self, run: Run) -> None:
         """Take a run out, if it is there."""
         self._later.discard(run.key)
+        self._weigh(run.key, 0)
         if self._runs.pop(run.key, None) is None:
             return
         group = self._group(run)
@@ -112,6 +132,7 @@ class Queue:
                 continue
             heappop(group.entries)
             run = self._runs.pop(entry[2])
+            self._weigh(run.key, 0)
             group.size -= 1
             self._count(group)
             self._sum(group.home)
@@ -120,21 +141,36 @@ class Queue:
 
     def begin(self, run: Run) -> None:
         """This run runs now."""
-        self.running[run.target] += 1
-        if run.concurrency_key:
-            self.running_keys[run.target, run.concurrency_key] += 1
+        self.running[run.order.target] += 1
+        if run.order.concurrency_key:
+            self.running_keys[run.order.target, run.order.concurrency_key] += 1
         self._recount(run)
+
+    def count(self, subject: Subject, number: int) -> None:
+        """So many more of a target, or of a concurrency key's runs of it, have begun in the period, or fewer."""
+        self.begun[subject] += number
+        if not self.begun[subject]:
+            del self.begun[subject]
+        for home in (subject[0], f"{subject[0]}\0{subject[1]}"):
+            for group in list(self._groups.get(home, {}).values()):
+                self._count(group)
+            self._sum(home)
 
     def end(self, run: Run) -> None:
         """This run does not run any more."""
-        self.running[run.target] -= 1
-        if not self.running[run.target]:
-            del self.running[run.target]
-        if run.concurrency_key:
-            self.running_keys[run.target, run.concurrency_key] -= 1
-            if not self.running_keys[run.target, run.concurrency_key]:
-                del self.running_keys[run.target, run.concurrency_key]
+        self.running[run.order.target] -= 1
+        if not self.running[run.order.target]:
+            del self.running[run.order.target]
+        if run.order.concurrency_key:
+            self.running_keys[run.order.target, run.order.concurrency_key] -= 1
+            if not self.running_keys[run.order.target, run.order.concurrency_key]:
+                del self.running_keys[run.order.target, run.order.concurrency_key]
         self._recount(run)
+
+    def _weigh(self, key: str, weight: int) -> None:
+        self.weight += weight - self._weights.pop(key, 0)
+        if weight:
+            self._weights[key] = weight
 
     def _head(self, group: _Group) -> _Entry:
         while not self._waits(group.entries[0]):
@@ -146,15 +182,16 @@ class Queue:
         return run is not None and run.sequence == entry[1]
 
     def _group(self, run: Run) -> _Group:
-        home = run.target if run.max_running else _home(run) if run.concurrency_key else ""
-        limits = run.max_running, run.concurrency_key, run.max_running_per_key
+        order = run.order
+        home = order.target if order.max_running or order.rate else _home(run) if order.concurrency_key else ""
+        limits = order.max_running, order.concurrency_key, order.max_running_per_key, tuple(order.rate), tuple(order.rate_per_key)
         groups = self._groups.setdefault(home, {})
         if limits not in groups:
-            groups[limits] = _Group(home, run.target, limits)
+            groups[limits] = _Group(home, run.order.target, limits)
         return groups[limits]
 
     def _recount(self, run: Run) -> None:
-        for home in (run.target, _home(run)) if run.concurrency_key else (run.target,):
+        for home in (run.order.target, _home(run)) if run.order.concurrency_key else (run.order.target,):
             for group in list(self._groups.get(home, {}).values()):
                 self._count(group)
             self._sum(home)
@@ -166,6 +203,8 @@ class Queue:
             room = min(room, group.limit - self.running.get(group.target, 0))
         if group.subject[1]:
             room = min(room, group.key_limit - self.running_keys.get(group.subject, 0))
+        for subject, most in group.rates:
+            room = min(room, most - self.begun.get(subject, 0))
         group.startable = max(0, room)
         if group.startable:
             self._offer(group)
@@ -187,15 +226,17 @@ class Queue:
 
     def _sum(self, home: str) -> None:
         """Those at home together may share a limit: no more of them than that can start."""
-        groups = self._groups.get(home, {})
-        room = sum(group.startable for group in groups.values())
-        limits = [group.limit for group in groups.values()]
-        if limits and all(limits):
-            room = max(0, min(room, max(limits) - self.running.get(home, 0)))
+        room = 0
+        if groups := self._groups.get(home):
+            room = sum([group.startable for group in groups.values()])
+            if all(limits := [group.limit for group in groups.values()]):
+                room = max(0, min(room, max(limits) - self.running.get(home, 0)))
+            if all(rates := [group.limits[3] for group in groups.values()]):
+                room = max(0, min(room, int(max(rate[0] for rate in rates)) - self.begun.get((home, ""), 0)))
         self.startable += room - self._rooms.pop(home, 0)
         if room:
             self._rooms[home] = room
 
 
 def _home(run: Run) -> str:
-    return f"{run.target}\0{run.concurrency_key}"
+    return f"{run.order.target}\0{run.order.concurrency_key}"

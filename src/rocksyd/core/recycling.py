@@ -14,12 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
 
 from rocksyd.config import PoolConfig
-
-if TYPE_CHECKING:
-    from rocksyd.core.pools import Worker
+from rocksyd.core.worker import Worker
 
 _SPREAD = 2654435761
 """Knuth's multiplicative hash: numbers that follow each other come out far from each other."""

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from rocksyd.core.worker import Worker
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from rocksyd.core.pools import Worker
 
 NONE, LOOKING, CHOOSING, TRYING, WARMING, WEIGHING, KEPT = (
     "none", "looking", "choosing", "trying", "warming", "weighing", "kept",

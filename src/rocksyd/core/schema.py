@@ -3,6 +3,8 @@
 What must live here: the part of JSON Schema that methods' parameters and jobs' signatures are written in.
 What this file must not know: whose schema it is.
 
+It goes no deeper into a value than the schema does, so a value may nest as deep as it likes.
+
 Keywords: ``type`` (one or several), ``enum``, ``anyOf``, ``minimum``, ``maximum``, ``minLength``, ``maxLength``, ``items``,
 ``prefixItems``, ``properties``, ``required``, ``additionalProperties``, ``format``. Any other is for readers and passes
 everything. ``integer`` is stricter than the standard's: 3.0 is none, because Python would be given a float.
@@ -48,6 +50,8 @@ FORMATS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 def problem(value: Any, schema: Schema, name: str) -> str:
     """What is wrong with ``value`` as a sentence that begins with ``name``; "" for nothing."""
+    if not schema:
+        return ""
     if not _is_of_type(value, schema.get("type")):
         return refusal(value, schema, name)
     if "anyOf" in schema:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rocksyd.config.table import nearest
 from rocksyd.core import schema
 
 POSITIONAL, KEYWORD, REST, OTHERS = "positional", "keyword", "rest", "others"
@@ -65,7 +66,8 @@ def _by_name(parameters: list[_Parameter], params: dict[str, Any], *, everything
 def _unknown(name: str, parameters: list[_Parameter]) -> str:
     if any(p["name"] == name and p.get("kind") == POSITIONAL for p in parameters):
         return f"parameter {name!r} can only be given by position: give params as an array"
-    return f"there is no parameter {name!r}"
+    near = nearest(name, tuple(str(p["name"]) for p in parameters if p.get("kind") in (None, KEYWORD)))
+    return f"there is no parameter {name!r}{near and f' (did you mean {near}?)'}"
 
 
 def _missing(parameter: _Parameter) -> str:

@@ -11,78 +11,138 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
+from rocksyd import bounds, codes, retrying
 from rocksyd.config import AppConfig, Config, PoolConfig, pool_id
 from rocksyd.core import signature
 from rocksyd.core.events import Submit
-from rocksyd.core.targets import NOT_FOUND, Target
+from rocksyd.core.targets import Target
 from rocksyd.errors import RequestError
-from rocksyd.model import SCRIPT, Now, Run
-from rocksyd.units import parse_duration, shown
+from rocksyd.kinds import kind_of
+from rocksyd.model import Attempt, Now, Order, Run
+from rocksyd.options import BY_NAME, OPTIONS
+from rocksyd.shapes import MAX_PARAMS, deeper_than
 
-INVALID_PARAMS = -32602
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 _NAME_MOST = 200
-_MOST = 1 << 31
+_OF_POOLS = tuple(option for option in OPTIONS if option.pool)
+_DEFAULTS = {option.name: option.default for option in OPTIONS if not option.pool}
 
 
 def same_order(run: Run, event: Submit) -> bool:
     """Whether repeating this order means the run there is already: same target, same parameters."""
-    same = run.name == event.target and run.params == event.params and event.app in (None, run.app)
-    return same and run.each == bool(event.options.get("each"))
+    same = run.order.name == event.target and event.app in (None, run.order.app)
+    return same and run.order.each == bool(event.options.get("each")) and run.params == event.params
 
 
-def new_run(event: Submit, target: Target, config: Config, sequence: int, now: Now) -> Run:
-    """The waiting run. Options of the order win over ``jobs_settings``, those over ``@job``, those over the pool."""
-    app = config.apps[target.app]
+def new_run(event: Submit, target: Target, config: Config, number: tuple[int, int], now: Now) -> Run:
+    """The waiting run, with its sequence and generation in ``number``.
+
+    Options of the order win over ``jobs_settings``, those over ``@job``, those over the pool.
+    """
+    app, kind = config.apps[target.app], kind_of(event.kind)
     settings = _settings(event, target, app)
     each = bool(event.options.get("each"))
-    if each and not isinstance(event.params, list):
-        raise RequestError(INVALID_PARAMS, "params must be an array of parameters, because of each")
-    if event.typed and target.signature is not None:
+    if each:
+        _check_each(event.params)
+    if deeper_than(event.params, MAX_PARAMS):
+        data = {"parameter": "params", "advice": "let the job read from a file what is nested so deep"}
+        text = f"params nest deeper than {MAX_PARAMS} levels"
+        raise RequestError(codes.INVALID_PARAMS, text, classic="Invalid params", data=data)
+    if settings["after_results"]:
+        _check_results(event)
+    elif event.typed and target.signature is not None:
         for params in event.params if each else [event.params]:
             _check(target, target.signature, params)
+    for name, most in (("labels", bounds.LABELS), ("env", bounds.ENVIRONMENT)):
+        if settings[name] and bounds.too_long(settings[name], most):
+            data = {"parameter": name, "advice": "let the job read from params, or from a file, what is so long"}
+            raise RequestError(codes.INVALID_PARAMS, f"{name} may have {most} characters, names and values together", data=data)
     pool_name, pool = _pool(settings, target, app)
     if pool.concurrency > 1:
         _check_shared(event, pool_name)
-    delay = _duration(settings, "delay")
-    start_within = _duration(settings, "start_within", pool.queue_timeout)
-    key = str(event.options.get("concurrency_key") or "")
+    for option in _OF_POOLS:
+        if option.name not in settings:
+            settings[option.name] = getattr(pool, option.pool)
+    delay, start_within, eta = settings["delay"], settings["start_within"], settings["eta"]
+    if eta:
+        if delay:
+            text = "eta and delay contradict each other: give one of the two"
+            raise RequestError(codes.INVALID_PARAMS, text, classic="Invalid params", data={"parameter": "eta"})
+        delay = max(0.0, eta - now.wall)
     unnamed = event.unnamed and config.journal.calls != "before"
-    return Run(
-        key=event.key,
+    order = Order(
         app=target.app,
-        pool=pool_name,
         name=event.target,
         target=target.target,
         params=event.params,
         each=each,
         kind=event.kind,
-        unnamed=unnamed,
-        behind=unnamed,
-        log="" if event.kind == SCRIPT else output_path(config.state_dir, event.key, now.wall),
         submitted_at=now.wall,
-        sequence=sequence,
-        priority=_integer(settings, "priority", -_MOST),
-        timeout=_duration(settings, "timeout", pool.timeout),
-        grace=_duration(settings, "grace", pool.grace),
-        slow_after=0.0 if event.kind == SCRIPT else _duration(settings, "slow_after", pool.slow_after),
-        retries=_integer(settings, "retries"),
-        max_running=_integer(settings, "max_running"),
-        concurrency_key=key,
-        max_running_per_key=(_integer(settings, "max_running_per_key") or 1) if key else 0,
-        env=_strings(settings, "env"),
-        labels=_strings(settings, "labels"),
-        not_before=now.mono + delay if delay else 0.0,
-        start_by=now.mono + delay + start_within if start_within else 0.0,
+        log=output_path(config.state_dir, event.key, now.wall) if kind.has_output else "",
+        priority=settings["priority"],
+        timeout=settings["timeout"],
+        grace=settings["grace"],
+        results=settings["results"],
+        leftover=kind.leftover or settings["leftover"],
+        retries=settings["retries"],
+        retry=retrying.policy(settings),
+        slow_after=settings["slow_after"] if kind.has_output else 0.0,
+        max_running=settings["max_running"],
+        concurrency_key=settings["concurrency_key"],
+        max_running_per_key=settings["max_running_per_key"] if settings["concurrency_key"] else 0,
+        env=dict(settings["env"]),
+        labels=dict(settings["labels"]),
+        tick=settings["tick"],
+        after=settings["after"],
+        after_outcome=settings["after_outcome"],
+        after_results=settings["after_results"],
+        start_within=start_within if settings["after"] else 0.0,
+        unnamed=unnamed,
+        eta=eta,
+        traceparent=settings["traceparent"],
+        on_stop=settings["on_stop"] if kind.durable and kind.retryable else "cancel",
+        rate=tuple(settings["rate"]),
+        rate_per_key=tuple(settings["rate_per_key"]) if settings["concurrency_key"] else (),
     )
+    sequence, generation = number
+    return Run(
+        event.key,
+        order,
+        Attempt(generation=generation),
+        pool=pool_name,
+        sequence=sequence,
+        not_before=now.mono + delay if delay else 0.0,
+        start_by=now.mono + delay + start_within if start_within and not order.after else 0.0,
+        weight=bounds.weight(event.params),
+        behind=unnamed,
+    )
+
+
+def _check_each(params: Any) -> None:
+    """Raises RequestError unless these are parameters for so many calls as one run may be."""
+    if not isinstance(params, list):
+        raise RequestError(codes.INVALID_PARAMS, "params must be an array of parameters, because of each")
+    if len(params) > bounds.EACH:
+        text = f"params has {len(params)} members, and a run with each may have {bounds.EACH}"
+        raise RequestError(codes.INVALID_PARAMS, text, classic="Invalid params", data="order several runs")
+
+
+def _check_results(event: Submit) -> None:
+    """Raises RequestError unless the results of other runs can come before these parameters."""
+    if isinstance(event.params or [], list) and not event.options.get("each") and not kind_of(event.kind).target:
+        return
+    text = "after_results needs params that are an array, and no each: results come as arguments by position"
+    data = {"parameter": "after_results", "advice": "leave it out, and read them in the job: current().results()"}
+    raise RequestError(codes.INVALID_PARAMS, text, classic="Invalid params", data=data)
 
 
 def _check_shared(event: Submit, pool: str) -> None:
     """Raises RequestError for what needs a process of its own, in a pool whose runs share theirs."""
-    what = "a script" if event.kind == SCRIPT else "a run with variables of its own (env)" if event.options.get("env") else ""
+    kind = kind_of(event.kind)
+    what = kind.called if kind.own_process else "a run with variables of its own (env)" if event.options.get("env") else ""
     if what:
         raise RequestError(
-            INVALID_PARAMS,
+            codes.INVALID_PARAMS,
             f"{what} cannot share a process with others, and in pool {pool!r} runs do (concurrency)",
             data="let it run in a pool with concurrency = 1",
         )
@@ -93,7 +153,7 @@ def _check(target: Target, known: signature.Signature, params: Any) -> None:
     name, trouble = signature.problem(known, params)
     if trouble:
         data = {"parameter": name or None, "target": target.target, "advice": signature.shown(known)}
-        raise RequestError(INVALID_PARAMS, f"{target.target}: {trouble}", classic="Invalid params", data=data)
+        raise RequestError(codes.INVALID_PARAMS, f"{target.target}: {trouble}", classic="Invalid params", data=data)
 
 
 def output_path(state_dir: str, key: str, wall: float) -> str:
@@ -108,67 +168,48 @@ def output_path(state_dir: str, key: str, wall: float) -> str:
     return f"{state_dir}/output/{_day(int(wall // 86400))}/{name}.log"
 
 
+def key_of(path: str) -> str:
+    """The key of the run whose output is there; of a long one, what is left of it in the name."""
+    first, *rest = path.rpartition("/")[2].removesuffix(".log").split("%")
+    return (first.encode() + b"".join(bytes.fromhex(part[:2]) + part[2:].encode() for part in rest)).decode(errors="replace")
+
+
 @cache
 def _day(number: int) -> str:
     return f"{datetime.fromtimestamp(86400 * number, UTC):%Y-%m-%d}"
 
 
 def _settings(event: Submit, target: Target, app: AppConfig) -> dict[str, Any]:
-    settings = dict(target.settings)
-    configured = app.jobs_settings.get(event.target) or app.jobs_settings.get(target.target)
-    if configured is not None:
-        for name in (
-            "pool",
-            "timeout",
-            "grace",
-            "max_running",
-            "max_running_per_key",
-            "retries",
-            "priority",
-            "start_within",
-            "slow_after",
-        ):
-            value = getattr(configured, name)
-            if value is not None:
-                settings[name] = value
-    settings.update({name: value for name, value in event.options.items() if value is not None})
+    """What the order says of each option, else ``jobs_settings``, else ``@job``, else the default, if that is not the pool's."""
+    settings = {**_DEFAULTS, **_converted(target.settings)}
+    settings.update(app.jobs_settings.get(event.target) or app.jobs_settings.get(target.target) or {})
+    settings.update(_converted(event.options))
     return settings
+
+
+def _converted(said: dict[str, Any]) -> dict[str, Any]:
+    """What was said, as it is used. Raises RequestError, which names the option; what this version does not know is left out."""
+    found = {}
+    for name, value in said.items():
+        option = BY_NAME.get(name)
+        if option is not None and value is not None:
+            try:
+                found[name] = option.form.convert(value)
+            except ValueError as error:
+                data = {"parameter": name, "advice": option.text}
+                raise RequestError(codes.INVALID_PARAMS, f"{name}: {error}", data=data) from error
+    return found
 
 
 def _pool(settings: dict[str, Any], target: Target, app: AppConfig) -> tuple[str, PoolConfig]:
     """The pool id and the pool of a target: its own by ``pool``, else the application's."""
-    name = settings.get("pool") or ""
-    if name and name not in app.pools:
-        there = ", ".join(app.pools) or "none"
+    name = settings["pool"]
+    if name and pool_id(app.name, name) not in app.job_pools():
+        there = ", ".join(one for one in app.pools if pool_id(app.name, one) != app.web_pool) or "none"
         raise RequestError(
-            NOT_FOUND,
+            codes.NOT_FOUND,
             f"{target.target} is for pool {name!r}, and application {app.name!r} has none of that name (there are: {there})",
             classic="Class not found",
             data=f"add [apps.{app.name}.pools.{name}] to rocksyd.toml, or set pool in jobs_settings",
         )
     return pool_id(app.name, name), app.pools[name] if name else app.pool
-
-
-def _duration(settings: dict[str, Any], name: str, default: float = 0.0) -> float:
-    value = settings.get(name)
-    if value is None:
-        return default
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise RequestError(INVALID_PARAMS, f"{name}: {error}", data='durations look like "250ms", "10s", "5m", "1h"') from error
-    return seconds
-
-
-def _integer(settings: dict[str, Any], name: str, least: int = 0) -> int:
-    value = settings.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
-        raise RequestError(INVALID_PARAMS, f"{name} must be a whole number from {least} to {_MOST}, got {shown(value)}")
-    return value
-
-
-def _strings(settings: dict[str, Any], name: str) -> dict[str, str]:
-    value = settings.get(name) or {}
-    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
-        raise RequestError(INVALID_PARAMS, f"{name} must be an object whose values are strings, got {value!r}")
-    return dict(value)

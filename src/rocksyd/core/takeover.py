@@ -1,7 +1,7 @@
 """One engine's state as plain data, and another's from it: at a planned hand-over, and after a crash.
 
 What must live here: what is carried and what follows from what else is known.
-What this file must not know: memfds, the journal; ``master.handover`` carries the bytes.
+What this file must not know: memfds, the journal; ``master.snapshot`` carries the bytes.
 
 Carried: workers, what the applications offer, counters, progress, flags. Not carried: runs (the journal has them), deadlines
 (they follow from runs and workers). Unknown keys are ignored and missing ones defaulted, so that a version before this one and
@@ -14,18 +14,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from rocksyd.core import events as ev
-from rocksyd.core import outcome
-from rocksyd.core.pools import IDLE, LEAVING, Worker
-from rocksyd.core.state import LEAVE_TIMEOUT, State
-from rocksyd.model import RUNNING, Now, Run
-
-SNAPSHOT_VERSION = 1
+from rocksyd.core import outcome, workforce
+from rocksyd.core.durations import Durations
+from rocksyd.core.state import LEAVE_TIMEOUT, State, unservable
+from rocksyd.core.worker import IDLE, LEAVING, Worker
+from rocksyd.model import RUNNING, WAITING, Now, Run
 
 
 def snapshot(state: State) -> dict[str, Any]:
     """What the journal does not hold."""
     return {
-        "version": SNAPSHOT_VERSION,
         "generation": state.generation,
         "rev": state.rev,
         "sequence": state.sequence,
@@ -34,15 +32,19 @@ def snapshot(state: State) -> dict[str, Any]:
         "draining": state.draining,
         "stopping": state.stopping,
         "counters": dict(state.counters),
+        "gauges": state.gauges,
+        "durations": state.durations.dump() if state.durations is not None else None,
+        "costs": state.costs.dump(),
         "workers": [worker.dump() for worker in state.workers.values()],
         "applications": {name: app.dump() for name, app in state.applications.items()},
-        "progress": {run.key: run.progress for run in state.runs.values() if run.progress},
+        "progress": {run.key: run.attempt.progress for run in state.runs.values() if run.attempt.progress},
         "pools": {name: pool.dump() for name, pool in state.pools.items()},
     }
 
 
 def restore(state: State, runs: Iterable[Run], data: dict[str, Any] | None, now: Now) -> None:
     """Take over: ``runs`` are the journal's that have not ended; ``data`` is None after a crash or a cold start."""
+    alone = data is None
     if data is None:
         # Nobody knows how far the last master had counted. It cannot have counted one each microsecond since boot.
         state.epoch = int(now.mono * 1e6)
@@ -53,15 +55,22 @@ def restore(state: State, runs: Iterable[Run], data: dict[str, Any] | None, now:
         setattr(state, name, max(getattr(state, name), int(data.get(name, 0))))
     state.draining, state.stopping = bool(data.get("draining")), bool(data.get("stopping"))
     state.counters.update(data.get("counters", {}))
+    state.gauges = data.get("gauges") or state.gauges
+    state.costs.load(data.get("costs", {}))
+    state.durations = Durations.load(data["durations"]) if data.get("durations") else state.durations
     for name, offered in data.get("applications", {}).items():
         if name in state.applications:
             state.applications[name].load(offered)
         elif offered.get("generation"):
             state.effects.append(ev.RetireZygote(name, offered["generation"]))
     progress = data.get("progress", {})
+    runs = list(runs)
+    _hold(state, runs)
     for run in runs:
-        run.progress = progress.get(run.key, run.progress)
+        run.attempt.progress = progress.get(run.key, run.attempt.progress)
         _take_over(state, run, now)
+        if alone and run.order.unnamed and run.state == WAITING:
+            state.end(run, outcome.caller_gone(), now)
     for fields in data.get("workers", ()):
         _take_over_worker(state, Worker.load(fields), now)
     for name, numbers in data.get("pools", {}).items():
@@ -71,35 +80,47 @@ def restore(state: State, runs: Iterable[Run], data: dict[str, Any] | None, now:
         state.touched[name] = None
 
 
+def _hold(state: State, runs: list[Run]) -> None:
+    """Let runs wait for others as they did: those that are not there any more have ended, and well where that was asked for."""
+    if any(run.order.after for run in runs):
+        sequences = {run.key: run.sequence for run in runs}
+        for run in runs:
+            if run.state == WAITING:
+                before = (key for key in run.order.after if sequences.get(key, run.sequence) < run.sequence)
+                state.following.hold(run.key, before)
+
+
 def _take_over(state: State, run: Run, now: Now) -> None:
     state.rev = max(state.rev, run.rev)
     state.sequence = max(state.sequence, run.sequence)
-    state.worker_number = max(state.worker_number, run.worker)
+    state.worker_number = max(state.worker_number, run.attempt.worker)
     state.runs[run.key] = run
     if run.state == RUNNING:
-        state.holders.setdefault(run.worker, []).append(run.key)
+        state.holders.setdefault(run.attempt.worker, []).append(run.key)
         if run.pool in state.queues:
             state.queues[run.pool].begin(run)
-        if run.deadline and not run.kill_reason:
-            state.reminders.add(run.deadline, "timeout", run.key)
-        if run.slow_at:
-            state.reminders.add(run.slow_at, "slow", run.key)
-        if run.kill_at:
-            state.reminders.add(run.kill_at, "kill", run.key)
-    elif run.app in state.applications:
+        if run.attempt.deadline and not run.attempt.kill_reason:
+            state.reminders.add(run.attempt.deadline, "timeout", run.key)
+        if run.attempt.slow_at:
+            state.reminders.add(run.attempt.slow_at, "slow", run.key)
+        if run.attempt.kill_at:
+            state.reminders.add(run.attempt.kill_at, "kill", run.key)
+    elif (ending := unservable(state, run)) is None:
+        if run.order.eta and run.not_before and run.attempt.number == 1:
+            run.not_before = now.mono + run.order.eta - now.wall
         if run.not_before <= now.mono:
             run.not_before = 0.0  # its delay is over, which was nothing to write down
         state.wait(run)
     else:
-        state.end(run, outcome.application_gone(run.app), now)
+        state.end(run, ending, now)
 
 
 def _take_over_worker(state: State, worker: Worker, now: Now) -> None:
-    state.enlist(worker)
+    workforce.enlist(state, worker)
     if worker.state == LEAVING:
         state.reminders.add(worker.since + LEAVE_TIMEOUT, "leave", worker.number)
     elif worker.state == IDLE and worker.sure and worker.pool not in state.queues:
-        state.send_away(worker, now)
+        workforce.send_away(state, worker, now)
 
 
 def lose(state: State, reason: str, now: Now) -> None:

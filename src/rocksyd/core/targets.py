@@ -10,9 +10,12 @@ from collections import deque
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from rocksyd import codes
+from rocksyd.config.table import nearest
 from rocksyd.errors import RequestError
 
-NOT_FOUND, IN_USE, NOT_ALLOWED, TOO_BUSY, NOT_NOW = -32001, -32002, -32003, -32004, -32005
+REVISIONS_KEPT = 20
+"""Generations whose revisions are known: more than can have workers."""
 
 
 class Target(NamedTuple):
@@ -32,6 +35,8 @@ class Application:
         self.name = name
         self.generation = 0
         """The generation that is forked from; 0 when no zygote is ready."""
+        self.revisions: dict[int, str] = {}
+        """Of the code of the latest generations, by generation; one that is not known is not in it."""
         self.ready = False
         self.jobs: dict[str, dict[str, Any]] = {}
         self.allowed: frozenset[str] = frozenset()
@@ -44,6 +49,16 @@ class Application:
         self.jobs = jobs
         self.allowed = frozenset(allowed) | {str(job["target"]) for job in jobs.values()}
         self.open_patterns = patterns
+
+    @property
+    def revision(self) -> str:
+        """Of the code that is forked from; "" where nobody knows it."""
+        return self.revisions.get(self.generation, "")
+
+    def loaded(self, generation: int, revision: str) -> None:
+        """The code of a generation is of this revision."""
+        if revision:
+            self.revisions = dict(sorted({**self.revisions, generation: revision}.items())[-REVISIONS_KEPT:])
 
     def find(self, name: str) -> Target | None:
         """The target called ``name`` here, or None."""
@@ -64,7 +79,8 @@ class Application:
 
     def _row(self, name: str, target: str, job: dict[str, Any]) -> dict[str, Any]:
         about = {"kind": job.get("kind"), "settings": job.get("settings") or {}, "signature": job.get("signature")}
-        return {"app": self.name, "name": name, "target": target, **about}
+        doc = {"doc": job["doc"]} if isinstance(job.get("doc"), str) else {}
+        return {"app": self.name, "name": name, "target": target, **about, **doc}
 
     def dump(self) -> dict[str, Any]:
         """Plain data for a snapshot."""
@@ -75,6 +91,7 @@ class Application:
             "allowed": sorted(self.allowed),
             "open_patterns": list(self.open_patterns),
             "crashes": list(self.crashes),
+            "revisions": {str(generation): revision for generation, revision in self.revisions.items()},
         }
 
     def load(self, data: dict[str, Any]) -> None:
@@ -82,6 +99,8 @@ class Application:
         self.generation = int(data.get("generation", 0))
         self.ready = bool(data.get("ready", False))
         self.crashes = deque(data.get("crashes", ()))
+        known = data.get("revisions", {})
+        self.revisions = {int(number): str(revision) for number, revision in known.items() if number.isdecimal()}
         self.offer(data.get("jobs", {}), tuple(data.get("allowed", ())), tuple(data.get("open_patterns", ())))
 
 
@@ -89,7 +108,7 @@ def resolve(applications: dict[str, Application], app: str | None, name: str) ->
     """The one target that is meant. Raises RequestError (not found, not allowed, in several applications)."""
     if app is not None and app not in applications:
         known = ", ".join(sorted(applications))
-        raise RequestError(NOT_FOUND, f"no application is called {app!r} (there are: {known})", classic="Class not found")
+        raise RequestError(codes.NOT_FOUND, f"no application is called {app!r} (there are: {known})", classic="Class not found")
     among = [applications[app]] if app is not None else list(applications.values())
     found = [target for candidate in among if (target := candidate.find(name)) is not None]
     if len(found) == 1:
@@ -97,13 +116,15 @@ def resolve(applications: dict[str, Application], app: str | None, name: str) ->
     if found:
         homes = ", ".join(target.app for target in found)
         message = f'target {name!r} is in several applications ({homes}): say which with "app"'
-        raise RequestError(NOT_FOUND, message, classic=f"Class is in several applications ({homes}): say which with app")
+        raise RequestError(codes.NOT_FOUND, message, classic=f"Class is in several applications ({homes}): say which with app")
     if ":" in name:
         raise RequestError(
-            NOT_ALLOWED,
+            codes.NOT_ALLOWED,
             f"target {name!r} is not a job, and no pattern in `allow` names it",
             classic="Class not allowed",
             data="add it to `allow` of the application in rocksyd.toml, or its module to `jobs`",
         )
     known = ", ".join(sorted({job for candidate in among for job in candidate.jobs})[:20])
-    raise RequestError(NOT_FOUND, f"no job is called {name!r}", classic="Class not found", data=f"jobs there are: {known}")
+    near = nearest(name, {job for candidate in among for job in candidate.jobs})
+    data = f"did you mean {near}? " * bool(near) + f"jobs there are: {known}"
+    raise RequestError(codes.NOT_FOUND, f"no job is called {name!r}", classic="Class not found", data=data)

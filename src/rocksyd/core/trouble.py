@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any
 
 from rocksyd.config import EmergencyRestart
+from rocksyd.units import rough_duration
 
 RETRY_FIRST, REFUSED_MOST, DIED_MOST = 0.1, 10.0, 30.0
 """Seconds to the next try; doubled each time up to these."""
@@ -59,7 +60,7 @@ class Trouble:
         self.reason = reason
         pause = min(most, RETRY_FIRST * 2 ** min(self.failures - 1, 20))
         self.after = now + pause
-        return f"{reason}; next try in {pause:.1f} s"
+        return f"{reason}; next try in {rough_duration(pause)}"
 
     def over(self) -> None:
         """A worker has brought a result, or there is other code to fork from."""

@@ -1,6 +1,7 @@
 """The journal: every run, in SQLite (WAL), one transaction a turn of the master's loop.
 
-What must live here: the schema, its versions, the queries.
+What must live here: transactions and queries (the file is in ``file``, the tables in ``tables``, a good row in ``rows``,
+what has ended and fits a filter in ``search``).
 What this file must not know: sockets, processes, why a run changed.
 
 One writer (the serving master), any number of readers. What is committed survives the end of any process at once
@@ -11,121 +12,90 @@ Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#prag
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
-from rocksyd.errors import JournalError
-from rocksyd.model import ENDED, OK, Run
+from rocksyd import bounds, ticks
+from rocksyd.errors import JournalError, JournalLocked
+from rocksyd.journal import rows
+from rocksyd.journal.file import File, add_what_is_missing
+from rocksyd.journal.search import Filter, search
+from rocksyd.journal.tables import META, RESTARTS, RUNS, SET_ASIDE, STARTS, TABLES, TICKS, Table, encode
+from rocksyd.model import Elsewhere, Run
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-    key TEXT PRIMARY KEY, rev INTEGER NOT NULL, ended INTEGER NOT NULL, app TEXT NOT NULL, target TEXT NOT NULL,
-    outcome TEXT NOT NULL, sequence INTEGER NOT NULL, ended_at REAL NOT NULL, data TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS runs_changed ON runs (ended, rev);
-CREATE INDEX IF NOT EXISTS runs_sequence ON runs (sequence);
-CREATE INDEX IF NOT EXISTS runs_ended ON runs (ended_at) WHERE ended = 1;
-CREATE INDEX IF NOT EXISTS runs_target ON runs (target, sequence) WHERE ended = 1;
-CREATE INDEX IF NOT EXISTS runs_trouble ON runs (outcome, sequence) WHERE ended = 1 AND outcome <> 'ok';
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS restarts (number INTEGER PRIMARY KEY, data TEXT NOT NULL);
-"""
-_PUT = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 RESTARTS_KEPT = 1000
-
-# ASCII only: a job may return half of a surrogate pair, which SQLite could not store as it is.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-
-
-class Filter(NamedTuple):
-    """Which runs ``list`` wants."""
-
-    app: str | None = None
-    target: str | None = None
-    outcome: str | None = None
-    limit: int = 100
-    after: int = 0
-    """Only runs that arrived before this one (``sequence``); 0 for the latest."""
-    names: tuple[str, ...] = ()
-    """What else callers write for ``target``."""
+TICKS_KEPT, TICKS_AT_ONCE, TICKS_ERASED = 10_000, 1000, 3000
+"""Ticks that are remembered of each script, after how many new ones the oldest are forgotten, and how many of these at once."""
+_PUT_RUN, _ERASE_RUN = RUNS.put, RUNS.erase
+_RUN = "SELECT rowid, key, ended, data FROM runs"
+_SET_ASIDE = """
+INSERT INTO set_aside (source, key, data, why, at)
+SELECT ?, {0}, {1}, ?, (julianday('now') - 2440587.5) * 86400.0 FROM {2} WHERE rowid = ?"""
+_LAST = 2**63 - 1
+"""What SQLite sorts behind every number that is written: text and bytes, which only damage can have put there."""
 
 
-class Journal:
-    """An open journal. Every error of SQLite comes out as JournalError with the file's name and the cause."""
+class Journal(File):
+    """An open journal: the runs, and what else is kept of them."""
 
-    def __init__(self, path: str, *, sync: str = "full", readonly: bool = False) -> None:
-        self.path = path
-        self.readonly = readonly
-        self._full = sync == "full"
+    def __init__(
+        self, path: str, *, sync: str = "full", readonly: bool = False, tell: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._bad: set[tuple[str, int]] = set()
+        """Rows that cannot be read, while the file belongs to another master: table and rowid."""
+        self._ours = self._own_later = False
+        self._ticks: Counter[str] = Counter()
+        """Ticks that were added since this file was opened, by script."""
+        super().__init__(path, sync=sync, readonly=readonly, tell=tell)
+
+    def own(self) -> None:
+        """The master that has this file open serves from now on: what its version has added to the layout is added to the file,
+        and what cannot be read is set aside. Until now the file was another's, who may have had to go on with it.
+
+        Raises JournalError; may be tried again, and is by the next ``commit`` where the file is only locked.
+        """
         try:
-            self._db = self._open()
+            add_what_is_missing(self._db)
         except sqlite3.Error as error:
-            raise self._trouble(error) from error
-
-    def _open(self) -> sqlite3.Connection:
-        if self.readonly:
-            db = sqlite3.connect(f"file:{_quoted(self.path)}?mode=ro", uri=True, isolation_level=None)
-        else:
-            _make_private(self.path)
-            db = sqlite3.connect(self.path, isolation_level=None, cached_statements=64)
-        try:
-            version = self._check_version(db)
-            if self.readonly:
-                return db
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA busy_timeout = 5000")
-            db.execute("PRAGMA cache_size = -4096")
-            if (
-                version != SCHEMA_VERSION
-            ):  # a master that prepares to take over opens the file of one that serves: nothing is written
-                db.executescript(_SCHEMA)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _check_version(self, db: sqlite3.Connection) -> int:
-        """A newer minor layout only adds, so it is read; the number says when that stops being true."""
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise JournalError(
-                f"{self.path}: written by a newer rocksyd (layout {version}, this one knows {SCHEMA_VERSION}): "
-                "start the newer version, or move the file away to begin with an empty journal"
-            )
-        return version
-
-    def _trouble(self, error: sqlite3.Error) -> JournalError:
-        cure = {
-            "database or disk is full": "make room on that file system",
-            "disk I/O error": "look for the cause in the kernel's log, and at limits on the size of files (ulimit -f)",
-            "unable to open database file": "see that the folder exists and belongs to the daemon's user",
-            "attempt to write a readonly database": "give the daemon's user the right to write there",
-            "file is not a database": "it is damaged: move it away to begin with an empty journal, and look into it with sqlite3",
-            "database disk image is malformed": "it is damaged: move it away to begin with an empty journal (sqlite3 .recover)",
-        }.get(str(error), "the journal cannot do without it")
-        return JournalError(f"{self.path}: {error}; {cure}")
+            trouble = self._trouble(error)
+            self._own_later = isinstance(trouble, JournalLocked)
+            raise trouble from error
+        self._ours, self._own_later = True, False
+        for table, rowid in sorted(self._bad):
+            if table == RUNS.name:
+                self._runs("WHERE rowid = ?", (rowid,))
+        self._bad.clear()
 
     # --- writing ------------------------------------------------------------------------------------------------------
-    def commit(self, runs: Iterable[Run], erased: Iterable[str], meta: dict[str, Any] | None = None) -> None:
+    def commit(self, runs: Iterable[Run], erased: Iterable[str], others: Mapping[tuple[str, str], Any] | None = None) -> None:
         """All of this or nothing, safe from the end of any process on return. Raises JournalError; may be tried again.
 
-        A key that is both erased and written is that of a new run.
+        A key that is both erased and written is that of a new run. ``others`` are rows of other tables by table and key; None
+        erases one.
         """
         db = self._db
+        if self._own_later:
+            self.own()
         try:
             db.execute("BEGIN IMMEDIATE")
             try:
-                for key in erased:
-                    db.execute("DELETE FROM runs WHERE key = ?", (key,))
+                db.executemany(_ERASE_RUN, [(key,) for key in erased])
                 for run in runs:
-                    db.execute(_PUT, _row(run))
-                for name, value in (meta or {}).items():
-                    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _encode(value)))
+                    db.execute(_PUT_RUN, RUNS.row(run.key, run))
+                for (table, key), value in (others or {}).items():
+                    if value is None:
+                        db.execute(TABLES[table].erase, (key,))
+                    else:
+                        db.execute(TABLES[table].put, TABLES[table].row(key, value))
+                        if table == TICKS.name:
+                            self._ticks[value[0]] += 1
+                            if self._ticks[value[0]] % TICKS_AT_ONCE == 0:
+                                _forget_ticks(db, value[0])
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
@@ -134,45 +104,22 @@ class Journal:
         except sqlite3.Error as error:
             raise self._trouble(error) from error
 
-    def sync(self) -> None:
-        """Wait until what was committed is safe from a power failure, where the settings ask for it. Raises JournalError."""
-        if not self._full:
-            return
-        try:
-            # SQLite does not lend its own. Nobody locks this file, so closing a descriptor of it takes no lock away (fcntl(2)).
-            wal = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fdatasync(wal)
-            finally:
-                os.close(wal)
-        except OSError as error:
-            raise JournalError(f"{self.path}-wal: {error.strerror}; look for the cause in the kernel's log") from error
-
     def add_restart(self, record: dict[str, Any]) -> None:
         """Append to the audit of restarts; the oldest beyond RESTARTS_KEPT go."""
         try:
-            self._db.execute("INSERT INTO restarts (data) VALUES (?)", (_encode(record),))
+            self._db.execute("INSERT INTO restarts (data) VALUES (?)", (encode(record),))
             self._db.execute("DELETE FROM restarts WHERE number <= (SELECT max(number) FROM restarts) - ?", (RESTARTS_KEPT,))
         except sqlite3.Error as error:
             raise self._trouble(error) from error
 
     def forget(self, before: float, most: int, batch: int = 500) -> list[Run]:
         """Delete up to ``batch`` ended runs that ended before ``before`` (Unix s) or are beyond the ``most`` latest."""
-        try:
-            rows = self._db.execute(
-                "SELECT data FROM runs INDEXED BY runs_ended WHERE ended = 1 AND ended_at < ? ORDER BY ended_at LIMIT ?",
-                (before, batch),
-            ).fetchall()
-            if not rows and most:
-                beyond = self._db.execute("SELECT count(*) FROM runs WHERE ended = 1").fetchone()[0] - most
-                if beyond > 0:
-                    rows = self._db.execute(
-                        "SELECT data FROM runs INDEXED BY runs_ended WHERE ended = 1 ORDER BY ended_at LIMIT ?",
-                        (min(beyond, batch),),
-                    ).fetchall()
-        except sqlite3.Error as error:
-            raise self._trouble(error) from error
-        runs = [_run(row[0]) for row in rows]
+        oldest = "INDEXED BY runs_ended WHERE ended = 1"
+        runs = self._runs(f"{oldest} AND ended_at < ? ORDER BY ended_at LIMIT ?", (before, batch))
+        if not runs and most:
+            beyond = self._one("SELECT count(*) FROM runs WHERE ended = 1", ())[0] - most
+            if beyond > 0:
+                runs = self._runs(f"{oldest} ORDER BY ended_at LIMIT ?", (min(beyond, batch),))
         if runs:
             self.commit((), [run.key for run in runs])
         return runs
@@ -180,105 +127,148 @@ class Journal:
     # --- reading ------------------------------------------------------------------------------------------------------
     def get(self, key: str) -> Run | None:
         """The run under this key."""
-        row = self._one("SELECT data FROM runs WHERE key = ?", (key,))
-        return _run(row[0]) if row else None
+        found = self._runs("WHERE key = ?", (key,))
+        return found[0] if found else None
 
     def live(self) -> list[Run]:
-        """The runs that have not ended, oldest first."""
-        return [_run(row[0]) for row in self._all("SELECT data FROM runs WHERE ended = 0 ORDER BY sequence")]
-
-    def live_revisions(self) -> dict[str, int]:
-        """Key and revision of the runs that have not ended: cheap enough while clients wait for a hand-over."""
-        return dict(self._all("SELECT key, rev FROM runs WHERE ended = 0"))
+        """The runs that have not ended, oldest first. Those with large params are in memory one after the other only."""
+        found = []
+        for rowid, *columns in self._each(f"{_RUN} WHERE ended = 0"):
+            try:
+                run = rows.run_of(*columns)
+            except rows.BadRow as bad:
+                self._set_aside(RUNS.name, rowid, str(bad))
+            else:
+                park(run, self)
+                found.append(run)
+        return sorted(found, key=lambda run: run.sequence)
 
     def refresh(self, known: Iterable[Run]) -> list[Run]:
-        """The live runs, taking from ``known`` (read earlier) what has not changed since."""
-        revisions = self.live_revisions()
+        """The live runs, taking from ``known`` (read earlier) what has not changed since: cheap while clients wait."""
+        revisions: dict[str, int] = dict(self._all("SELECT key, rev FROM runs WHERE ended = 0"))
         same = {run.key: run for run in known if revisions.get(run.key) == run.rev}
         if 2 * len(same) < len(revisions):
             return self.live()  # in one go it is faster than one by one
-        runs = [same.get(key) or self.get(key) for key in revisions]
-        return sorted((run for run in runs if run is not None), key=lambda run: run.sequence)
+        runs = []
+        for key in revisions:
+            run = same.get(key) or self.get(key)
+            if run is not None:
+                park(run, self)
+                runs.append(run)
+        return sorted(runs, key=lambda run: run.sequence)
 
     def changed_since(self, rev: int, most: int = 10_000) -> list[Run]:
         """The runs that have changed after this revision, in that order; of those that have ended the ``most`` latest."""
-        found = self._all("SELECT rev, data FROM runs WHERE ended = 0 AND rev > ?", (rev,))
-        found += self._all("SELECT rev, data FROM runs WHERE ended = 1 AND rev > ? ORDER BY rev DESC LIMIT ?", (rev, most))
-        return [_run(data) for _, data in sorted(found)]
+        found = self._runs("WHERE ended = 0 AND rev > ?", (rev,))
+        found += self._runs("WHERE ended = 1 AND rev > ? ORDER BY rev DESC LIMIT ?", (rev, most))
+        return sorted(found, key=lambda run: run.rev)
 
     def counters(self) -> tuple[int, int]:
         """The highest revision and the highest sequence that are here, each from the end of an index: clients wait meanwhile."""
-        live = self._one("SELECT max(rev) FROM runs WHERE ended = 0", ())[0]
-        ended = self._one("SELECT max(rev) FROM runs WHERE ended = 1", ())[0]
-        sequence = self._one("SELECT max(sequence) FROM runs", ())[0]
+        live = self._one("SELECT max(rev) FROM runs WHERE ended = 0 AND rev < ?", (_LAST,))[0]
+        ended = self._one("SELECT max(rev) FROM runs WHERE ended = 1 AND rev < ?", (_LAST,))[0]
+        sequence = self._one("SELECT max(sequence) FROM runs WHERE sequence < ?", (_LAST,))[0]
         return max(live or 0, ended or 0), sequence or 0
 
-    def ended(self, wanted: Filter) -> list[Run]:
-        """Ended runs, latest arrival first."""
-        if wanted.target is None:
-            return self._ended(wanted, None)
-        names = dict.fromkeys((wanted.target, *wanted.names))
-        found = [run for name in names for run in self._ended(wanted, name)]
-        return sorted(found, key=lambda run: -run.sequence)[: wanted.limit]
-
-    def _ended(self, wanted: Filter, name: str | None) -> list[Run]:
-        """By an index each, so that what nobody finds is not looked for in all that ever ended."""
-        values: list[Any] = []
-        if name is not None:
-            conditions, index = ["ended = 1", "target = ?"], "runs_target"
-            values.append(name)
-        elif wanted.outcome not in (None, OK):
-            conditions, index = ["ended = 1", "outcome <> 'ok'"], "runs_trouble"
-        else:
-            conditions, index = ["+ended = 1"], "runs_sequence"
-        for column in ("app", "outcome"):
-            value = getattr(wanted, column)
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                values.append(value)
-        if wanted.after:
-            conditions.append("sequence < ?")
-            values.append(wanted.after)
-        where = " AND ".join(conditions)
-        query = f"SELECT data FROM runs INDEXED BY {index} WHERE {where} ORDER BY sequence DESC LIMIT ?"
-        return [_run(row[0]) for row in self._all(query, (*values, wanted.limit))]
+    def search(self, wanted: Filter) -> Iterator[list[str]]:
+        """Keys of ended runs that fit, piece by piece (``journal.search``). Raises JournalError at any of the pieces."""
+        return search(self._all, wanted)
 
     def has_ended(self) -> bool:
         """Whether there is anything that ``forget`` will have to look at one day."""
         return self._one("SELECT 1 FROM runs WHERE ended = 1 LIMIT 1", ()) is not None
 
     def meta(self, name: str, default: Any = None) -> Any:
-        """A value that ``commit`` was given."""
-        row = self._one("SELECT value FROM meta WHERE name = ?", (name,))
-        return json.loads(row[0]) if row else default
+        """A value of the table ``meta`` that ``commit`` was given."""
+        query = "SELECT rowid, value FROM meta WHERE name = ?"
+        found = self._read(META.name, query, (name,), lambda value: rows.meta_of(name, value))
+        return found[0] if found else default
+
+    def tick(self, key: str, script: str) -> tuple[bool, str, str]:
+        """Whether the tick whose run has this key was accepted; the latest time of its script's ticks; and the time before which
+        nothing of them is remembered. "" for none."""
+        if self._own_later:
+            self.own()
+        known = self._one("SELECT 1 FROM ticks WHERE key = ?", (key,)) is not None
+        latest = self._one("SELECT max(time) FROM ticks WHERE script = ?", (script,))[0]
+        oldest = self._one("SELECT time, first FROM ticks WHERE script = ? ORDER BY time, rowid LIMIT 1", (script,))
+        return known, latest or "", _forgotten(*oldest) if oldest is not None and oldest[1] else ""
+
+    def starts(self) -> dict[str, dict[str, Any]]:
+        """What is remembered of beginnings at a limited rate; nothing where a version that has no rates has made the file."""
+        if self._one("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (STARTS.name,)) is None:
+            return {}
+        query = "SELECT rowid, subject, ends FROM starts"
+        found = self._read(STARTS.name, query, (), lambda name, row: (name, rows.document(row)))
+        return {str(name): row for name, row in found}
 
     def restarts(self, limit: int = 20) -> list[dict[str, Any]]:
         """The latest records of the audit, newest first."""
-        return [json.loads(row[0]) for row in self._all("SELECT data FROM restarts ORDER BY number DESC LIMIT ?", (limit,))]
+        query = "SELECT rowid, data FROM restarts ORDER BY number DESC LIMIT ?"
+        return self._read(RESTARTS.name, query, (limit,), rows.document)
 
-    def _one(self, query: str, values: tuple[Any, ...]) -> Any:
+    def set_aside(self) -> int:
+        """How many rows could not be read and were set aside."""
+        return int(self._one("SELECT count(*) FROM set_aside", ())[0]) if self._ours else len(self._bad)
+
+    def _runs(self, which: str, values: tuple[Any, ...] = ()) -> list[Run]:
+        return self._read(RUNS.name, f"{_RUN} {which}", values, rows.run_of)
+
+    def _read(self, table: str, query: str, values: tuple[Any, ...], read: Callable[..., Any]) -> list[Any]:
+        """What is in the rows that a query finds; rows that cannot be read are set aside, and the others are as they were."""
+        found = []
+        for rowid, *columns in self._all(query, values):
+            try:
+                found.append(read(*columns))
+            except rows.BadRow as bad:
+                self._set_aside(table, rowid, str(bad))
+        return found
+
+    def _set_aside(self, table: str, rowid: int, why: str) -> None:
+        if not self._ours:
+            self._bad.add((table, rowid))
+            return
+        key, data = TABLES[table].names[0], TABLES[table].names[-1]
         try:
-            return self._db.execute(query, values).fetchone()
-        except sqlite3.Error as error:
-            raise self._trouble(error) from error
+            name = self._db.execute(f"SELECT {key} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()[0]
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.execute(_SET_ASIDE.format(key, data, table), (table, why, rowid))
+                self._db.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error:
+            return  # the disk is full, say: the row is passed over again next time
+        self._tell(f"{self.path}: row {name!r} of table {table} cannot be read ({why}); it is in table {SET_ASIDE.name} now")
 
-    def _all(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+
+def park(run: Run, journal: Journal) -> None:
+    """The journal holds the run as it is now: if its params are large, they need not be in memory as well."""
+    if run.weight > bounds.LARGE and type(run.order.params) is not Elsewhere:
+        run.keep_params(Elsewhere(partial(_params, journal, run.key)))
+
+
+def _params(journal: Journal, key: str) -> Any:
+    run = journal.get(key)
+    if run is None:
+        raise JournalError(f"{journal.path}: the params of run {key!r} are no longer there")
+    return run.order.params
+
+
+def remembered(journal: Journal, table: Table) -> dict[str, dict[str, Any]]:
+    """All rows of a table of documents, by their keys; those that cannot be read are left out. Raises JournalError."""
+    if not journal.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table.name,)):
+        return {}
+    found = {}
+    for name, data in journal.query(f"SELECT {', '.join(table.names)} FROM {table.name}"):
         try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._trouble(error) from error
-
-    def close(self) -> None:
-        """Close the file. What was committed stays."""
-        self._db.close()
-
-
-def _make_private(path: str) -> None:
-    """Parameters and results are nobody else's business. SQLite gives the files beside a database its mode."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError:
-        return  # SQLite says what is wrong, in its own words
+            found[str(name)] = rows.document(data)
+        except rows.BadRow:
+            continue
+    return found
 
 
 def exists(path: str) -> bool:
@@ -286,14 +276,19 @@ def exists(path: str) -> bool:
     return os.path.exists(path)
 
 
-def _quoted(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _forgotten(oldest: str, first: int) -> str:
+    """The time before which nothing is remembered: that of the oldest row, or a later one where not all of its time are left."""
+    return oldest if first == 1 else max(oldest, f"{datetime.fromtimestamp(first, UTC):{ticks.FORMAT}}")
 
 
-def _row(run: Run) -> tuple[Any, ...]:
-    ended = run.state == ENDED
-    return (run.key, run.rev, int(ended), run.app, run.name, run.outcome, run.sequence, run.ended_at, _encode(run.dump()))
-
-
-def _run(data: str) -> Run:
-    return Run.load(json.loads(data))
+def _forget_ticks(db: sqlite3.Connection, script: str) -> None:
+    """Keep the latest ones of a script. Within a transaction."""
+    query = "SELECT time FROM ticks WHERE script = ? ORDER BY time DESC LIMIT 1 OFFSET ?"
+    oldest = db.execute(query, (script, TICKS_KEPT)).fetchone()
+    if oldest is not None:
+        # A list of jobs has as many ticks of one time: some at a time, because clients wait meanwhile.
+        some = "SELECT rowid FROM ticks WHERE script = ? AND time < ? ORDER BY time, rowid LIMIT ?"
+        db.execute(f"DELETE FROM ticks WHERE rowid IN ({some})", (script, *oldest, TICKS_ERASED))
+        first = "SELECT rowid FROM ticks WHERE script = ? ORDER BY time, rowid LIMIT 1"
+        moment = int(datetime.strptime(oldest[0], ticks.FORMAT).replace(tzinfo=UTC).timestamp())
+        db.execute(f"UPDATE ticks SET first = max(first, ?) WHERE rowid = ({first})", (max(1, moment), script))

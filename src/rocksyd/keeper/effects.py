@@ -70,8 +70,8 @@ class Bury(Value):
     master: int
 
 
-class DropConnections(Value):
-    """Take every connection off the shelf."""
+class DropBusyConnections(Value):
+    """Take the connections that were in the middle of something off the shelf: one of them may be what kills masters."""
 
 
 class CheckCode(Value):
@@ -120,7 +120,7 @@ Effect = (
     | LoseServing
     | Kill
     | Bury
-    | DropConnections
+    | DropBusyConnections
     | CheckCode
     | Reloading
     | Serves

@@ -15,13 +15,16 @@ YOUNG = 10.0
 FIRST_DELAY = 0.25
 LAST_DELAY = 5.0
 BARE_FROM = 4
-"""From this many young deaths in a row the next master starts without the connections: one of them may be what kills it."""
+"""From this many young deaths in a row the next master starts without the busy connections: one may be what kills it.
+
+A quiet one cannot be: nothing of it had been read.
+"""
 LIMIT = 8
 """After this many young deaths in a row the keeper gives up."""
 
 
 class Ladder:
-    """Rungs: at once; then 0.25 s, doubling up to 5 s; without connections; the end."""
+    """Rungs: at once; then 0.25 s, doubling up to 5 s; without busy connections; the end."""
 
     def __init__(self) -> None:
         self.young = 0
@@ -46,8 +49,8 @@ class Ladder:
         return 0.0 if self.row <= 1 else min(LAST_DELAY, FIRST_DELAY * 2.0 ** (self.row - 2))
 
     @property
-    def without_connections(self) -> bool:
-        """Whether the next master starts without the connections."""
+    def without_busy_connections(self) -> bool:
+        """Whether the next master starts without the connections that were in the middle of something."""
         return self.young >= BARE_FROM
 
     @property

@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import select
 import stat
-import time
+
+from rocksyd.posix.log import JOURNAL, JSON, form_of, json_line, to_journal
+from rocksyd.posix.log import line as entry
 
 _PIPE_BUF = 4096
 
@@ -27,10 +29,12 @@ class Log:
 
     def line(self, text: str) -> None:
         """Write one line, with the time (UTC) and the PID; what does not fit now is lost."""
-        now = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
         body = " | ".join(part.strip() for part in text.splitlines() if part.strip())
-        _write(self.own if self.own >= 0 else 2, f"{stamp} keeper[{os.getpid()}] {body}\n".encode(errors="replace")[:_PIPE_BUF])
+        form = form_of(2)
+        if form == JOURNAL and to_journal("keeper", body, {}):
+            return
+        shown = json_line("keeper", body, {}) if form == JSON else entry("keeper", body)
+        _write(self.own if self.own >= 0 else 2, shown.encode(errors="replace")[:_PIPE_BUF])
 
     def point_to_file(self) -> None:
         """Let descriptors 1 and 2 be the file ``path``, opened (again) for appending; without a path do nothing.

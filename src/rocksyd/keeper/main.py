@@ -58,15 +58,15 @@ def _begin(options: Options) -> int:
         if options.pid_file:
             world.pid_fd = pidfile.take(options.pid_file)
         if options.log_file:
-            world.console = os.dup(2)
+            world.starter.console = os.dup(2)
             world.log.point_to_file()
     except OSError as error:
         cure = "its folder must exist and be writable"
-        world.report_failure(f"cannot open the log file {options.log_file}: {error.strerror}; {cure}")
+        world.starter.report_failure(f"cannot open the log file {options.log_file}: {error.strerror}; {cure}")
         world.give_pid_file_back()
         return 1
     except pidfile.PidFileError as error:
-        world.report_failure(str(error))
+        world.starter.report_failure(str(error))
         return 1
     inbox = SignalInbox()
     inbox.open()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import MutableMapping
 
 import rocksyd
+from rocksyd import shelf_names
 from rocksyd.errors import RocksydError
 from rocksyd.values import Value
 
@@ -47,7 +48,7 @@ def parse(argv: list[str]) -> Options:
     """Read the arguments. Raises UsageError."""
     values: dict[str, str | int | bool] = {
         "python": sys.executable,
-        "boot": os.path.join(next(iter(rocksyd.__path__)), "boot.py"),
+        "boot": getattr(rocksyd, "started_by", None) or os.path.join(next(iter(rocksyd.__path__)), "boot.py"),
     }
     rest = list(argv)
     while rest:
@@ -89,10 +90,10 @@ def passed_descriptors(environment: MutableMapping[str, str], pid: int) -> dict[
             fd = fcntl.fcntl(FIRST_PASSED + index, fcntl.F_DUPFD_CLOEXEC, FIRST_PASSED + int(count))
         except OSError:
             continue
-        found[f"sd:{index}"] = fd
+        found[shelf_names.passed(index)] = fd
         name = names[index] if index < len(names) else ""
-        if name and name != "unknown" and f"sd:{name}" not in found:
-            found[f"sd:{name}"] = os.dup(fd)
+        if name and name != "unknown" and shelf_names.passed(name) not in found:
+            found[shelf_names.passed(name)] = os.dup(fd)
     return found
 
 

@@ -18,7 +18,10 @@ from rocksyd.values import Value
 PATIENCE = 30.0
 """Seconds the new code may take to read the state."""
 _FOLDERS = ("posix", "keeper")
-_FILES = ("__init__.py", "boot.py", "errors.py", "messages.py", "values.py")
+_FILES = (
+    "__init__.py", "boot.py", "bounds.py", "errors.py", "exit_status.py", "messages.py", "shapes.py", "shelf_names.py",
+    "units.py", "values.py",
+)  # fmt: skip
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 """(file, size, hash) of every file the keeper is made of. Hashes differ between processes: to be compared within one only."""

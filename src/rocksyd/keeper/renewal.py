@@ -6,11 +6,12 @@ import os
 import signal
 import time
 
+from rocksyd.exit_status import describe
 from rocksyd.keeper import reexec, state
 from rocksyd.keeper.choreography import Choreography
 from rocksyd.keeper.signals import SignalInbox
 from rocksyd.keeper.world import World, send_signal
-from rocksyd.posix.processes import Ended, describe
+from rocksyd.posix.processes import Ended
 
 
 class Renewal:

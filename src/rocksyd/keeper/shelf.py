@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-CONNECTION_PREFIX = "conn:"
+from rocksyd import shelf_names
 
 
 class Shelf:
@@ -52,9 +52,13 @@ class Shelf:
             _close(self._kept.pop(name))
         return gone
 
-    def drop_connections(self) -> int:
-        """Close every connection; returns how many there were."""
-        return len(self.drop([name for name in self._kept if name.startswith(CONNECTION_PREFIX)]))
+    def drop_busy_connections(self) -> int:
+        """Close each connection that was in the middle of something, as the page of the masters says; returns how many."""
+        page = self._kept.get(shelf_names.BUSY_PAGE)
+        if page is None:
+            return 0
+        connections = shelf_names.of(shelf_names.CONNECTION, self._kept)
+        return len(self.drop([name for name in connections if _is_busy(page, shelf_names.connection_of(name)[1])]))
 
     # --- drawers ----------------------------------------------------------------------------------------------------
     def put_in_drawer(self, owner: int, names: Iterable[str], fds: Iterable[int]) -> None:
@@ -92,6 +96,11 @@ class Shelf:
         for owner in list(self._drawers):
             self.throw_drawer_away(owner)
         self.drop(list(self._kept))
+
+
+def _is_busy(page: int, slot: int) -> bool:
+    byte = os.pread(page, 1, slot)
+    return bool(byte) and byte[0] & shelf_names.BUSY != 0
 
 
 def _close(fd: int | None) -> None:

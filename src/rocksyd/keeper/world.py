@@ -24,6 +24,36 @@ from rocksyd.posix.notify import Notifier
 from rocksyd.posix.processes import Command, parent_of
 
 
+class Starter:
+    """Whoever started the service, and waits to hear whether it serves: told once."""
+
+    def __init__(self, ready_fd: int) -> None:
+        self._ready_fd = ready_fd
+        self.console = -1
+        """What descriptor 2 was before the log file took its place; kept until the service is ready."""
+
+    def report_ready(self) -> None:
+        """Tell that the service serves (a line, so that s6's readiness notification works as well)."""
+        self._report("ready\n")
+
+    def report_failure(self, reason: str) -> None:
+        """Tell why it does not serve."""
+        text = f"rocksyd: cannot start: {reason}\n"
+        write_text(2, text)
+        if self.console >= 0:
+            write_text(self.console, text)
+        self._report("failed " + " ".join(reason.split("\n")))
+
+    def _report(self, text: str) -> None:
+        if self._ready_fd >= 0:
+            write_text(self._ready_fd, text)
+            os.close(self._ready_fd)
+            self._ready_fd = -1
+        if self.console >= 0:
+            os.close(self.console)
+            self.console = -1
+
+
 class World:
     """One per keeper."""
 
@@ -40,8 +70,7 @@ class World:
         self.snapshot = -1
         """What FROZEN brought; -1 for nothing."""
         self.pid_fd = -1
-        self.console = -1
-        """What descriptor 2 was before the log file took its place; kept until the service is ready."""
+        self.starter = Starter(options.ready_fd)
         self.refusals: dict[int, str] = {}
         """PID -> why its exec did not come about, until it is reaped."""
 
@@ -185,27 +214,6 @@ class World:
             self.close_link(number)
         self.shelf.clear()
         self.forget_snapshot()
-
-    def report_ready(self) -> None:
-        """Tell whoever started the service that it serves (a line, so that s6's readiness notification works as well)."""
-        self._report("ready\n")
-
-    def report_failure(self, reason: str) -> None:
-        """Tell whoever started the service why it does not serve."""
-        text = f"rocksyd: cannot start: {reason}\n"
-        write_text(2, text)
-        if self.console >= 0:
-            write_text(self.console, text)
-        self._report("failed " + " ".join(reason.split("\n")))
-
-    def _report(self, text: str) -> None:
-        if self.options.ready_fd >= 0:
-            write_text(self.options.ready_fd, text)
-            os.close(self.options.ready_fd)
-            self.options = self.options._replace(ready_fd=-1)
-        if self.console >= 0:
-            os.close(self.console)
-            self.console = -1
 
     def give_pid_file_back(self) -> None:
         """Remove and unlock the PID file."""

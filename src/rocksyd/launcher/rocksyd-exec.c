@@ -336,12 +336,15 @@ static void stop(void)
         if (!has_stopped())
             return;
     }
-    sigset_t one;
+    sigset_t one, other;
     sigemptyset(&one);
     sigaddset(&one, SIGTSTP);
+    sigemptyset(&other);
+    sigaddset(&other, SIGCONT);
     kill(getpid(), SIGTSTP);
     sigprocmask(SIG_UNBLOCK, &one, NULL); /* stops here, and goes on after `fg` or `bg` */
     sigprocmask(SIG_BLOCK, &one, NULL);
+    sigtimedwait(&other, NULL, &(struct timespec){0, 0}); /* the script is to hear it once */
     if (worker)
         kill(-worker, SIGCONT);
 }

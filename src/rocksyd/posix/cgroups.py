@@ -1,6 +1,6 @@
 """Control groups, version 2: the part of the hierarchy that a service manager has delegated to this daemon.
 
-What must live here: finding that part, and the few files of it that are read and written.
+What must live here: finding that part, the few files of it that are read and written, and removing what may be in use.
 What this file must not know: what is in a group, and why it is limited.
 
 The daemon's own processes go to a leaf of their own, because a group whose children have controllers may have no processes itself
@@ -11,6 +11,7 @@ Sources: cgroups(7), https://docs.kernel.org/admin-guide/cgroup-v2.html, https:/
 
 from __future__ import annotations
 
+import math
 import os
 
 LEAF = "daemon"
@@ -20,6 +21,10 @@ _DELEGATED = ("user.delegate", "trusted.delegate")
 """Extended attributes that systemd sets to ``1``."""
 _PERIOD = 100_000
 """Microseconds of one period of cpu.max."""
+_FIRST_PAUSE, _LAST_PAUSE = 0.02, 60.0
+"""Seconds from the first try to remove a group until the second, and the longest pause between two tries by time."""
+_IN_PASSING = 8
+"""Groups that are tried again each time that their owner has something to do."""
 
 
 def delegated(proc: str = "/proc/self") -> str:
@@ -132,15 +137,68 @@ def oom_kills(folder: str) -> int:
     return 0
 
 
-def remove(folder: str) -> None:
-    """Remove a group and the empty ones below it; one that somebody is in stays."""
+def remove(folder: str) -> bool:
+    """Remove a group and the empty ones below it; one that somebody is in stays. Whether it is gone."""
     try:
-        for entry in os.scandir(folder):
-            if entry.is_dir(follow_symlinks=False):
-                remove(entry.path)
+        with os.scandir(folder) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in below:
+            remove(path)
         os.rmdir(folder)
+    except FileNotFoundError:
+        return True
     except OSError:
-        return
+        return False
+    return True
+
+
+class Removals:
+    """Groups that could not be removed at their time, because somebody was in them, and when they are tried again.
+
+    A process that was killed leaves its group some moments later (or much later, where a disk or a file server holds it), and
+    whoever removes the group is not its parent, so nobody is told. So each group is tried again by time, after pauses that
+    double, and then no more, because a daemon with nothing to do does not wake; and whenever its owner has something to do.
+    """
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[float, float]] = {}
+        """Folder -> when it is tried again (CLOCK_MONOTONIC seconds), and the pause after that."""
+
+    def remove(self, folder: str, now: float) -> None:
+        """Remove a group now, or as soon as it can be."""
+        if not remove(folder):
+            self._left[folder] = now + _FIRST_PAUSE, 2 * _FIRST_PAUSE
+
+    @property
+    def left(self) -> list[str]:
+        """The groups that are still there."""
+        return list(self._left)
+
+    def next_try(self) -> float | None:
+        """CLOCK_MONOTONIC seconds at which ``on_time`` is wanted; None for never."""
+        return min((at for at, _ in self._left.values() if at != math.inf), default=None)
+
+    def on_time(self, now: float) -> None:
+        """Try those whose time has come."""
+        for folder, (at, pause) in list(self._left.items()):
+            if at > now:
+                continue
+            del self._left[folder]
+            if not remove(folder):
+                self._left[folder] = (now + pause, 2 * pause) if pause <= _LAST_PAUSE else (math.inf, pause)
+
+    def in_passing(self) -> None:
+        """Try some, the longest not tried first, since there is something to do anyway."""
+        for folder in list(self._left)[:_IN_PASSING]:
+            when = self._left.pop(folder)
+            if not remove(folder):
+                self._left[folder] = when
+
+    def once_more(self) -> None:
+        """Try all of them: there will be no other time."""
+        for folder in list(self._left):
+            if remove(folder):
+                del self._left[folder]
 
 
 def _read(path: str, default: str | None = None) -> str:

@@ -25,6 +25,8 @@ MAX_FDS = 253
 """Descriptors the kernel takes in one datagram (SCM_MAX_FD)."""
 MAX_INLINE = 128 * 1024
 """Bytes of a message that go into the datagram itself; a larger one travels in a memfd."""
+MAX_BODY = 256 << 20
+"""Bytes of a message in a memfd that are taken from a process that runs an application's code, which may say anything."""
 
 _buffer = memoryview(bytearray(MAX_INLINE + 1))
 """Where every datagram is received: memory for the largest, asked for each time, costs more than the system call itself."""
@@ -48,18 +50,25 @@ class Channel:
     The descriptors of a message in the outbox are duplicated, so the caller may close its own at once.
     """
 
-    __slots__ = ("_blocking", "_outbox", "socket")
+    __slots__ = ("_blocking", "_max_body", "_outbox", "_takes", "heard", "socket")
 
-    def __init__(self, socket: _socket.socket) -> None:
+    def __init__(self, socket: _socket.socket, max_body: int = MAX_BODY, *, takes_descriptors: bool = True) -> None:
         socket.setblocking(False)
         self.socket = socket
+        self._max_body = max_body
+        self._takes = takes_descriptors
+        """Whether what is heard may bring any. Those of a process that has none to give are closed, whatever it says."""
         self._blocking = False
+        self.heard = 0
+        """Bytes of the messages that were received, all in all."""
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
 
     @classmethod
-    def from_fd(cls, fd: int) -> Channel:
+    def from_fd(cls, fd: int, max_body: int = MAX_BODY, *, takes_descriptors: bool = True) -> Channel:
         """Take over ``fd`` (the channel closes it)."""
-        return cls(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd))  # told, so that it need not be asked for
+        # The socket is told what it is, so that the system need not be asked.
+        socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+        return cls(socket, max_body, takes_descriptors=takes_descriptors)
 
     def fileno(self) -> int:
         """The descriptor's number, for a selector."""
@@ -128,7 +137,7 @@ class Channel:
             DescriptorsLost: this process has no room for what came with a message.
             MessageError: on garbage.
 
-        A message that this version does not know is dropped, its descriptors closed.
+        A message that this version does not know is dropped, its descriptors closed; so are descriptors that it may not carry.
         """
         return self._receive(_RECEIVE_FLAGS)
 
@@ -151,23 +160,22 @@ class Channel:
             if flags & _socket.MSG_CTRUNC:
                 close_all(fds)
                 raise DescriptorsLost(messages.decode(data) if data != b"M" else None)
+            message, kept = None, ()
             try:
                 if data == b"M":
                     if not fds:
                         raise MessageError("a message that should be in a memfd came without one")
-                    *rest, body = fds
-                    fds = tuple(rest)
-                    try:
-                        data = read_memfd(body)
-                    finally:
-                        os.close(body)
-                message = messages.decode(data, fds)
-            except Exception:
-                close_all(fds)
-                raise
+                    data = read_body(fds[-1], self._max_body)
+                    message = messages.decode(data, fds[:-1] if self._takes else (), typed=True)
+                else:
+                    message = messages.decode(data, fds if self._takes else (), typed=True)
+                kept = getattr(message, "fds", ())
+            finally:
+                if fds:
+                    close_all(fds[len(kept) :])
+            self.heard += len(data)
             if message is not None:
                 return message
-            close_all(fds)
 
     def wait(self, timeout: float | None = None) -> Any:
         """Block until the next message (for processes with nothing else to do). None when ``timeout`` seconds passed."""
@@ -202,6 +210,26 @@ def memfd(name: str, data: bytes) -> int:
         view = view[os.write(fd, view) :]
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     return fd
+
+
+def read_body(fd: int, most: int) -> bytes:
+    """The bytes of a message that came in a memfd, if it is one that can be read and that nobody can change.
+
+    Raises:
+        MessageError: it is something else, or holds more than ``most`` bytes; nothing of it is read.
+    """
+    import fcntl  # noqa: PLC0415  (only receivers of large messages need it)
+
+    sealed = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+    try:
+        # Only a memfd has seals; of a pipe, a device or a file of a network, reading itself could be endless.
+        size, seals = os.fstat(fd).st_size, fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        if size > most or seals & sealed != sealed:
+            what = f"has {size} bytes, and {most} are taken" if size > most else "is not sealed"
+            raise MessageError(f"the memfd of a message {what}")
+        return read_memfd(fd)
+    except OSError as error:
+        raise MessageError(f"what should be the memfd of a message cannot be read: {error.strerror}") from error
 
 
 def read_memfd(fd: int) -> bytes:

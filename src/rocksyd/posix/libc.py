@@ -6,7 +6,8 @@ Every function is harmless where the C library lacks it or ctypes is not built i
 Imported by the zygote before it forks, so that a worker finds it loaded.
 
 Sources: madvise(2) (MADV_HUGEPAGE 14, MADV_COLLAPSE 25 since Linux 6.1), mmap(2), setvbuf(3), fflush(3), mallopt(3),
-prctl(2) (PR_SET_PDEATHSIG 1, PR_SET_DUMPABLE 4), https://docs.python.org/3/c-api/memory.html (PyObject_SetArenaAllocator).
+prctl(2) (PR_SET_PDEATHSIG 1, PR_SET_DUMPABLE 4), timerfd_create(2),
+https://docs.python.org/3/c-api/memory.html (PyObject_SetArenaAllocator).
 """
 
 from __future__ import annotations
@@ -160,3 +161,20 @@ def die_with_parent(number: int) -> bool:
 def keep_dumpable() -> bool:
     """After a change of user: let this process open its own files in /proc again (title, memory). True when done."""
     return _prctl is not None and _prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0) == 0
+
+
+# --- an alarm by the wall clock ---------------------------------------------------------------------------------------
+_CLOCK_REALTIME, _TFD_NONBLOCK, _TFD_CLOEXEC = 0, 0o4000, 0o2000000
+_TFD_TIMER_ABSTIME, _TFD_TIMER_CANCEL_ON_SET = 1, 2
+
+
+def alarm() -> int:
+    """A descriptor that can be read at the moment of ``set_alarm``, and when the wall clock is set; -1 where there is none."""
+    create = getattr(_libc, "timerfd_create", None)
+    return -1 if create is None else int(create(_CLOCK_REALTIME, _TFD_NONBLOCK | _TFD_CLOEXEC))
+
+
+def set_alarm(fd: int, moment: float) -> None:
+    """Let the alarm go off at ``moment`` (Unix seconds); 0 for not at all."""
+    spec = (ctypes.c_long * 4)(0, 0, int(moment), int(moment % 1 * 1e9))
+    _libc.timerfd_settime(fd, _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET, spec, None)

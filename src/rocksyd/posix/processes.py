@@ -90,22 +90,6 @@ def reap() -> Iterator[Ended]:
         yield Ended(pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
-def describe(status: int) -> str:
-    """How a process ended, as the end of a sentence: ``exited with status 3``, ``was killed by SIGKILL``."""
-    if os.WIFSIGNALED(status):
-        dumped = " (core dumped)" if os.WCOREDUMP(status) else ""
-        return f"was killed by {signal_name(os.WTERMSIG(status))}{dumped}"
-    return f"exited with status {os.waitstatus_to_exitcode(status)}"
-
-
-def signal_name(number: int) -> str:
-    """``SIGTERM`` for 15; ``signal 40`` for one that has no name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def start(command: Command) -> Started:
     """Fork and execute, in a session of its own, with default signal dispositions and an empty mask.
 
@@ -241,6 +225,18 @@ def resident_memory(pid: int) -> int:
             return int(file.read().split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping (proc(5), ``MemAvailable``); -1 where the kernel does not say."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            for line in file:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return -1
 
 
 def proportional_memory(pid: int) -> int:

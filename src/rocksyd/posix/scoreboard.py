@@ -27,7 +27,7 @@ STAGES = ("none", "starting", "idle", "reading", "running", "finishing")
 """``reading``: has a job and prepares its surroundings. ``finishing``: the job's code is done, its result is not safe yet."""
 
 _SEQUENCE = struct.Struct("<I")
-_BODY = struct.Struct("<IQIBxxxddQdQ48s160sHH")
+_BODY = struct.Struct("<IQIBxxxddQdQ48s160sHHQd")
 _AT = 8
 """Where the body begins, behind the sequence."""
 _KEY_SIZE, _POOL_SIZE = 160, 48
@@ -60,6 +60,8 @@ class Entry(Value):
     """Runs that it can be at at the same time."""
     running: int = 0
     """How many it is at, where it can be at several."""
+    deadline: float = 0.0
+    """CLOCK_MONOTONIC seconds at which the run is timed out; 0 for never, and where the worker does not say."""
 
 
 def create() -> int:
@@ -119,22 +121,26 @@ class Slot:
         _BODY.pack_into(
             memory, _AT, entry.pid, entry.worker, entry.generation, STAGES.index(entry.stage), entry.since, entry.born,
             entry.jobs, entry.cpu, entry.memory, _cut(entry.pool, _POOL_SIZE), _cut(entry.key, _KEY_SIZE),
-            entry.capacity, entry.running,
+            entry.capacity, entry.running, entry.worker, entry.deadline,
         )  # fmt: skip
         _SEQUENCE.pack_into(memory, 0, (sequence + 1) & 0xFFFFFFFF or 2)
 
 
 def _cut(text: str, size: int) -> bytes:
     """As much of ``text`` as fits, in whole characters."""
-    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore").encode()
+    data = text.encode("utf-8", "replace")
+    return data if len(data) <= size else data[:size].decode("utf-8", "ignore").encode()
 
 
 def _entry(number: int, body: bytes) -> Entry:
-    pid, worker, generation, stage, since, born, jobs, cpu, memory, pool, key, capacity, running = _BODY.unpack(body)
+    pid, worker, generation, stage, since, born, jobs, cpu, memory, pool, key, capacity, running, whose, deadline = _BODY.unpack(
+        body
+    )
     return Entry(
         slot=number, pid=pid, worker=worker, generation=generation, stage=STAGES[stage] if stage < len(STAGES) else "none",
         since=since, born=born, jobs=jobs, cpu=cpu, memory=memory, pool=_text(pool), key=_text(key),
         capacity=capacity or 1, running=running,
+        deadline=deadline if whose == worker else 0.0,  # else it is from another worker, and this one does not know the field
     )  # fmt: skip
 
 

@@ -22,9 +22,10 @@ else:
 SIG_DFL = int(signal.SIG_DFL)
 SIG_IGN = int(signal.SIG_IGN)
 
-TIME_UP = int(signal.SIGRTMIN) + 8
+_FIRST = int(getattr(signal, "SIGRTMIN", 34))  # macOS, where eager mode must import this, has no real-time signals
+TIME_UP = _FIRST + 8
 """To a worker whose run has reached its deadline: it raises ``JobTimeout`` in the job."""
-STACKS = int(signal.SIGRTMIN) + 9
+STACKS = _FIRST + 9
 """To a worker that is to print the stacks of all of its threads."""
 _OURS = frozenset((TIME_UP, STACKS))
 """Real-time signals: nobody's by convention. What a process does not catch of them ends it, so ask ``caught`` before."""
@@ -36,6 +37,7 @@ _WANTED = tuple(
     (number, SIG_IGN if number in _PYTHON_IGNORES else SIG_DFL)
     for number in sorted(_EVERY - {int(signal.SIGKILL), int(signal.SIGSTOP)} - _OURS)
 )
+_NUMBERS = tuple(number for number, _ in _WANTED)
 
 
 def block_all() -> set[int]:
@@ -59,17 +61,22 @@ def unblock(number: int) -> None:
 
 
 def caught(pid: int, number: int) -> bool:
-    """Whether the process ``pid`` has a handler for this signal and does not block it (proc(5): SigCgt, SigBlk)."""
+    """Whether the process ``pid`` has a handler for this signal and does not block it (proc(5): SigCgt, SigBlk).
+
+    One that blocks TERM as well is being born: it gets nothing now, and this signal as soon as it can.
+    """
     masks = {}
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             for line in file:
                 name, _, value = line.partition(b":")
                 if name in (b"SigBlk", b"SigCgt"):
-                    masks[name] = int(value, 16) >> (number - 1) & 1
+                    masks[name] = int(value, 16)
     except (OSError, ValueError):
         return False
-    return masks.get(b"SigCgt") == 1 and not masks.get(b"SigBlk")
+    ours, term = 1 << (number - 1), 1 << (signal.SIGTERM - 1)
+    blocked = masks.get(b"SigBlk", 0)
+    return bool(masks.get(b"SigCgt", 0) & ours) and (not blocked & ours or bool(blocked & term))
 
 
 def reset() -> None:
@@ -78,8 +85,8 @@ def reset() -> None:
     The daemon's own two signals keep their handlers: one of them may be on its way.
     """
     _signal.set_wakeup_fd(-1)
-    for number, wanted in _WANTED:
+    for (number, wanted), found in zip(_WANTED, map(_signal.getsignal, _NUMBERS), strict=True):
         # None is a handler that C code set before Python began (PYTHONFAULTHANDLER): useful, and left.
-        if _signal.getsignal(number) not in (wanted, None):
+        if found is not None and found != wanted:
             _signal.signal(number, wanted)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

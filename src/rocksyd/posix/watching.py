@@ -1,4 +1,4 @@
-"""Folders watched with everything below them, through inotify(7): nobody wakes up while nothing changes.
+"""Folders watched, one or with everything below it, through inotify(7): nobody wakes up while nothing changes.
 
 What must live here: inotify. What this file must not know: what a changed file means.
 """
@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Callable
 
-_CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
+_MODIFY, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x2, 0x8, 0x40, 0x80, 0x100, 0x200
 _Q_OVERFLOW, _IGNORED, _ONLYDIR, _ISDIR = 0x4000, 0x8000, 0x01000000, 0x40000000
 _CLOEXEC, _NONBLOCK = 0o2000000, 0o4000
 _MASK = _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _ONLYDIR
@@ -113,6 +113,41 @@ class Tree:
             # What was put into it before it was watched has no event of its own.
             return set(self.add(path)) if mask & (_CREATE | _MOVED_TO) and self._enter(path) else set()
         return set() if mask & _CREATE and not os.path.islink(path) else {path}
+
+
+class Writes:
+    """Watches the files in one folder being written to: ``fileno()`` is readable when it has happened. Use it with ``with``.
+
+    Raises:
+        OSError: there is no inotify, or no such folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = int(libc.inotify_init1(_CLOEXEC | _NONBLOCK))
+        if self._fd < 0:
+            raise _error("inotify_init1")
+        if libc.inotify_add_watch(self._fd, os.fsencode(folder), _MODIFY | _ONLYDIR) < 0:
+            os.close(self._fd)
+            raise _error(folder)
+
+    def fileno(self) -> int:
+        """For poll."""
+        return self._fd
+
+    def read(self) -> None:
+        """Everything up to now is known."""
+        try:
+            while os.read(self._fd, _BUFFER):
+                pass
+        except BlockingIOError:
+            pass
+
+    def __enter__(self) -> Writes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def _error(what: str) -> OSError:

@@ -26,6 +26,7 @@ from typing import Any
 
 import rocksyd
 from rocksyd.client import Client
+from rocksyd.units import format_duration
 
 PACKAGE = Path(next(iter(rocksyd.__path__)))
 TIMEOUT = 30.0
@@ -176,7 +177,7 @@ class Daemon:
             "--config",
             str(self._link / "rocksyd.toml"),
         ]
-        environment = {**os.environ, "NOTIFY_SOCKET": str(self._short / "n"), **self.environment}
+        environment = {**os.environ, "ROCKSYD_LOG": "text", "NOTIFY_SOCKET": str(self._short / "n"), **self.environment}
         with self.log_path.open("ab") as log:
             output = log if self.stderr is None else self.stderr
             self.process = subprocess.Popen(
@@ -205,7 +206,7 @@ class Daemon:
                     raise DaemonError(f"the daemon ended (status {self.process.wait()}) instead of saying {word}:\n{self.log()}")
         finally:
             os.close(end)
-        raise DaemonError(f"the daemon did not say {word} in {timeout:g} s:\n{self.log()}")
+        raise DaemonError(f"the daemon did not say {word} in {format_duration(timeout)}:\n{self.log()}")
 
     def stop(self, number: int = signal.SIGTERM, status: int = 0) -> None:
         """Order it to stop and see that it does, with this exit status."""
@@ -219,7 +220,7 @@ class Daemon:
         try:
             found = self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise DaemonError(f"the daemon did not stop in {TIMEOUT:g} s:\n{self.log()}") from None
+            raise DaemonError(f"the daemon did not stop in {format_duration(TIMEOUT)}:\n{self.log()}") from None
         if status is not None and found != status:
             raise DaemonError(f"the daemon exited with status {found}, not {status}:\n{self.log()}")
         return found
@@ -247,8 +248,12 @@ class Daemon:
     def connect(self) -> socket.socket:
         """A new connection to the unix socket."""
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(TIMEOUT)
-        connection.connect(str(self._link / "d.sock"))
+        try:
+            connection.settimeout(TIMEOUT)
+            connection.connect(str(self._link / "d.sock"))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def talk(self) -> Conversation:
@@ -284,29 +289,24 @@ class Daemon:
             return pid
 
     def descriptors(self, pid: int) -> dict[int, str]:
-        """What a process has open: number and what it points to."""
+        """What a process has open: number and what it points to.
+
+        But for the library libffi, which since 3.8 keeps its own file open in each process that has imported ``ctypes``.
+        """
         folder = f"/proc/{pid}/fd"
         found = {}
         for name in os.listdir(folder):
             try:
-                found[int(name)] = os.readlink(f"{folder}/{name}")
+                target = os.readlink(f"{folder}/{name}")
             except FileNotFoundError:
                 continue
+            if "/libffi.so" not in target:
+                found[int(name)] = target
         return found
 
     def wait_shelved(self, connections: int) -> None:
         """Wait until the keeper holds at least this many clients' connections: a younger one does not outlive its master."""
-        until(lambda: self.shelved_connections() >= connections, f"{connections} connections on the shelf")
-
-    def shelved_connections(self) -> int:
-        """How many clients' connections the keeper holds: those sockets that the serving master has as well."""
-        held = {inode for inode in self.descriptors(self.pid).values() if inode.startswith("socket:")}
-        serving = {inode for inode in self.descriptors(self.master_pid).values() if inode.startswith("socket:")}
-        zygotes = len(self.children("rocksyd: zygote"))
-        with Conversation(self.connect()) as conversation:
-            health = conversation.rpc("health")
-            listeners = len(health["listen"]) + len(health["exec"])
-        return len(held & serving) - zygotes - listeners
+        until(lambda: _shelved_connections(self) >= connections, f"{connections} connections on the shelf")
 
     def restart(self) -> dict[str, Any]:
         """Order a restart and return the reply."""
@@ -314,12 +314,23 @@ class Daemon:
             return conversation.ask("restart")
 
 
+def _shelved_connections(daemon: Daemon) -> int:
+    """How many clients' connections the keeper holds: those sockets that the serving master has as well."""
+    held = {inode for inode in daemon.descriptors(daemon.pid).values() if inode.startswith("socket:")}
+    serving = {inode for inode in daemon.descriptors(daemon.master_pid).values() if inode.startswith("socket:")}
+    zygotes = len(daemon.children("rocksyd: zygote"))
+    with Conversation(daemon.connect()) as conversation:
+        health = conversation.rpc("health")
+        listeners = len(health["listen"]) + len(health["exec"])
+    return len(held & serving) - zygotes - listeners
+
+
 def until(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
     """Look until ``condition`` holds; for what no event can be had of. Raises DaemonError naming ``what``."""
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            raise DaemonError(f"waited {timeout:g} s in vain for: {what}")
+            raise DaemonError(f"waited {format_duration(timeout)} in vain for: {what}")
         time.sleep(0.005)
 
 

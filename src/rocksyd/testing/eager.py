@@ -18,31 +18,32 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from threading import Lock
 from typing import Any
 
+from rocksyd import codes, ticks
 from rocksyd import config as configuration
-from rocksyd.client import Client, address
-from rocksyd.client.conversation import Call
+from rocksyd.client import Client, endpoint
+from rocksyd.client.calls import Call
 from rocksyd.client.protocol import ClientProtocol, Notification, Reply, error_of
 from rocksyd.config import AppConfig, Config, PoolConfig
 from rocksyd.core import events as ev
 from rocksyd.core import reasons
 from rocksyd.core.engine import not_found
 from rocksyd.errors import ConfigError, RequestError
-from rocksyd.master.methods import EVENTS, INVALID_PARAMS, METHODS, arguments
-from rocksyd.master.waiters import Subscriber
+from rocksyd.journal.search import Filter
+from rocksyd.master.desk.methods import EVENTS, METHODS, arguments
+from rocksyd.master.desk.waiters import Subscriber
 from rocksyd.model import ENDED, OK, Run
+from rocksyd.options import ORDERED
 from rocksyd.testing.clock import Clock
 from rocksyd.testing.inprocess import EagerError, InProcess
-from rocksyd.units import parse_duration
+from rocksyd.units import format_duration, parse_duration
 
-_OPTIONS = ("priority", "timeout", "start_within", "delay", "retries", "env", "labels", "each")
-_JOB_FAILED = -32000
 _UNABLE = "an eager client has no daemon to {}: use a real one (the fixture rocksyd_daemon)"
 
 
@@ -83,10 +84,10 @@ class Eager(Client):
         except BaseException:
             self._folder.cleanup()
             raise
-        self.place = address.Place(address.Address("unix", path=os.path.join(self._folder.name, "eager")))
-        self.timeout = 30.0
-        self._eager = _Line(self.inside)
-        self._line = self._eager  # type: ignore[assignment]
+        self.place = endpoint.Place(endpoint.Address("unix", path=os.path.join(self._folder.name, "eager")))
+        self.timeout = self.patience = 30.0
+        self._eager = _Asker(self.inside)
+        self._asker = self._eager  # type: ignore[assignment]
 
     def __enter__(self) -> Eager:
         return self
@@ -104,16 +105,16 @@ class Eager(Client):
     @contextmanager
     def everywhere(self) -> Iterator[Eager]:
         """Let every ``Client`` and ``AsyncClient`` of this process ask this one, whenever it was made."""
-        from rocksyd.client import aio, aio_link, conversation, sync  # noqa: PLC0415  (asyncio only where it is wanted)
+        from rocksyd.client import aio_asking, aio_requests, asking, requests  # noqa: PLC0415  (asyncio only where it is wanted)
 
-        line, place = self._eager, self.place
+        asker, place = self._eager, self.place
         fakes: list[tuple[Any, str, Any]] = [
-            (conversation.Line, "ask", lambda _self, *given, **named: line.ask(*given, **named)),
-            (conversation.Line, "listen", lambda _self, *given: line.listen(*given)),
-            (sync, "find", lambda _address=None: place),
-            (aio, "find", lambda _address=None: place),
-            (aio_link.Connection, "open", lambda _place: _opened(line)),
-            (aio, "listen", lambda _place, calls, _timeout, _patience: _heard(line, calls)),
+            (asking.Asker, "ask", lambda _self, *given, **named: asker.ask(*given, **named)),
+            (asking.Asker, "listen", lambda _self, *given: asker.listen(*given)),
+            (aio_asking.AsyncAsker, "ask", lambda _self, calls, *_, **__: _asked(asker, calls)),
+            (aio_asking.AsyncAsker, "listen", lambda _self, *given: _Listener(asker.listen(*given))),
+            (requests, "find", lambda _address=None: place),
+            (aio_requests, "find", lambda _address=None: place),
         ]
         kept = [(home, name, home.__dict__[name]) for home, name, _ in fakes]
         for home, name, fake in fakes:
@@ -129,7 +130,7 @@ def _settings(jobs: Sequence[str], allow: Sequence[str], path: str | os.PathLike
     if jobs or allow:
         app = AppConfig(name="app", path=os.getcwd(), jobs=tuple(jobs), allow=tuple(allow), pool=PoolConfig())
         return Config(path="", folder=os.getcwd(), listen=(), state_dir=state_dir, apps={"app": app})
-    found = os.fspath(path) if path is not None else address.find_config()
+    found = os.fspath(path) if path is not None else endpoint.find_config()
     if not found:
         raise ConfigError(f'no rocksyd.toml in {os.getcwd()} or above: give Eager jobs=["module"], or config="path"')
     return replace(configuration.load(found), state_dir=state_dir)
@@ -141,15 +142,16 @@ _level: ContextVar[Lock] = ContextVar("rocksyd_eager_level")
 """Held while a call is answered. What a job calls has a lock of its own, also from threads that have its context."""
 
 
-class _Line:
+class _Asker:
     """What a client takes for its connections to a daemon. One thing happens at a time, whichever thread asks."""
 
     def __init__(self, inside: InProcess) -> None:
+        self.connections = self
         self._inside = inside
         self._methods = _Methods(inside)
         self._lock = Lock()
 
-    def ask(self, calls: Iterable[Call], deadline: float | None = None, *, ahead: int = 0) -> Iterator[Reply]:
+    def ask(self, calls: Iterable[Call], deadline: float | None = None, *, ahead: int = 0) -> Generator[Reply]:
         """Answer each in turn."""
         for index, call in enumerate(calls):
             yield self.answer(index, call)
@@ -172,7 +174,7 @@ class _Line:
         lock = _level.get(self._lock)
         if not lock.acquire(timeout=PATIENCE):
             raise EagerError(
-                f"a run has not ended for {PATIENCE:g} s of real time, and another thread waits for it to order one:"
+                f"a run has not ended for {format_duration(PATIENCE)} of real time, and another thread waits for it to order one:"
                 " a job that orders runs by threads of its own (Executor) needs a real daemon"
             )
         token = _level.set(Lock())
@@ -228,7 +230,8 @@ class _Methods:
             "run": self._run, "call": self._call, "status": self._status, "list": self._list, "wait": self._wait,
             "terminate": self._terminate, "free": lambda given: self._order(given, ev.Free),
             "retry": lambda given: self._order(given, ev.Retry), "logs": self._logs, "why": self._why,
-            "subscribe": self._subscribe, "targets": self._targets, "stats": self._stats, "pools": self._pools,
+            "subscribe": self._subscribe, "targets": self._targets, "stats": self._stats,
+            "restarts": lambda given: [], "pools": self._pools,
             "health": lambda given: {"ok": True, "problems": [], "generation": 1, "listen": [], "exec": [], "zygotes": {}},
         }  # fmt: skip
 
@@ -252,41 +255,43 @@ class _Methods:
         assert answer.run is not None
         return answer.run
 
-    def _submit(self, given: dict[str, Any]) -> Run:
-        options = {name: given[name] for name in _OPTIONS if name in given}
-        key, target, params = given.get("key") or os.urandom(8).hex(), given["target"], given.get("params", [])
-        return self._answered(
-            self._inside.order(lambda ticket: ev.Submit(ticket, key, target, params, given.get("app"), options, typed=True))
-        )
+    def _submit(self, given: dict[str, Any]) -> ev.Answer:
+        options = {name: given[name] for name in ORDERED if name in given}
+        target, params = given["target"], given.get("params", [])
+        tick = _tick(options["tick"]) if "tick" in options else None
+        key = given.get("key") or (ticks.key_of(tick) if tick else os.urandom(8).hex())
+        past = self._inside.past(key, tick) if tick else None
+        ended = self._inside.ended(options.get("after", ()))
+        return self._inside.order(ev.Submit(key, target, params, given.get("app"), options, typed=True, past=past, ended=ended))
 
     def _run(self, given: dict[str, Any]) -> Any:
-        return self._submit(given).record()
+        answer = self._submit(given)
+        return {"key": answer.known, "known": True} if answer.known else self._answered(answer).record()
 
     def _call(self, given: dict[str, Any]) -> Any:
-        run = self._submit(given)
+        answer = self._submit(given)
+        if answer.known:
+            return {"key": answer.known, "known": True}
+        run = self._answered(answer)
         self._inside.wait(run)
-        if run.outcome == OK:
+        if run.attempt.outcome == OK:
             return run.returned()
-        error = run.error or {"type": run.outcome, "message": f"the run {run.outcome}, retcode {run.retcode}", "traceback": ""}
-        data = {**error, "key": run.key, "outcome": run.outcome, "retcode": run.retcode, "signal": run.signal or None}
-        raise RequestError(_JOB_FAILED, f"{error['type']}: {error['message']}", data=data) from self._inside.raised.get(run.key)
+        data = run.failure()
+        raise RequestError(codes.JOB_FAILED, f"{data['type']}: {data['message']}", data=data) from self._inside.raised.get(
+            run.key
+        )
 
     def _status(self, given: dict[str, Any]) -> Any:
         return self._known(given).record()
 
     def _list(self, given: dict[str, Any]) -> Any:
-        before = self._known({"key": given["after"]}).sequence if "after" in given else None
-        found = [
-            run
-            for run in self._inside.runs.values()
-            if given.get("app") in (None, run.app)
-            and given.get("target") in (None, run.name, run.target)
-            and given.get("state") in (None, run.state)
-            and given.get("outcome") in (None, run.outcome)
-            and (before is None or run.sequence < before)
-        ]
-        found.sort(key=lambda run: (run.state == ENDED, -run.sequence))
-        return [run.record() for run in found[: given.get("limit", 100)]]
+        wanted = Filter.asked(given, self._inside.clock.now().wall)
+        found = [run for run in self._inside.runs.values() if given.get("state") in (None, run.state) and wanted.fits(run)]
+        found.sort(key=lambda run: (run.state == ENDED, -run.attempt.ended_at if wanted.timed else 0.0, -run.sequence))
+        if "after" in given:
+            last = self._known({"key": given["after"]})
+            found = found[found.index(last) + 1 :] if last in found else [run for run in found if run.sequence < last.sequence]
+        return [run.record() for run in found[: wanted.limit]]
 
     def _wait(self, given: dict[str, Any]) -> Any:
         run = self._known(given)
@@ -295,7 +300,7 @@ class _Methods:
 
     def _order(self, given: dict[str, Any], make: Callable[..., Any], *more: Any) -> Any:
         self._known(given)
-        return self._answered(self._inside.order(lambda ticket: make(ticket, given["key"], *more))).record()
+        return self._answered(self._inside.order(make(given["key"], *more))).record()
 
     def _terminate(self, given: dict[str, Any]) -> Any:
         wanted = given.get("signal", "TERM")
@@ -307,7 +312,7 @@ class _Methods:
         if given.get("follow"):
             self._inside.wait(run)
         try:
-            with open(run.log, "rb") as file:
+            with open(run.order.log, "rb") as file:
                 file.seek(given.get("offset", 0))
                 data = file.read()
         except OSError:
@@ -337,36 +342,38 @@ def _seconds(value: Any, name: str) -> float:
     try:
         return parse_duration(value)
     except ValueError as error:
-        raise RequestError(INVALID_PARAMS, f"{name}: {error}") from error
+        raise RequestError(codes.INVALID_PARAMS, f"{name}: {error}") from error
 
 
 # --- for asyncio code -------------------------------------------------------------------------------------------------
-class _Connection:
-    """What an ``AsyncClient`` takes for its connection. Jobs run in the loop's own thread pool: they may use ``asyncio.run``."""
+async def _asked(asker: _Asker, calls: Iterable[Call]) -> AsyncGenerator[Reply]:
+    """The answers. Jobs run in the loop's own thread pool: they may use ``asyncio.run``."""
+    import asyncio  # noqa: PLC0415
 
-    lost: Exception | None = None
+    for index, call in enumerate(calls):
+        yield await asyncio.to_thread(asker.answer, index, call)
 
-    def __init__(self, line: _Line) -> None:
-        self.opened_at = time.monotonic()
-        self._line = line
 
-    async def ask(self, call: Call) -> Reply:
-        """The answer."""
+class _Listener:
+    """What is said to an ``AsyncClient`` that listens."""
+
+    def __init__(self, events: Generator[Reply | Notification]) -> None:
+        self._events = events
+
+    def __aiter__(self) -> _Listener:
+        return self
+
+    async def __anext__(self) -> Reply | Notification:
         import asyncio  # noqa: PLC0415
 
-        return await asyncio.to_thread(self._line.answer, 0, call)
+        return await asyncio.to_thread(next, self._events)
 
     async def close(self) -> None:
         """Nothing is open."""
 
 
-async def _opened(line: _Line) -> _Connection:
-    return _Connection(line)
-
-
-async def _heard(line: _Line, calls: Callable[[], dict[int, Call]]) -> AsyncIterator[Reply | Notification]:
-    import asyncio  # noqa: PLC0415
-
-    events = line.listen(calls)
-    while True:
-        yield await asyncio.to_thread(next, events)
+def _tick(given: Any) -> dict[str, Any]:
+    try:
+        return ticks.read(given)
+    except ValueError as error:
+        raise RequestError(codes.INVALID_PARAMS, f"tick: {error}", data={"parameter": "tick"}) from error

@@ -9,29 +9,29 @@ as a worker calls it (``worker.target``, ``worker.convert``, ``worker.outcome``)
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from rocksyd import messages as m
 from rocksyd.config import Config
 from rocksyd.core import events as ev
-from rocksyd.core import limits
-from rocksyd.core.engine import Engine
+from rocksyd.core.engine import Engine, not_found
 from rocksyd.errors import JobTimeout, RocksydError
 from rocksyd.jobs import Current
 from rocksyd.model import ENDED, RUNNING, TIMEOUT, Run
 from rocksyd.testing.clock import Clock, FakeClock
-from rocksyd.testing.surroundings import redirected, surroundings
+from rocksyd.testing.isolation import isolated, redirected
 from rocksyd.units import format_duration
-from rocksyd.worker import hooks, output, values
-from rocksyd.worker.outcome import Early, Outcome, observed
+from rocksyd.worker import hooks, output, results
+from rocksyd.worker.outcome import Early, Manner, Outcome, observed
+from rocksyd.worker.results import Said
 from rocksyd.worker.target import Plan, plan_for
-from rocksyd.worker.values import Said
 from rocksyd.zygote.discovery import Offer
 
-RESULT_LIMIT = 1 << 20
 _TERM, _KILL = 15, 9
 
 
@@ -76,6 +76,8 @@ class InProcess:
         """Every run there has been, by key."""
         self.raised: dict[str, BaseException] = {}
         """What the last attempt of a run has raised, by key."""
+        self.ticks: dict[str, list[Any]] = {}
+        """Ticks that were accepted, by the keys of their runs: script and time."""
         self.news: list[tuple[str, dict[str, Any], Run]] = []
         """Notifications so far: name, record, run."""
         self._echo = echo
@@ -104,7 +106,8 @@ class InProcess:
         for pattern in app.allow:
             offer.add_pattern(pattern)
         self._plans[name] = offer.plans
-        self.step(ev.ZygoteReady(name, 1, offer.jobs, tuple(offer.allowed), tuple(offer.open_patterns)))
+        ready = m.Ready(jobs=offer.jobs, allowed=tuple(offer.allowed), open_patterns=tuple(offer.open_patterns))
+        self.step(ev.HeardZygote(name, 1, 0, ready))
 
     def close(self) -> None:
         """Take back what was done to this process."""
@@ -114,12 +117,21 @@ class InProcess:
         self._paths.clear()
 
     # --- the engine ---------------------------------------------------------------------------------------------------
-    def order(self, make: Callable[[int], Any]) -> ev.Answer:
-        """Take a caller's event, made with a ticket, and return the answer once all that follows at once has happened."""
-        self._ticket += 1
-        ticket = self._ticket
-        self.step(make(ticket))
+    def order(self, event: Any) -> ev.Answer:
+        """Take a caller's event, and return the answer once all that follows at once has happened."""
+        self.engine.ticket = ticket = self._ticket = self._ticket + 1
+        self.step(event)
         return self._answers.pop(ticket)
+
+    def past(self, key: str, tick: dict[str, Any]) -> ev.Past:
+        """A tick, and what there has been of it."""
+        times = [time for script, time in self.ticks.values() if script == tick["script"]]
+        return ev.Past(tick, key in self.ticks, max(times, default=""))
+
+    def ended(self, keys: Iterable[str]) -> dict[str, str]:
+        """How those of these runs ended that have."""
+        found = {key: self.runs[key] for key in keys if key in self.runs}
+        return {key: run.attempt.outcome for key, run in found.items() if run.state == ENDED}
 
     def step(self, event: Any) -> None:
         """Take one event and carry out what follows."""
@@ -134,7 +146,7 @@ class InProcess:
         match effect:
             case ev.ForkWorker():
                 self._posts[effect.worker] = Post()
-                self.step(ev.WorkerForked(effect.worker, os.getpid()))
+                self.step(ev.HeardZygote(effect.app, effect.generation, 0, m.Forked(effect.worker, os.getpid())))
             case ev.DrainWorker():
                 self._leave(effect.worker, 0)
             case ev.KillWorker():
@@ -146,6 +158,8 @@ class InProcess:
             case ev.Erase():
                 self.runs.pop(effect.run.key, None)
                 self.raised.pop(effect.run.key, None)
+            case ev.PersistRow("ticks"):
+                self.ticks[effect.key] = effect.row
             case ev.Started():
                 self.news.append(("run.started", effect.run.record(), effect.run))
             case ev.Progressed():
@@ -165,7 +179,7 @@ class InProcess:
             return self._leave(order.worker, order.number)
         if order.number == _TERM and post.current is not None and post.current._watching:
             post.current._stopping = True
-        elif limits.ends_by_itself(post.run, order):
+        elif order.soft:
             post.late = True
         elif order.number in (_TERM, _KILL):
             post.signal = order.number
@@ -174,11 +188,12 @@ class InProcess:
     # --- a run --------------------------------------------------------------------------------------------------------
     def _start(self, order: ev.StartJob) -> None:
         run, post = order.run, self._posts[order.worker]
-        early = Early(RESULT_LIMIT)
+        early = Early(_manner(run))
         current = Current(
-            run.key, run.attempt, self.clock.as_seen(run.deadline) if run.deadline else 0.0,
+            run.key, run.attempt.number, self.clock.as_seen(run.attempt.deadline) if run.attempt.deadline else 0.0,
             lambda *said: self._progress(order.worker, run, *said),
-            lambda value: self._finished(order.worker, run, early.take(value)),
+            lambda value: self._finished(order.worker, run, early.take(value)), tick=run.order.tick,
+            after=run.order.after, records=self._records,
         )  # fmt: skip
         post.run, post.current = run, current
         before = _cpu()
@@ -198,8 +213,12 @@ class InProcess:
             self._leave(order.worker, post.signal or _TERM)
         else:
             cpu = max(0.0, _cpu() - before)
-            told = (outcome.ok, outcome.retcode, outcome.value, outcome.error, cpu, 0, outcome.signal, outcome.reason)
-            self.step(ev.WorkerResult(order.worker, run.key, *told, dropped=outcome.dropped))
+            result = m.Result(
+                run.key, outcome.ok, outcome.retcode, outcome.value, outcome.error, cpu,
+                signal=outcome.signal, reason=outcome.reason, dropped=outcome.dropped,
+                again=outcome.again, lineage=outcome.lineage,
+            )  # fmt: skip
+            self.step(ev.Heard(order.worker, result))
             if order.last:
                 self._leave(order.worker, 0)
         if stray is not None and not isinstance(stray, Killed):
@@ -211,7 +230,7 @@ class InProcess:
 
         def call() -> Any:
             try:
-                return self._call(run)
+                return self._call(run, current)
             except Exception as error:
                 self.raised[run.key] = error
                 raise
@@ -221,27 +240,35 @@ class InProcess:
                 stray.append(error)
                 return None
 
-        os.makedirs(os.path.dirname(run.log), exist_ok=True)
+        os.makedirs(os.path.dirname(run.order.log), exist_ok=True)
         self.raised.pop(run.key, None)
-        with surroundings(current, run.env), redirected(run.log, echo=self._echo):
-            outcome = observed(call, RESULT_LIMIT)
+        with isolated(current, run.order.env), redirected(run.order.log, echo=self._echo):
+            outcome = observed(call, _manner(run))
             if self._stack[-1].hooked:
                 hooks.after_job()
             for note in outcome.notes:
                 output.note(note)
         return outcome, stray[0] if stray else None
 
-    def _call(self, run: Run) -> Any:
-        plan = plan_for(run.target, self._plans[run.app])
+    def _call(self, run: Run, current: Current) -> Any:
+        plan = plan_for(run.order.target, self._plans[run.order.app])
         self._stack[-1].hooked = True
         hooks.before_job()
-        return [plan.call(params) for params in run.params] if run.each else plan.call(run.params)
+        if run.order.each:
+            return [plan.call(params) for params in run.params]
+        return plan.call([*current.results(), *(run.params or ())] if run.order.after_results else run.params)
+
+    def _records(self, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        for key in keys:
+            if key not in self.runs:
+                raise not_found(key)
+            yield json.loads(json.dumps(self.runs[key].record()))
 
     def _finished(self, worker: int, run: Run, said: Said) -> None:
-        self.step(ev.WorkerFinished(worker, run.key, said.value, said.dropped))
+        self.step(ev.Heard(worker, m.Finished(run.key, said.value, said.dropped)))
 
-    def _progress(self, worker: int, run: Run, done: Any, total: Any, note: str) -> None:
-        self.step(ev.WorkerProgress(worker, run.key, {"done": done, "total": total, "note": str(note)[:1000]}))
+    def _progress(self, worker: int, run: Run, done: Any, total: Any, note: str, gauges: dict[str, float] | None = None) -> None:
+        self.step(ev.Heard(worker, m.Progress(run.key, done, total, str(note)[:1000], gauges or {})))
 
     # --- time ---------------------------------------------------------------------------------------------------------
     def on_time(self, until: float) -> float:
@@ -280,20 +307,25 @@ class InProcess:
                 return run.state == ENDED
             if due is None or run.state == RUNNING:
                 raise EagerError(
-                    f"run {run.key!r} ({run.name}) {run.state}, and nothing can happen while this waits for it: eager runs go on "
-                    "one inside the other in one process; raise max_workers or max_running, or use a real daemon"
+                    f"run {run.key!r} ({run.order.name}) {run.state}, and nothing can happen while this waits for it: eager runs "
+                    "go on one inside the other in one process; raise max_workers or max_running, or use a real daemon"
                 )
             self.clock.go_to(due)
         return True
 
 
 def _time_up(run: Run) -> JobTimeout:
-    return JobTimeout(f"the run has reached its timeout of {format_duration(run.timeout)}")
+    return JobTimeout(f"the run has reached its timeout of {format_duration(run.order.timeout)}")
 
 
 def _too_late(run: Run) -> Outcome:
     """Of a job that went on beyond its timeout without a moment at which it could be told."""
-    return Outcome(128 + _TERM, error=values.described(_time_up(run)), signal=_TERM, reason=TIMEOUT)
+    return Outcome(128 + _TERM, error=results.described(_time_up(run)), signal=_TERM, reason=TIMEOUT)
+
+
+def _manner(run: Run) -> Manner:
+    wants = bool(run.order.retry.get("on"))
+    return Manner(lenient=run.order.results == "lenient", of=f"job {run.order.target}", lineage=wants)
 
 
 def _cpu() -> float:

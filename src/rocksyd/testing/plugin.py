@@ -35,7 +35,7 @@ def _config(config: pytest.Config) -> str:
     given = config.getini("rocksyd_config")
     if given:
         return os.path.join(config.inipath.parent if config.inipath else config.rootpath, given)
-    from rocksyd.client.address import find_config  # noqa: PLC0415
+    from rocksyd.client.endpoint import find_config  # noqa: PLC0415
 
     found = find_config(str(config.rootpath)) or find_config()
     if not found:

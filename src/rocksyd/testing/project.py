@@ -13,6 +13,8 @@ from typing import Any
 from rocksyd.errors import ConfigError
 
 _REPLACED: dict[str, Any] = {"listen": ["unix://d.sock"], "state_dir": "var"}
+_WEB = ["http://127.0.0.1:0", "unix://web.sock"]
+"""Where requests come in: two daemons cannot have one port."""
 _LEFT_OUT = ("token_file", "auth")
 _PATHS = ("path", "python")
 
@@ -38,6 +40,9 @@ def for_tests(path: str | os.PathLike[str]) -> str:
         for name in _PATHS:
             if isinstance(app, dict) and isinstance(app.get(name), str):
                 app[name] = os.path.normpath(os.path.join(folder, app[name]))
+        web = app.get("web") if isinstance(app, dict) else None
+        if isinstance(web, dict):
+            web["listen"] = _WEB
     return toml(document)
 
 

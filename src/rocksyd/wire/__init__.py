@@ -1,27 +1,29 @@
-"""Bytes to requests and replies to bytes, without I/O. Nothing else of rocksyd is known here but its errors' root."""
+"""Bytes to requests and replies to bytes, without I/O. Of rocksyd only the vocabulary is known here."""
 
+from rocksyd.model import Free, Submit, Terminate
 from rocksyd.wire.connection import MAX_LINE, Connection
 from rocksyd.wire.lines import LineBuffer, LineTooLong
-from rocksyd.wire.requests import (
-    Answer,
-    Auth,
-    Batch,
-    Bye,
-    Call,
-    Check,
-    Free,
-    Json,
-    Order,
-    Quit,
-    Request,
-    RpcId,
-    Run,
-    Stats,
-    Terminate,
-    Version,
-)
+from rocksyd.wire.requests import Answer, Auth, Batch, Bye, Call, Check, DaemonOrder, Json, Quit, Request, RpcId, Stats, Version
 
 __all__ = [
-    "MAX_LINE", "Answer", "Auth", "Batch", "Bye", "Call", "Check", "Connection", "Free", "Json", "LineBuffer", "LineTooLong",
-    "Order", "Quit", "Request", "RpcId", "Run", "Stats", "Terminate", "Version",
+    "MAX_LINE",
+    "Answer",
+    "Auth",
+    "Batch",
+    "Bye",
+    "Call",
+    "Check",
+    "Connection",
+    "DaemonOrder",
+    "Free",
+    "Json",
+    "LineBuffer",
+    "LineTooLong",
+    "Quit",
+    "Request",
+    "RpcId",
+    "Stats",
+    "Submit",
+    "Terminate",
+    "Version",
 ]  # fmt: skip

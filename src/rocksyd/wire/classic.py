@@ -16,11 +16,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from rocksyd.model import Free, Submit, Terminate
+from rocksyd.options import ORDERED
 from rocksyd.wire import encode, jsontext
-from rocksyd.wire.requests import Answer, Auth, Bye, Check, Free, Json, Order, Request, Run, Terminate
-
-OPTIONS = ("timeout", "priority", "delay", "retries", "start_within", "env", "labels")
-"""Members of ``run`` that are passed on; every other unknown one is ignored."""
+from rocksyd.wire.requests import Answer, Auth, Bye, Check, DaemonOrder, Json, Request
 
 match_check = re.compile(rb'check \{"hash": ?(0|[1-9][0-9]{0,17})\}').fullmatch
 """Recognises the commonest request without reading it as JSON; group 1 is the key."""
@@ -79,8 +78,8 @@ def _run(argument: _Object) -> Request:
     app = argument.get("app")
     if app is not None and not isinstance(app, str):
         return _error("app is not a string")
-    options = {name: argument[name] for name in OPTIONS if name in argument}
-    return Run(key, target, argument.get("params", []), app, options)
+    options = {name: argument[name] for name in ORDERED if name in argument}  # any other unknown member is ignored
+    return Submit(key, target, argument.get("params", []), app, options)
 
 
 def _auth(argument: _Object) -> Request:
@@ -89,7 +88,7 @@ def _auth(argument: _Object) -> Request:
 
 
 def _order(name: str) -> Callable[[_Object], Request]:
-    return lambda _: Order(name)
+    return lambda _: DaemonOrder(name)
 
 
 _COMMANDS: dict[str, Callable[[_Object], Request]] = {

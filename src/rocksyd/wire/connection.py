@@ -9,6 +9,7 @@ raise: what cannot be understood becomes an ``Answer`` in the dialect it was sai
 
 from __future__ import annotations
 
+from rocksyd import codes
 from rocksyd.wire import classic, encode, jsonrpc, memcached
 from rocksyd.wire.lines import LineBuffer, LineTooLong
 from rocksyd.wire.requests import Answer, Bye, Check, Quit, Request
@@ -110,7 +111,7 @@ class Connection:
 def _refusal(line: bytes, reason: str) -> Answer:
     """The error for a line that is not even text, in the dialect its beginning shows, and the end of the connection."""
     if line[:1] in (b"{", b"["):
-        return Answer(encode.rpc_error(None, encode.PARSE_ERROR, "Parse error", reason), close=True)
+        return Answer(encode.rpc_error(None, codes.PARSE_ERROR, "Parse error", reason), close=True)
     if memcached.is_command(line[:80].decode(errors="replace")):
         return Answer(encode.memcached_error(reason), close=True)
     return Answer(encode.classic_error(reason), close=True)

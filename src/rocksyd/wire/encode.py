@@ -10,23 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from math import isfinite
 
 from rocksyd.wire.requests import Json, RpcId
 
-# JSON-RPC 2.0, section 5.1; those below -32000 are rocksyd's own (docs: the protocol's section 3).
-PARSE_ERROR = -32700
-INVALID_REQUEST = -32600
-METHOD_NOT_FOUND = -32601
-INVALID_PARAMS = -32602
-INTERNAL_ERROR = -32603
-NOT_FOUND = -32001
-IN_USE = -32002
-NOT_ALLOWED = -32003
-TOO_BUSY = -32004
-NOT_NOW = -32005
-
 _strict = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_without_nan = json.JSONDecoder(parse_constant=lambda _: None).decode
 
 
 def _dumps(value: Json) -> str:
@@ -34,17 +22,7 @@ def _dumps(value: Json) -> str:
     try:
         return _strict(value)
     except ValueError:
-        return _strict(_without_nan(value))
-
-
-def _without_nan(value: Json) -> Json:
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _without_nan(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(member) for member in value]
-    return value
+        return _strict(_without_nan(json.dumps(value)))
 
 
 # --- classic ----------------------------------------------------------------------------------------------------------
@@ -62,6 +40,16 @@ def classic_error(text: str) -> bytes:
 def rpc_result(request_id: RpcId, value: Json) -> bytes:
     """The successful response to ``request_id``, one line."""
     return _line({"jsonrpc": "2.0", "result": value, "id": request_id})
+
+
+def plain(value: Json) -> bytes:
+    """A value that will be a part of a line."""
+    return _dumps(value).encode()
+
+
+def rpc_array(request_id: RpcId, members: Sequence[bytes]) -> bytes:
+    """The successful response whose result is an array of encoded values (``plain``), one line."""
+    return b'{"jsonrpc":"2.0","result":[' + b",".join(members) + b'],"id":' + plain(request_id) + b"}\n"
 
 
 def rpc_error(request_id: RpcId, code: int, message: str, data: Json = None) -> bytes:
@@ -93,8 +81,34 @@ def _line(value: Json) -> bytes:
 
 # --- memcached --------------------------------------------------------------------------------------------------------
 def stats(pairs: Iterable[tuple[str, object]]) -> bytes:
-    """``STAT name value`` lines and ``END``. A name must be one word; control characters become spaces."""
-    return b"".join(b"STAT %s %s\r\n" % (_word(name), _word(value)) for name, value in pairs) + b"END\r\n"
+    """``STAT name value`` lines and ``END``. A name is one word; control characters become spaces."""
+    return (
+        b"".join(b"STAT %s %s\r\n" % (_word(name).replace(b" ", b"_"), _word(_number(value))) for name, value in pairs)
+        + b"END\r\n"
+    )
+
+
+def _number(value: object) -> object:
+    """A value as memcached writes it: 1 and 0, no exponent, at most six digits behind the point."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float) and abs(value) < _PLAIN:
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    return value
+
+
+_PLAIN = 1e15
+"""Numbers that are written without an exponent."""
+
+
+def memcached_reset() -> bytes:
+    """The reply to ``stats reset``."""
+    return b"RESET\r\n"
+
+
+def memcached_unknown() -> bytes:
+    """There is no such command, or ``stats`` knows no such word."""
+    return b"ERROR\r\n"
 
 
 def version(text: str) -> bytes:

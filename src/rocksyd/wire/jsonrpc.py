@@ -1,22 +1,19 @@
 """JSON-RPC 2.0: requests, notifications and batches, one line each.
 
 What must live here: what makes a request valid, and the errors of what is none.
-What this file must not know: which methods there are and what their parameters mean, but for ``key``, which every dialect shares.
+What this file must not know: which methods there are and what their parameters mean.
 
 Source: the JSON-RPC 2.0 specification, https://www.jsonrpc.org/specification; its examples are in ``tests/corpus``.
 """
 
 from __future__ import annotations
 
+from rocksyd import codes
 from rocksyd.wire import encode, jsontext
 from rocksyd.wire.requests import Answer, Batch, Call, Json, RpcId
 
 MAX_BATCH = 1000
 """Requests in one batch. A line's worth of ``[1,1,1...]`` would otherwise be answered with sixty times its length."""
-MAX_KEY = 128
-"""Characters of a run's key."""
-KEYED = frozenset({"run", "call", "status", "wait", "terminate", "free", "retry", "logs", "why", "stack"})
-"""Methods whose ``key`` is a run's key."""
 
 
 def parse(text: str) -> Call | Batch | Answer | None:
@@ -24,7 +21,7 @@ def parse(text: str) -> Call | Batch | Answer | None:
     try:
         value = jsontext.loads(text)
     except jsontext.NotJson as error:
-        return Answer(encode.rpc_error(None, encode.PARSE_ERROR, "Parse error", str(error)))
+        return Answer(encode.rpc_error(None, codes.PARSE_ERROR, "Parse error", str(error)))
     if not isinstance(value, list):
         return _request(value)
     if not value:
@@ -50,9 +47,6 @@ def _request(value: Json) -> Call | Answer | None:
         return _invalid(request_id, "method must be a string")
     if not isinstance(params, list | dict):
         return _invalid(request_id, "params must be an array or an object")
-    problem = _key_problem(method, params)
-    if problem:
-        return None if notify else Answer(encode.rpc_error(request_id, encode.INVALID_PARAMS, "Invalid params", problem))
     return Call(request_id, method, params, notify)
 
 
@@ -60,15 +54,5 @@ def _is_id(value: Json) -> bool:
     return value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
 
 
-def _key_problem(method: str, params: list[Json] | dict[str, Json]) -> str:
-    """What is wrong with the ``key`` among a method's parameters; "" for nothing."""
-    if method not in KEYED or not isinstance(params, dict) or params.get("key") is None:
-        return ""
-    key = params["key"]
-    if isinstance(key, str) and 1 <= len(key) <= MAX_KEY:
-        return ""
-    return f"key must be a string of 1 to {MAX_KEY} characters"
-
-
 def _invalid(request_id: RpcId, reason: str) -> Answer:
-    return Answer(encode.rpc_error(request_id, encode.INVALID_REQUEST, "Invalid Request", reason))
+    return Answer(encode.rpc_error(request_id, codes.INVALID_REQUEST, "Invalid Request", reason))

@@ -10,10 +10,8 @@ import json
 from math import isinf
 from typing import NoReturn
 
+from rocksyd.shapes import MAX_DEPTH, deeper_than
 from rocksyd.wire.requests import Json
-
-MAX_DEPTH = 512
-"""How deep arrays and objects may nest: the limit of PHP's ``json_decode``, and far from that of Python's stack."""
 
 
 class NotJson(ValueError):
@@ -49,22 +47,11 @@ def loads(text: str) -> Json:
     except ValueError as error:  # JSONDecodeError, and int() of more than 4300 digits
         raise NotJson(str(error)) from None
     # What does not even hold so many brackets cannot nest so deep: nearly every request ends here.
-    if text.count("[") + text.count("{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+    if text.count("[") + text.count("{") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
         raise NotJson(f"nests deeper than {MAX_DEPTH} levels")
     if "\\ud" in text or "\\uD" in text:
         _refuse_lone_surrogates(value)
     return value
-
-
-def _deeper_than(value: Json, limit: int) -> bool:
-    """Level by level, so that the depth of the value is not the depth of the stack."""
-    level = [value] if isinstance(value, list | dict) else []
-    for _ in range(limit):
-        if not level:
-            return False
-        members = (member for item in level for member in (item.values() if isinstance(item, dict) else item))
-        level = [member for member in members if isinstance(member, list | dict)]
-    return bool(level)
 
 
 def _refuse_lone_surrogates(value: Json) -> None:

@@ -9,6 +9,8 @@ from rocksyd.wire import encode
 from rocksyd.wire.requests import Answer, Quit, Stats, Version
 
 COMMANDS = ("stats", "version", "quit")
+DIALECT = "1.4.0"
+"""Of which memcached this is the text protocol. ``version`` says it: libmemcached takes no answer whose first number is 0."""
 _JSON_STARTS = ("{", "[", '"')
 
 

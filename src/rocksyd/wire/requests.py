@@ -1,15 +1,18 @@
 """What a client can say, as values: the vocabulary between the bytes and the decisions.
 
-What must live here: one ``NamedTuple`` a request, whatever dialect it was said in.
+What must live here: one ``NamedTuple`` a request, whatever dialect it was said in; what orders a run is in ``model``, because the
+engine takes it as it is.
 What this file must not know: bytes, dialects, what becomes of a request.
 
 A request is told apart by its type, never by comparison: named tuples of different types with the same content are equal
-(``Check("1") == Free("1")``), as tuples are.
+(``Check("1") == DaemonOrder("1")``), as tuples are.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+
+from rocksyd.model import Free, Submit, Terminate
 
 Json = Any
 """A value that JSON can carry."""
@@ -23,33 +26,7 @@ class Check(NamedTuple):
     key: str
 
 
-class Run(NamedTuple):
-    """Classic ``run``: accept this run."""
-
-    key: str
-    target: str
-    """The ``class`` member: a short name, or ``module:qualified.name``. Never empty."""
-    params: Json
-    """The ``params`` member as it was sent; ``[]`` when it was left out."""
-    app: str | None = None
-    """The application meant; None lets the daemon decide."""
-    options: dict[str, Json] = {}
-    """What was sent of ``timeout``, ``priority``, ``delay``, ``retries``, ``start_within``, ``env``, ``labels``, unchecked."""
-
-
-class Terminate(NamedTuple):
-    """Classic ``terminate``: end the run."""
-
-    key: str
-
-
-class Free(NamedTuple):
-    """Classic ``free``: the run's record may be forgotten."""
-
-    key: str
-
-
-class Order(NamedTuple):
+class DaemonOrder(NamedTuple):
     """Classic order to the daemon itself: ``restart``, ``reload``, ``stop`` or ``drain``."""
 
     name: str
@@ -78,7 +55,7 @@ class Call(NamedTuple):
     id: RpcId
     method: str
     params: dict[str, Json] | list[Json]
-    """``{}`` when left out. A ``key`` in it (of a method that takes one) is a string of 1 to 128 characters."""
+    """``{}`` when left out."""
     notify: bool = False
 
 
@@ -105,5 +82,5 @@ class Quit(NamedTuple):
     """memcached ``quit``: like ``Bye``."""
 
 
-Request = Check | Run | Terminate | Free | Order | Bye | Auth | Answer | Call | Batch | Stats | Version | Quit
+Request = Check | Submit | Terminate | Free | DaemonOrder | Bye | Auth | Answer | Call | Batch | Stats | Version | Quit
 """Everything ``Connection.next_request`` can give."""

@@ -18,18 +18,19 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from rocksyd import messages
+from rocksyd import kinds, messages
 from rocksyd.errors import ChannelClosed, DescriptorsLost, JobError, MessageError
 from rocksyd.jobs import Current, find_current_by
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.titles import set_title
-from rocksyd.worker import hooks, leaving, output, stacks, values
+from rocksyd.worker import hooks, leaving, output, results, stacks, tracing
 from rocksyd.worker.context import Context
 from rocksyd.worker.deadline import TERMINATED, reached
-from rocksyd.worker.outcome import Early, Outcome, observed
+from rocksyd.worker.outcome import Early, Outcome, manner_of, observed
 from rocksyd.worker.printing import Printed, share_streams
+from rocksyd.worker.report import Report, progress
 from rocksyd.worker.seat import Seat
-from rocksyd.worker.target import plan_for
+from rocksyd.worker.target import Plan, plan_for
 
 _DRAIN_GRACE = 10.0
 _TIMEOUT = "timeout"
@@ -67,20 +68,26 @@ def _printed() -> Printed | None:
     return run.printed if run is not None else None
 
 
+async def _called(plan: Plan, job: messages.Job, current: Current) -> Any:
+    if job.each:
+        return [await plan.call_async(params) for params in job.params]
+    if job.after_results:
+        return await plan.call_async([*await asyncio.to_thread(list, current.results()), *(job.params or ())])
+    return await plan.call_async(job.params)
+
+
 class SharedWorker:
     """One worker's life, from its fork to ``os._exit``, with up to ``capacity`` jobs at the same time."""
 
     def __init__(self, context: Context, number: int, channel: Channel, seat: Seat, capacity: int) -> None:
         self._context = context
-        self._number = number
         self._channel = channel
         self._seat = seat
         self._capacity = capacity
         self._pid = os.getpid()
         self._thread = threading.get_ident()
         self._runs: dict[str, Shared] = {}
-        self._unheard: dict[str, messages.Result] = {}
-        """Results that the journal may not hold yet; they are said again to whoever asks."""
+        self._report = Report(number, self._send)
         self._draining = False
         self._ever = False
         """Whether it was given anything."""
@@ -102,12 +109,12 @@ class SharedWorker:
                     continue  # of a task that a job has started: it is in that task, too, for whoever awaits it
             self._leave()
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's code below this frame)
-            output.write("rocksyd: a worker failed, please report this:\n" + values.traceback_of(error))
+            output.write("rocksyd: a worker failed, please report this:\n" + results.traceback_of(error))
         os._exit(70)
 
     @property
     def _done(self) -> bool:
-        return self._draining and not self._runs and not self._unheard
+        return self._draining and not self._runs and not self._report
 
     def _leave(self) -> NoReturn:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
@@ -137,18 +144,10 @@ class SharedWorker:
             case messages.Cancel():
                 self._cancel(message)
             case messages.JobAck():
-                self._unheard.pop(message.key, None)
+                self._report.heard(message.key)
                 self._show()
             case messages.Inventory():
-                for result in self._unheard.values():
-                    self._send(result)
-                keys = (*self._runs, *self._unheard)
-                answer = (
-                    messages.Holding(self._number, self._pid, message.epoch, keys)
-                    if keys
-                    else messages.Idle(self._number, self._pid, message.epoch)
-                )
-                self._send(answer)
+                self._report.answer(message.epoch, {key: run.job.deadline for key, run in self._runs.items()})
             case messages.Drain():
                 self._ever = self._draining = True
 
@@ -157,7 +156,7 @@ class SharedWorker:
         self._loop.remove_reader(self._channel.fileno())
         self._loop.remove_writer(self._channel.fileno())
         self._draining = True
-        self._unheard.clear()
+        self._report.all_heard()
 
     # --- telling ------------------------------------------------------------------------------------------------------
     def _send(self, message: Any) -> None:
@@ -179,12 +178,11 @@ class SharedWorker:
         except ChannelClosed:
             self._nobody_there()
 
-    def _say_progress(self, key: str, done: float | None, total: float | None, note: str) -> None:
+    def _say_progress(self, key: str, *said: Any) -> None:
         if os.getpid() == self._pid:
-            numbers = (values.number(done), values.number(total))
-            self._send(messages.Progress(key, *numbers, values.text(str(note))[:1000]))
+            self._send(progress(key, *said))
 
-    def _say_finished(self, run_key: str, said: values.Said) -> None:
+    def _say_finished(self, run_key: str, said: results.Said) -> None:
         if os.getpid() != self._pid:
             raise JobError("finish() works only in the process that the run was given to")
         self._send(messages.Finished(run_key, said.value, said.dropped))
@@ -192,12 +190,16 @@ class SharedWorker:
     # --- running ------------------------------------------------------------------------------------------------------
     def _begin(self, job: messages.Job) -> None:
         self._ever = True
-        early = Early(job.result_limit)
+        self._seat.leaves(job.leftover, job.grace)
+        early = Early(manner_of(job))
         current = Current(
             job.key, job.attempt, job.deadline,
             lambda *said: self._say_progress(job.key, *said),
             lambda value: self._say_finished(job.key, early.take(value)),
             told=True,
+            tick=job.tick,
+            traceparent=job.traceparent,
+            after=job.after,
         )  # fmt: skip
         run = self._runs[job.key] = Shared(job, current, early)
         self._show()
@@ -213,7 +215,7 @@ class SharedWorker:
             run.task.cancel()  # before that it sees it itself: a task that has not begun would end without a word
 
     def _show(self) -> None:
-        self._seat.shares(self._capacity, len(self._runs), unheard=bool(self._unheard))
+        self._seat.shares(self._capacity, len(self._runs), unheard=bool(self._report))
         count = len(self._runs)
         title = self._context.job_title(f"{count} run{'s' if count > 1 else ''}") if count else self._context.idle_title
         set_title(title)
@@ -237,7 +239,7 @@ class SharedWorker:
         ended = time.monotonic()
         self._seat.done("")
         del self._runs[job.key]
-        result = self._unheard[job.key] = messages.Result(
+        result = messages.Result(
             key=job.key,
             ok=outcome.ok,
             retcode=outcome.retcode,
@@ -249,9 +251,14 @@ class SharedWorker:
             signal=outcome.signal,
             reason=outcome.reason,
             dropped=outcome.dropped,
+            again=outcome.again,
+            lineage=outcome.lineage,
         )
+        self._report.keep(result)
         self._show()
         self._send(result)
+        if tracing.wanted:
+            await asyncio.to_thread(tracing.flush)
         self._look_whether_done()
 
     async def _observed(self, run: Shared) -> Outcome:
@@ -276,7 +283,7 @@ class SharedWorker:
                 raise failure
             return value
 
-        return observed(again, run.job.result_limit)
+        return observed(again, manner_of(run.job))
 
     async def _run(self, run: Shared) -> Any:
         """Everything from the job's surroundings to its code: what goes wrong on the way is the run's failure."""
@@ -285,8 +292,8 @@ class SharedWorker:
             run.printed.open(job.log, *job.fds)
         except OSError as error:
             raise JobError(f"the run's output {job.log} cannot be opened: {error.strerror}") from error
-        if job.kind:
-            raise JobError("a script cannot share a process with others: let it run in a pool with concurrency = 1")
+        if (kind := kinds.kind_of(job.kind)).own_process:
+            raise JobError(f"{kind.called} cannot share a process with others: let it run in a pool with concurrency = 1")
         plan = plan_for(job.target, self._context.plans)
         if run.cancelled is not None:
             raise asyncio.CancelledError
@@ -294,6 +301,5 @@ class SharedWorker:
         if hooks.present():
             run.hooked = True
             hooks.before_job()
-        if job.each:
-            return [await plan.call_async(params) for params in job.params]
-        return await plan.call_async(job.params)
+        work = _called(plan, job, run.current)
+        return await (tracing.within_async(job, work) if tracing.wanted else work)

@@ -19,6 +19,8 @@ class Context(NamedTuple):
     umask: int
     plans: dict[str, Plan]
     """Targets known beforehand."""
+    set_by_loading: dict[str, str] = {}
+    """Environment variables that there were not before the application was loaded: its imports have set them."""
     memory: int = 0
     """Resident bytes above which a worker is killed (the master looks); 0 for no limit."""
     processes: int = 0

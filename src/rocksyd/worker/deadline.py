@@ -59,7 +59,8 @@ class Deadline:
             return
         if not self._inside or signal.getsignal(TERMINATED) is not signal.SIG_DFL:
             self.told = self._inside
-            os.kill(0, TERMINATED)
+            # Only a group of its own: one that the job has joined may be anybody's, also the daemon's.
+            os.kill(0 if os.getpgrp() == self._pid else self._pid, TERMINATED)
             return
         self.told, self._inside = True, False
         raise reached(self._timeout)

@@ -7,7 +7,7 @@ What this file must not know: messages, how a job is called.
 from __future__ import annotations
 
 from rocksyd.jobs import after_job_hooks, before_job_hooks
-from rocksyd.worker import output, values
+from rocksyd.worker import output, results
 
 
 def present() -> bool:
@@ -28,4 +28,4 @@ def after_job() -> None:
             hook()
         except BaseException as error:  # noqa: BLE001  (sys.exit in a hook is no more the run's end than any other exception)
             name = f"{getattr(hook, '__module__', '?')}:{getattr(hook, '__qualname__', hook)}"
-            output.write(f"rocksyd: the after_job hook {name} failed:\n{values.traceback_of(error)}")
+            output.write(f"rocksyd: the after_job hook {name} failed:\n{results.traceback_of(error)}")

@@ -1,6 +1,6 @@
 """The end of a worker's last job: what a user relies on at the end of a Python program, and nothing else.
 
-What must live here: threads, ``atexit``, both within the grace. What this file must not know: messages.
+What must live here: threads, ``atexit``, open files, all within the grace. What this file must not know: messages.
 
 Finalising the interpreter would do the same and then take everything apart, object by object, which in a forked child of a
 120 MB application costs some 100 ms; the process ends anyway.
@@ -16,7 +16,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from rocksyd.posix import signals
-from rocksyd.worker import output
+from rocksyd.units import format_duration
+from rocksyd.worker import files, output
 
 _AGAIN = 0.5
 """Seconds that each further step gets once the grace is over."""
@@ -28,7 +29,7 @@ class _GraceOver(BaseException):
 
 
 def finish(grace: float) -> None:
-    """Join threads that are not daemons, run ``atexit`` handlers, both within ``grace`` seconds; then flush. Never raises.
+    """Join threads that are not daemons, run ``atexit`` handlers, write out open files, within ``grace`` seconds. Never raises.
 
     ``threading._shutdown`` and ``atexit._run_exitfuncs`` are what the interpreter calls itself, in this order; with them come
     the ends of ``concurrent.futures``, ``multiprocessing`` and ``logging``.
@@ -37,7 +38,9 @@ def finish(grace: float) -> None:
     # What is cut short inside of the interpreter's own loops is not raised to us but reported here; a note says it better.
     reported, sys.unraisablehook = sys.unraisablehook, lambda what: None if what.exc_type is _GraceOver else reported(what)
     alarm.run(threading._shutdown, _tell_of_threads)  # type: ignore[attr-defined]
-    alarm.run(atexit._run_exitfuncs, lambda: output.note(f"an atexit handler was cut short after the grace of {grace:g} s"))
+    over = f"after the grace of {format_duration(grace)}"
+    alarm.run(atexit._run_exitfuncs, lambda: output.note(f"an atexit handler was cut short {over}"))
+    alarm.run(files.flush, lambda: output.note(f"files that take no more were left {over}"))
     alarm.off()
     output.flush()
 

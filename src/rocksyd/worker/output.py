@@ -33,7 +33,7 @@ def attach(log: str, fd: int = -1) -> None:
         OSError: it cannot be opened; the message names it.
     """
     if fd < 0:
-        fd = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = _open(log or os.devnull)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     if fd > 2:
@@ -51,6 +51,17 @@ def detach() -> None:
             os.set_inheritable(fd, True)
     if fd > 2:
         os.close(fd)
+
+
+def _open(path: str, tries: int = 5) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except FileNotFoundError:  # somebody has removed the folder of the day, or is about to
+        if not tries:
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    return _open(path, tries - 1)
 
 
 class Spool:
@@ -72,7 +83,7 @@ class Spool:
         """
         if path != self._path or not self._attached:
             attach(path)
-            self._path, self._file = path, _identity(1)
+            self._path, self._file = path, identity(1)
 
     def keep(self, log: str) -> bool:
         """The job has ended: what it printed is the file ``log`` from now on. False when it printed nothing, which is no file."""
@@ -88,17 +99,18 @@ class Spool:
 
     def rest(self) -> None:
         """Between two jobs: descriptors 0, 1 and 2 as they were, whatever the last job has made of them."""
-        if _identity(0) != self._null or not self._attached:
+        if identity(0) != self._null or not self._attached:
             self._path = ""
             detach()
-            self._null = _identity(0)
+            self._null = identity(0)
 
     @property
     def _attached(self) -> bool:
-        return _identity(1) == self._file and _identity(2) == self._file
+        return identity(1) == self._file and identity(2) == self._file
 
 
-def _identity(fd: int) -> tuple[int, int] | None:
+def identity(fd: int) -> tuple[int, int] | None:
+    """Which file is open under this number, None for none: a job may have closed it and opened another."""
     try:
         status = os.fstat(fd)
     except OSError:

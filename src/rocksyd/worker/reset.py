@@ -10,10 +10,12 @@ import gc
 import os
 import resource
 import signal
+import time
 
 from rocksyd.jobs import after_fork_hooks
 from rocksyd.posix import signals
 from rocksyd.posix.titles import set_title
+from rocksyd.worker import settings
 from rocksyd.worker.context import Context
 from rocksyd.worker.identity import become
 from rocksyd.worker.integrations import registry
@@ -45,7 +47,7 @@ def after_fork(context: Context) -> None:
     if context.whom is not None:  # last: what is above may take the rights of root
         become(context.whom)
     if context.own_env:
-        os.environ.update(context.env)
+        add_to_environment(context.env)
     set_title(context.idle_title)
     gc.enable()
     registry.after_fork()
@@ -53,14 +55,24 @@ def after_fork(context: Context) -> None:
         hook()
 
 
+def add_to_environment(env: dict[str, str]) -> None:
+    """Set these variables; a time zone among them holds from now on (tzset(3))."""
+    os.environ.update(env)
+    if "TZ" in env:
+        time.tzset()
+
+
 def allow_interrupt() -> None:
     """SIGINT raises ``KeyboardInterrupt`` from now on, as in a fresh Python. (A spare dies of it, as of any signal.)"""
     signals.handle(_SIGINT, signal.default_int_handler)
 
 
-def between_jobs(context: Context) -> None:
-    """Undo what a job may have left in the process: signals, timers, mask, folder, environment, libraries' stale connections."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
+def between_jobs(context: Context, baseline: settings.Baseline) -> list[str]:
+    """Undo what a job may have left in the process: signals, timers, mask, folder, environment, settings, stale connections.
+
+    Returns sentences on what could not be undone: the process is not fit for another job then.
+    """
+    settings.stop_timers()
     signals.reset()
     os.umask(context.umask)
     try:
@@ -70,8 +82,10 @@ def between_jobs(context: Context) -> None:
     if not _same_environment(context.env):
         os.environ.clear()
         os.environ.update(context.env)
+    failed = baseline.put_back()
     set_title(context.idle_title)
     registry.between_jobs()
+    return failed
 
 
 _encoded: tuple[dict[str, str], dict[bytes, bytes]] | None = None

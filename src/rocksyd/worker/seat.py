@@ -1,4 +1,4 @@
-"""A worker's seat on the scoreboard: it says there what it is at.
+"""A worker's seat on the scoreboard: it says there what it is at, and beside it what it leaves behind.
 
 What must live here: what is written at which stage. What this file must not know: who reads it.
 """
@@ -11,12 +11,16 @@ import time
 
 from rocksyd import messages
 from rocksyd.posix.scoreboard import Entry, Scoreboard
+from rocksyd.worker.leftover import Leftovers
 
 
 class Seat:
     """The slot that the master gave this worker; without a scoreboard it writes nowhere."""
 
-    def __init__(self, board: Scoreboard | None, order: messages.Fork, generation: int) -> None:
+    def __init__(
+        self, board: Scoreboard | None, order: messages.Fork, generation: int, leftovers: tuple[Leftovers, int] | None = None
+    ) -> None:
+        self._leftovers = leftovers
         self._slot = board.slot(order.slot) if board is not None else None
         now = time.monotonic()
         self._entry = Entry(
@@ -24,11 +28,18 @@ class Seat:
         )
         self._write()
 
-    def at(self, stage: str, key: str = "") -> None:
-        """The worker is at ``stage`` from now on, with the run ``key`` if it has one."""
+    def at(self, stage: str, key: str = "", deadline: float | None = None) -> None:
+        """The worker is at ``stage`` from now on, with the run ``key`` if it has one; its ``deadline`` is said once, at first."""
         entry = self._entry
-        self._entry = entry._replace(stage=stage, since=time.monotonic(), key=key)
+        deadline = entry.deadline if deadline is None else deadline
+        self._entry = entry._replace(stage=stage, since=time.monotonic(), key=key, deadline=deadline)
         self._write()
+
+    def leaves(self, leftover: str, grace: float) -> None:
+        """A run begins: what is to become of the processes that it leaves in its group, for the zygote."""
+        if self._leftovers is not None:
+            page, place = self._leftovers
+            page.say(place, leftover, grace)
 
     def shares(self, capacity: int, running: int, *, unheard: bool = False) -> None:
         """The worker can be at ``capacity`` runs at the same time, and is at so many; some may have ended ``unheard``."""
@@ -53,3 +64,9 @@ class Seat:
     def _write(self) -> None:
         if self._slot is not None:
             self._slot.write(self._entry)
+
+
+def cpu_used() -> float:
+    """Seconds of user and system time of this process and the children it has waited for."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime

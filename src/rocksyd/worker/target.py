@@ -12,10 +12,11 @@ import types
 from typing import Any
 
 from rocksyd.errors import JobError
-from rocksyd.jobs import settings_of
+from rocksyd.jobs import GENERATOR, settings_of
 from rocksyd.worker.convert import Conversion, conversion
 
 FUNCTION, CLASS = "function", "class"
+_LAZY = (types.GeneratorType, types.AsyncGeneratorType)
 
 
 class Plan:
@@ -37,7 +38,7 @@ class Plan:
             import asyncio  # noqa: PLC0415  (loaded by the zygote when a known job is asynchronous; 100 ms for the others)
 
             value = asyncio.run(value)
-        return value
+        return self._not_lazy(value)
 
     async def call_async(self, params: Any) -> Any:
         """As ``call``, on the loop that runs already. Raises JobError for a plain function, which would hold up all others."""
@@ -46,7 +47,13 @@ class Plan:
                 f"{self.target} is a plain function, and this pool runs several jobs at once on one asyncio loop (concurrency):"
                 " make it an `async def`, or let it run in a pool with concurrency = 1"
             )
-        return await self._start(params)
+        return self._not_lazy(await self._start(params))
+
+    def _not_lazy(self, value: Any) -> Any:
+        """``value``, unless it is a generator: then nothing of the job's body has run. Raises JobError."""
+        if isinstance(value, _LAZY):
+            raise JobError(f"{self.target} {GENERATOR}")
+        return value
 
     def _start(self, params: Any) -> Any:
         if self._conversion is None:
@@ -67,6 +74,19 @@ class Plan:
             function = function.__wrapped__
         code = getattr(function, "__code__", None)
         return code is not None and bool(code.co_flags & 0x80)  # CO_COROUTINE
+
+
+class Method:
+    """A method of a class that is a job of its own: it is called on a new object."""
+
+    def __init__(self, home: type, name: str) -> None:
+        self.__doc__ = getattr(home, name).__doc__
+        self._home = home
+        self._name = name
+
+    def __call__(self) -> Any:
+        """Run it."""
+        return getattr(self._home(), self._name)()
 
 
 def load(target: str) -> Any:

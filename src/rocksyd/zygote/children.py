@@ -15,8 +15,8 @@ class Child:
     """A worker that has not been reaped."""
 
     __slots__ = (
-        "channel", "grace", "group_deadline", "killed", "look_at", "max_rss", "pause", "pid", "pool", "promoted", "slot", "soft",
-        "worker",
+        "channel", "grace", "group_deadline", "killed", "look_at", "max_rss", "pause", "pid", "place", "pool", "promoted", "slot",
+        "soft", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: int, pid: int, pool: str, slot: int, channel: int) -> None:
@@ -26,6 +26,8 @@ class Child:
         self.slot = slot
         self.channel = channel
         """Duplicate of the master's end; -1 once closed."""
+        self.place = -1
+        """Where it says what becomes of the processes that it leaves in its group; -1 for nowhere."""
         self.promoted = False
         """It is a worker no longer but a template: it speaks for itself, and has workers of its own to see to their end."""
         self.killed = False

@@ -6,18 +6,24 @@ What this file must not know: processes, messages.
 
 from __future__ import annotations
 
+import json
 from fnmatch import fnmatchcase
+from textwrap import dedent
 from typing import Any
 
 from rocksyd.errors import JobError
-from rocksyd.jobs import settings_of
-from rocksyd.worker.target import FUNCTION, Plan, import_module, is_offered, load
+from rocksyd.jobs import script_of, settings_of
+from rocksyd.worker.target import CLASS, FUNCTION, Method, Plan, import_module, is_offered, load
 from rocksyd.zygote.signatures import signature
 
 OFFERS = "__rocksyd_jobs__"
 """Attribute of a module that makes jobs of its own (``rocksyd.contrib.django``): a function that is given one to call with
 warnings, and returns callables by short name. A name with a colon (``django:migrate``) is a target, too."""
+HOOKS = ("init_jobs", "finish_jobs")
+"""Methods of a class with ``run`` that are jobs of their own: the hooks around a script's list of jobs."""
 _WILD = frozenset("*?[")
+MOST_DOC = 1000
+"""Characters of a job's documentation that are passed on: every hand-over carries them."""
 
 
 class Offer:
@@ -25,7 +31,7 @@ class Offer:
 
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
-        """Short name -> {"target", "kind", "settings", "signature"}, as READY has it."""
+        """Short name -> {"target", "kind", "settings", "signature", "doc", "script"}, as READY has it."""
         self.allowed: list[str] = []
         self.open_patterns: list[str] = []
         self.plans: dict[str, Plan] = {}
@@ -59,6 +65,13 @@ class Offer:
                 f"two jobs are called {short!r}: {known['target']} and {target}; give one another name with @job(name=...)"
             )
         self.jobs[short] = {"target": target, "kind": plan.kind, "settings": settings}
+        if (script := script_of(found)) is not None:
+            self.jobs[short]["script"] = _plain(script, target)
+        for hook in HOOKS if plan.kind == CLASS else ():
+            if callable(getattr(found, hook, None)):
+                self._add_job(f"{target}.{hook}", Method(found, hook), {**settings, "name": f"{short}.{hook}"})
+        if doc := _written_of(found):
+            self.jobs[short]["doc"] = doc
         known_as = signature(found) if plan.kind == FUNCTION else None
         if known_as is not None:
             self.jobs[short]["signature"] = known_as
@@ -103,6 +116,23 @@ class Offer:
         if plan is None:
             plan = self.plans[target] = Plan(target, found)
         return plan
+
+
+def _plain(script: dict[str, Any], target: str) -> dict[str, Any]:
+    """What was declared of a schedule, as messages carry it. Raises JobError."""
+    try:
+        return dict(json.loads(json.dumps(script, allow_nan=False)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JobError(f"{script['at']}: @job on {target}: its schedule has what is no text, number or list: {error}") from error
+
+
+def _written_of(found: Any) -> str:
+    """Its documentation, indented as it is read; "" for none. Never an inherited one: that is of something else."""
+    doc = getattr(found, "__dict__", {}).get("__doc__") if isinstance(found, type) else getattr(found, "__doc__", None)
+    if not isinstance(doc, str):
+        return ""
+    first, _, rest = doc.expandtabs().strip().partition("\n")
+    return f"{first}\n{dedent(rest)}".strip()[:MOST_DOC]
 
 
 def _nothing(_warn: object) -> dict[str, Any]:

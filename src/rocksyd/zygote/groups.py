@@ -24,6 +24,8 @@ class Groups:
 
     def __init__(self, folder: str = "") -> None:
         self._folder = folder
+        self.removals = cgroups.Removals()
+        """Those of workers that have ended."""
 
     @property
     def controllers(self) -> list[str]:
@@ -65,10 +67,11 @@ class Groups:
         """Whether the kernel has killed in it for want of memory."""
         return bool(self._folder) and cgroups.oom_kills(self._of(worker)) > 0
 
-    def remove(self, worker: int) -> None:
-        """It has ended. What it has left behind stays, in a group of its own."""
+    def remove(self, worker: int, now: float) -> None:
+        """It has ended. What it has left behind stays, in a group of its own, which is removed when that has ended."""
         if self._folder:
-            cgroups.remove(self._of(worker))
+            self.removals.in_passing()
+            self.removals.remove(self._of(worker), now)
 
 
 def prepare(root: str, name: str, owner: tuple[int, int] | None) -> Groups:

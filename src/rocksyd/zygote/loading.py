@@ -6,6 +6,7 @@ What must live here: the order of loading, and what each failure is called. What
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -17,13 +18,16 @@ from typing import NamedTuple, NoReturn
 from rocksyd import messages
 from rocksyd.errors import JobError, RocksydError
 from rocksyd.jobs import before_fork_hooks
-from rocksyd.worker import deadline, inherited, output, stacks, values
+from rocksyd.kinds import WEB
+from rocksyd.worker import deadline, inherited, output, results, stacks, tracing
 from rocksyd.worker.context import Context
 from rocksyd.worker.identity import Identity, become
 from rocksyd.worker.integrations import registry
 from rocksyd.worker.target import import_module, load
-from rocksyd.zygote import groups, hugepages, pools, privileges, safety, smoke
+from rocksyd.zygote import contexts, groups, hugepages, lazy, privileges, safety, smoke
 from rocksyd.zygote.discovery import Offer
+from rocksyd.zygote.revision import GIT
+from rocksyd.zygote.revision import revision as read_revision
 
 NOTICED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that mean something to the service's own process, and nothing to a zygote that gets them, too."""
@@ -49,6 +53,8 @@ class Loaded(NamedTuple):
     """Control groups of workers."""
     left: list[safety.Left]
     """Threads and sockets, where ``unsafe`` lets them pass."""
+    announced: list[lazy.Made]
+    """Imports that were made because no worker is to make them."""
 
 
 class Observer:
@@ -74,16 +80,17 @@ def load_application(order: messages.Load, observer: Observer | None = None) -> 
     pid = os.getpid()
     observer = observer or Observer()
     with failing("the application's settings", pid):
-        limits = privileges.limits(order.settings.get("rlimits") or {})
-        own = _enter(order)
+        before = _enter(order)
+        revision, unclear = read_revision(str(order.settings.get("revision", GIT)), before.folder)
+        inherited.watch()
         if order.settings.get("huge_pages", True):
             hugepages.gather()
         # Collections during the imports would only write to objects that are here to stay.
         gc.disable()
         watch = safety.Watch()
-    offer = Offer()
+    offer, made = Offer(), list[lazy.Made]()
     try:
-        _run_steps(_steps(order, offer), watch, observer, pid)
+        _run_steps(itertools.chain(_steps(order, offer), lazy.steps(made)), watch, observer, pid)
         observer.loaded()
         problems, leftover = watch.problems(), watch.children_left()
     finally:
@@ -91,21 +98,46 @@ def load_application(order: messages.Load, observer: Observer | None = None) -> 
     if problems and order.settings.get("unsafe", "refuse") != "warn":
         raise LoadFailed("; ".join(map(str, problems)) + ". " + safety.CURE)
     with failing("the application", pid):
-        context = _settle(order, offer, limits, observer)
+        context = _settle(order, offer, before, observer)
         if order.settings.get("smoke"):
             _smoke(str(order.settings["smoke"]), context)
         ready = _ready(
             order,
             offer,
             began,
-            [*offer.warnings, *map(str, problems), *leftover, *groups.in_vain(own, order.settings.get("pools") or {})],
+            [
+                *offer.warnings,
+                *filter(None, [unclear]),
+                *map(str, problems),
+                *leftover,
+                *(str(one) for one in made if one.failure),
+                *groups.in_vain(before.groups, order.settings.get("pools") or {}),
+            ],
         )
-        contexts = pools.contexts(context, order.settings.get("pools") or {})
-    return Loaded(ready, context, contexts, left=problems, groups=own)
+        pools = contexts.of_pools(context, order.settings.get("pools") or {})
+    ready = ready._replace(revision=revision)
+    return Loaded(ready, context, pools, left=problems, groups=before.groups, announced=made)
 
 
 # --- before the imports ---------------------------------------------------------------------------------------------------
-def _enter(order: messages.Load) -> groups.Groups:
+class _Before(NamedTuple):
+    """What is known before anything of the application is imported."""
+
+    groups: groups.Groups
+    limits: tuple[tuple[int, tuple[int, int]], ...]
+    folder: str
+    """The application's, without symbolic links."""
+    variables: frozenset[str]
+    """Names of the environment variables there are."""
+
+
+def _enter(order: messages.Load) -> _Before:
+    if "t" in sys.abiflags:
+        raise LoadFailed(
+            f"{sys.executable} is a free-threaded Python ({sys.version.split()[0]}), which rocksyd does not fork: "
+            f"set python of [apps.{order.app}] to one with the interpreter lock"
+        )
+    limits = privileges.limits(order.settings.get("rlimits") or {})
     for number in NOTICED:
         signal.signal(number, ignore)
     whom = privileges.identity(str(order.settings.get("user") or ""), str(order.settings.get("group") or ""))
@@ -120,14 +152,15 @@ def _enter(order: messages.Load) -> groups.Groups:
         os.chdir(order.path)
     except OSError as error:
         raise LoadFailed(f"the application's folder {order.path} cannot be entered: {error.strerror}") from error
-    sys.path.insert(0, order.path)
+    # A deploy may switch a symbolic link on the way to this code at any moment. What is imported late is of this release, too.
+    sys.path[:] = [os.getcwd(), *(os.path.realpath(entry) if entry else entry for entry in sys.path)]
     sys.argv[:] = ["rocksyd"]
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     if null:
         os.close(null)
     output.prepare()
-    return own
+    return _Before(own, limits, sys.path[0], frozenset(os.environ))
 
 
 def _groups(order: messages.Load, whom: Identity | None) -> groups.Groups:
@@ -166,15 +199,35 @@ def before_fork_steps() -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"before_fork hook {getattr(hook, '__module__', '?')}:{getattr(hook, '__qualname__', hook)}", hook
     for library, close in registry.steps_before_fork():
         yield f"making {library} fit for forks", close
+    yield from lazy.steps([])
 
 
 def _steps(order: messages.Load, offer: Offer) -> Iterator[tuple[str, Callable[[], object]]]:
+    if order.settings.get("otel"):
+        yield "otel", lambda: tracing.prepare(order.app)
     for entry in order.preload:
         yield f"preload entry {entry!r}", lambda entry=entry: _preload(entry)  # type: ignore[misc]
     for entry in order.jobs:
         yield f"jobs module {entry!r}", lambda entry=entry: offer.add_module(entry)  # type: ignore[misc]
+    if order.settings.get("web"):
+        target = str(order.settings["web"])
+        yield f"web application {target!r}", lambda: _load_web(target)
     for entry in order.allow:
         yield f"allow pattern {entry!r}", lambda entry=entry: offer.add_pattern(entry)  # type: ignore[misc]
+
+
+def _load_web(target: str) -> None:
+    """The application that answers requests, and what serves it, which the application's environment has to have."""
+    try:
+        life = import_module(WEB.worker)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("uvicorn", "httptools"):
+            raise
+        raise JobError(
+            f"{error.name} is not there, by which it is served: pip install 'rocksyd[web]', or uvicorn and httptools, in the "
+            f"application's environment ({sys.prefix})"
+        ) from None
+    life.prepare(target)
 
 
 def _preload(entry: str) -> None:
@@ -203,13 +256,13 @@ class failing:  # noqa: N801  (reads as a statement)
             _end_stray(error)
         if error is None or isinstance(error, LoadFailed):
             return
-        raise LoadFailed(f"{self._step} {_cause(error, self._what)}", values.traceback_of(error)) from error
+        raise LoadFailed(f"{self._step} {_cause(error, self._what)}", results.traceback_of(error)) from error
 
 
 def _end_stray(error: BaseException | None) -> NoReturn:
     """A child that the application forked while it was loaded must not become a second zygote."""
     if error is not None and not isinstance(error, SystemExit):
-        output.write(values.traceback_of(error))
+        output.write(results.traceback_of(error))
     output.flush()
     status = error.code if isinstance(error, SystemExit) else 0 if error is None else 1
     os._exit(status & 0xFF if isinstance(status, int) else 0 if status is None else 1)
@@ -222,15 +275,15 @@ def _cause(error: BaseException, what: str) -> str:
         return f"{what}: {type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     if isinstance(error, RocksydError):
         return f"{what}: {error}"
-    described = values.described(error)
+    described = results.described(error)
     return f"{what}: {described['type']}: {described['message']}"
 
 
 # --- after the imports ----------------------------------------------------------------------------------------------------
-def _settle(order: messages.Load, offer: Offer, limits: tuple[tuple[int, tuple[int, int]], ...], observer: Observer) -> Context:
+def _settle(order: messages.Load, offer: Offer, before: _Before, observer: Observer) -> Context:
     if any(plan.is_async for plan in offer.plans.values()):
         import asyncio  # noqa: F401, PLC0415  (so that no worker has to)
-    os.chdir(order.path)
+    os.chdir(before.folder)
     umask = os.umask(0o022)
     os.umask(umask)
     score = order.settings.get("oom_score_adj")
@@ -249,12 +302,13 @@ def _settle(order: messages.Load, offer: Offer, limits: tuple[tuple[int, tuple[i
         hugepages.collapse()
     return Context(
         app=order.app,
-        cwd=order.path,
+        cwd=before.folder,
         env=dict(os.environ),
+        set_by_loading={name: value for name, value in os.environ.items() if name not in before.variables},
         umask=umask,
         plans=offer.plans,
         oom_score_adj=int(score) if score is not None else None,
-        limits=(privileges.raise_open_files(), *limits),
+        limits=(privileges.raise_open_files(), *before.limits),
     )
 
 

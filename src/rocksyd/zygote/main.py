@@ -18,8 +18,8 @@ from rocksyd.posix.scoreboard import Scoreboard
 from rocksyd.posix.titles import set_title
 from rocksyd.worker import output
 from rocksyd.zygote.loading import Loaded, LoadFailed, load_application
+from rocksyd.zygote.promotion import leave
 from rocksyd.zygote.server import Server
-from rocksyd.zygote.templates import leave
 
 CHANNEL = 3
 _GRACE = 10.0

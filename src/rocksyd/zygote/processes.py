@@ -68,16 +68,31 @@ def private_memory(pid: int) -> int:
     return 0
 
 
-def others_in_group(leader: int) -> bool:
-    """Whether anybody but ``leader`` lives in its process group (zombies do not count)."""
+def left_in_group(leader: int) -> list[int]:
+    """Who lives in the process group of ``leader``, a child that has ended and is not reaped, besides it.
+
+    The group cannot be asked whether it is empty while the dead leader is in it, and to read all of /proc costs milliseconds. So
+    the dead one is moved into our own group: its number, which is the group's, stays taken until it is reaped.
+    """
+    try:
+        os.setpgid(leader, os.getpgrp())
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return []
+    except PermissionError:
+        pass  # it had become another program (execve), or is in another session; or who is there is not ours to signal
     group = str(leader).encode()
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == leader:
-            continue
-        fields = _stat(int(name))
-        if len(fields) > 2 and fields[2] == group and fields[0] not in (b"Z", b"X"):
-            return True
-    return False
+    found = ((int(name), _stat(int(name))) for name in os.listdir("/proc") if name.isdigit() and int(name) != leader)
+    return [pid for pid, fields in found if len(fields) > 2 and fields[2] == group and fields[0] not in (b"Z", b"X")]
+
+
+def name_of(pid: int) -> str:
+    """What ``pid`` is called (proc(5), ``comm``); "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def signal_group(leader: int, number: int) -> None:

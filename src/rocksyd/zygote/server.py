@@ -1,7 +1,7 @@
-"""A loaded application at work: forks on order, kills on order, reaps, and tells.
+"""A loaded application at work: forks on order, kills on order, and tells.
 
-What must live here: the loop, and everything that touches processes. What this file must not know: how an application is
-loaded, and what a worker does.
+What must live here: the loop, forking, and carrying out the master's orders. What this file must not know: how an application is
+loaded, what a worker does, and how ends are waited for (``reaping``).
 
 One thread, no asyncio, no code of the application's: nothing here can be in an undefined state at the moment of a fork.
 """
@@ -13,20 +13,24 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NoReturn
 
 from rocksyd import messages
 from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
+from rocksyd.kinds import STAYING
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, close_all, pair
 from rocksyd.posix.scoreboard import Scoreboard
-from rocksyd.worker import output, reset, values
+from rocksyd.worker import output, reset, results
 from rocksyd.worker.main import Worker
 from rocksyd.worker.seat import Seat
-from rocksyd.zygote import processes, templates
-from rocksyd.zygote.children import Child, Children, Exit
-from rocksyd.zygote.loading import NOTICED, Loaded, LoadFailed, ignore
+from rocksyd.zygote import processes, promotion
+from rocksyd.zygote.children import Child, Children
+from rocksyd.zygote.loading import Loaded, LoadFailed
+from rocksyd.zygote.reaping import Reaper
+from rocksyd.zygote.wakeups import Wakeups
 
 _BATCH = 200
 """Descriptors in one WORKERS message (the kernel takes 253)."""
@@ -52,8 +56,8 @@ class Server:
         self._retiring = False
         self._kill_at: float | None = None
         """Set when nobody is at the other end any more: when the workers that are left are killed."""
-        self._terminated = False
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._reaper = Reaper(self._children, self._groups, grace, self._say)
+        self._wakeups = Wakeups()
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             messages.Fork: self._fork,
             messages.Kill: self._kill,
@@ -67,13 +71,17 @@ class Server:
 
     def run(self) -> int:
         """Serve until retired with nothing left, or until everybody else is gone. The exit status."""
-        self._catch_signals()
+        self._wakeups.begin()
         while not self._done():
             self._wait()
-            self._reap()
-            if self._terminated and self._kill_at is None:
+            self._reaper.reap()
+            if self._wakeups.terminated and self._kill_at is None:
                 self._end_everything()
-            self._look_at_groups()
+            now = time.monotonic()
+            self._reaper.look_at_groups(now)
+            self._groups.removals.on_time(now)
+            self._kill_the_rest()
+        self._groups.removals.once_more()  # what is left then is the master's to remove
         return 0
 
     def _done(self) -> bool:
@@ -82,42 +90,22 @@ class Server:
         return self._retiring and self._children.none_left
 
     # --- waiting ------------------------------------------------------------------------------------------------------
-    def _catch_signals(self) -> None:
-        """From here on the application has no say in signals: what it installed while it was loaded is replaced."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for number in NOTICED:
-            signal.signal(number, ignore)
-        signal.signal(signal.SIGTERM, self._on_term)
-        # A handler is what makes the wakeup descriptor be written to; SIG_IGN would lose the exit statuses.
-        signal.signal(signal.SIGCHLD, ignore)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-
-    def _on_term(self, _number: int, _frame: object) -> None:
-        self._terminated = True
-
     def _wait(self) -> None:
         """Sleep until there is something to do, then take what has come."""
         poll = select.poll()
-        poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._wakeups.fd, select.POLLIN)
         if self._kill_at is None:
             poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._channel.pending else 0))
         ready = dict(poll.poll(self._patience()))
-        if self._wake_read in ready:
-            self._empty_wakeups()
+        if self._wakeups.fd in ready:
+            self._wakeups.empty()
         if self._kill_at is None and self._channel.fileno() in ready:
             self._converse()
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due; None for ever."""
-        due = [at for at in (self._kill_at, self._children.next_look()) if at is not None]
+        due = [at for at in (self._kill_at, self._children.next_look(), self._groups.removals.next_try()) if at is not None]
         return max(0.0, min(due) - time.monotonic()) * 1000 + 1 if due else None
-
-    def _empty_wakeups(self) -> None:
-        try:
-            while len(os.read(self._wake_read, 4096)) == 4096:
-                pass
-        except BlockingIOError:
-            pass
 
     # --- the channel --------------------------------------------------------------------------------------------------
     def _converse(self) -> None:
@@ -148,7 +136,7 @@ class Server:
         except ChannelClosed:
             raise
         except Exception as error:  # noqa: BLE001  (the application's memory is worth more than one order)
-            output.write(f"rocksyd: zygote {self._app} could not carry out {message!r}:\n{values.traceback_of(error)}")
+            output.write(f"rocksyd: zygote {self._app} could not carry out {message!r}:\n{results.traceback_of(error)}")
 
     def _say(self, message: Any) -> None:
         """Send; that nobody is there is found out by the loop, which then ends everything."""
@@ -170,14 +158,16 @@ class Server:
             self._say(messages.ForkFailed(order.worker, order.pool, f"no channel for the worker: {error.strerror}"))
             return
         output.flush()
+        place = self._reaper.leftovers.take()
         # A signal must not meet the child while it still has the zygote's handlers and wakeup pipe.
         before = signals.block_all()
         try:
             pid = os.fork()
             if pid == 0:
                 masters.close()
-                self._become_worker(order, Channel(workers))
+                self._become_worker(order, Channel(workers, max_body=1 << 62), place)
         except OSError as error:
+            self._reaper.leftovers.give_back(place)
             masters.close()
             workers.close()
             self._say(messages.ForkFailed(order.worker, order.pool, f"fork: {error.strerror}"))
@@ -188,44 +178,46 @@ class Server:
         self._children.add(Child(order.worker, pid, order.pool, order.slot, masters.detach()))
         child = self._children.get(pid)
         assert child is not None
+        child.place = place
         self._say(messages.Forked(order.worker, pid, order.pool, order.slot, (child.channel,)))
 
-    def _become_worker(self, order: messages.Fork, channel: Channel) -> NoReturn:
+    def _become_worker(self, order: messages.Fork, channel: Channel, place: int) -> NoReturn:
         """In the child: drop everything of the zygote's, then be a worker until the end."""
         try:
             self._channel.close()
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._wakeups.close()
             for other in self._children.unreaped:
                 if other.channel >= 0:
                     os.close(other.channel)
-            seat = Seat(self._board, order, self._generation)
+            seat = Seat(self._board, order, self._generation, (self._reaper.leftovers, place))
             context = self._pools.get(order.pool, self._context)
             self._groups.join(order.worker, context)
             reset.after_fork(context)
+            if order.kind:
+                import_module(STAYING[order.kind].worker).serve(context, order, channel)
             if order.concurrency > 1:
                 from rocksyd.worker.concurrent import SharedWorker  # noqa: PLC0415  (it imports asyncio, which others do without)
 
                 SharedWorker(context, order.worker, channel, seat, order.concurrency).serve()
             self._become_template(Worker(context, order.worker, channel, seat).serve(), order.pool)
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's loop in a child)
-            output.write(f"rocksyd: a worker of {self._app} could not start:\n{values.traceback_of(error)}")
+            output.write(f"rocksyd: a worker of {self._app} could not start:\n{results.traceback_of(error)}")
         finally:
             os._exit(70)
 
     def _become_template(self, order: messages.Promote, pool: str) -> NoReturn:
         """In a worker that is none any more: be a zygote for workers like it until the end."""
-        channel = templates.take_channel(order)
+        channel = promotion.take_channel(order)
         try:
-            loaded = templates.prepare(order, pool, self._loaded, channel)
+            loaded = promotion.prepare(order, pool, self._loaded, channel)
             channel.send(loaded.ready)
         except LoadFailed as failure:
             with contextlib.suppress(ChannelClosed):
                 channel.send(messages.Failed(self._app, self._generation, failure.reason, failure.traceback))
-            templates.give_up()
+            promotion.give_up()
         except ChannelClosed:
-            templates.give_up()
-        templates.leave(Server(channel, loaded, self._grace, self._board).run())
+            promotion.give_up()
+        promotion.leave(Server(channel, loaded, self._grace, self._board).run())
 
     # --- orders -------------------------------------------------------------------------------------------------------
     def _promote(self, order: messages.Promote) -> None:
@@ -233,7 +225,7 @@ class Server:
         child = self._children.get(order.pid)
         try:
             if child is not None and child.channel >= 0 and not self._retiring:
-                templates.pass_on(order, child.channel)
+                promotion.pass_on(order, child.channel)
                 child.channel = -1
                 child.promoted = True
         finally:
@@ -295,79 +287,6 @@ class Server:
                 )
             )
 
-    # --- reaping ------------------------------------------------------------------------------------------------------
-    def _reap(self) -> None:
-        for pid in self._ended():
-            child = self._children.get(pid)
-            if child is None:
-                os.waitpid(pid, 0)  # left behind by the preload
-            elif child.killed and processes.others_in_group(pid):
-                self._keep_zombie(child)
-            else:
-                self._bury(child)
-
-    def _ended(self) -> Iterator[int]:
-        """PIDs of children that have ended, each to be reaped (or kept as a zombie) before the next is asked for."""
-        while not self._children.dead_leaders:
-            pid = processes.first_ended()
-            if pid is None:
-                return
-            yield pid
-        # A zombie that is kept would be found again and again: ask one by one, while there is one.
-        for child in self._children.living:
-            if processes.has_ended(child.pid):
-                yield child.pid
-
-    def _bury(self, child: Child) -> None:
-        """Reap it and tell."""
-        _, status, usage = os.wait4(child.pid, 0)
-        cpu, max_rss = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-        oom = self._groups.out_of_memory(child.worker)
-        self._forget(child)
-        self._tell(Exit(child.worker, child.pid, status, cpu, max_rss, oom))
-
-    def _keep_zombie(self, child: Child) -> None:
-        """Tell of the leader's end now; its PID, which is the group's number, stays taken while others live in the group."""
-        status, cpu = processes.zombie_status(child.pid), processes.zombie_cpu(child.pid)
-        self._children.keep_dead(child, time.monotonic())
-        if child.soft:  # the others have heard nothing yet
-            processes.signal_group(child.pid, signal.SIGTERM)
-        self._tell(Exit(child.worker, child.pid, status, cpu, child.max_rss, self._groups.out_of_memory(child.worker)))
-
-    def _tell(self, exit_: Exit) -> None:
-        self._children.told(exit_)
-        pid, status = exit_.pid, exit_.status
-        self._say(
-            messages.Exited(pid=pid, status=status, worker=exit_.worker, cpu=exit_.cpu, max_rss=exit_.max_rss, oom=exit_.oom)
-        )
-
-    def _forget(self, child: Child) -> None:
-        self._children.remove(child.pid)
-        self._groups.remove(child.worker)
-        if child.channel >= 0:
-            os.close(child.channel)
-            child.channel = -1
-
-    def _look_at_groups(self) -> None:
-        now = time.monotonic()
-        for child in self._children.dead_leaders:
-            if child.look_at > now:
-                continue
-            assert child.group_deadline is not None
-            over = now >= child.group_deadline
-            if over:
-                self._groups.kill(child.worker)
-                processes.signal_group(child.pid, signal.SIGKILL)
-            if over or not processes.others_in_group(child.pid):
-                os.waitpid(child.pid, 0)
-                self._forget(child)
-            else:
-                self._children.look_later(child, now)
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = now + self._grace
-            for child in self._children.at_work:  # a template kills its own workers, and then leaves
-                processes.signal_group(child.pid, signal.SIGKILL)
-
     # --- the end ------------------------------------------------------------------------------------------------------
     def _end_everything(self) -> None:
         """Keeper and master are gone: TERM to every worker's group, KILL after the grace."""
@@ -383,3 +302,11 @@ class Server:
                 os.close(child.channel)  # an idle worker leaves by itself when nobody can speak to it any more
                 child.channel = -1
             processes.signal_group(child.pid, signal.SIGTERM)
+
+    def _kill_the_rest(self) -> None:
+        """Nobody is at the other end any longer: KILL to those that have not ended within the grace."""
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = now + self._grace
+            for child in self._children.at_work:  # a template kills its own workers, and then leaves
+                processes.signal_group(child.pid, signal.SIGKILL)

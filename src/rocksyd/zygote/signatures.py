@@ -19,7 +19,7 @@ import uuid
 from collections import abc
 from typing import Any
 
-from rocksyd.worker.convert import UNIONS, evaluated
+from rocksyd.worker.convert import ARRAYS, OBJECTS, UNIONS, evaluated, fields_of, plainly
 
 MOST_CHOICES = 100
 """Members of an enumeration that a schema lists."""
@@ -34,22 +34,17 @@ _SIMPLE: dict[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
     None: {"type": "null"},
     type(None): {"type": "null"},
-    list: {"type": "array"},
-    tuple: {"type": "array"},
-    dict: {"type": "object"},
     datetime.date: {"type": "string", "format": "date"},
     datetime.datetime: {"type": "string", "format": "date-time"},
     datetime.time: {"type": "string", "format": "time"},
+    datetime.timedelta: {"anyOf": [{"type": "number"}, _STRING]},
     decimal.Decimal: {"anyOf": [{"type": "string", "format": "decimal"}, {"type": "number"}]},
     uuid.UUID: {"type": "string", "format": "uuid"},
     pathlib.Path: _STRING,
     pathlib.PurePath: _STRING,
-    abc.Mapping: {"type": "object"},
-    abc.MutableMapping: {"type": "object"},
-    abc.MutableSequence: {"type": "array"},
 }
-_ARRAYS = (list, abc.MutableSequence, set, frozenset)
-_OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
+_UNCERTAIN = (abc.Iterable, abc.Collection, abc.Sequence, abc.Set)
+"""What a string or an object is, too."""
 
 
 def signature(function: Any) -> dict[str, Any] | None:
@@ -114,25 +109,25 @@ def _optional(parameter: dict[str, Any], has_default: bool, default: Any) -> Non
         parameter["none"] = True
 
 
-def schema_of(annotation: Any) -> dict[str, Any]:
-    """What JSON fits an annotation; ``{}`` when nothing certain can be said."""
+def schema_of(annotation: Any, within: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """What JSON fits an annotation; ``{}`` when nothing certain can be said. ``within``: classes that are being described."""
+    annotation = plainly(annotation)
     origin, members = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return schema_of(members[0])
-    if hasattr(annotation, "__supertype__"):  # NewType
-        return schema_of(annotation.__supertype__)
     if origin in UNIONS:
-        return _any_of([schema_of(member) for member in members])
+        return _any_of([schema_of(member, within) for member in members])
     if origin is typing.Literal:
         return _choices(members)
-    if origin is not None:
-        return _of_members(origin, members)
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return _members(annotation)
+    kind = origin if origin is not None else annotation
     try:
-        return _SIMPLE.get(annotation, {})
+        if kind in _SIMPLE:
+            return _SIMPLE[kind]
     except TypeError:
         return {}  # an annotation that cannot be hashed
+    if kind in ARRAYS or kind in OBJECTS:
+        return _of_members(kind, members, within)
+    if not isinstance(kind, type):
+        return {}
+    return _members(kind) if issubclass(kind, enum.Enum) else _of_fields(kind, within)
 
 
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
@@ -158,18 +153,24 @@ def _members(kind: type[enum.Enum]) -> dict[str, Any]:
     return _choices(list(dict.fromkeys([*values, *names])))
 
 
-def _of_members(origin: Any, members: Any) -> dict[str, Any]:
+def _of_members(kind: Any, members: Any, within: tuple[Any, ...]) -> dict[str, Any]:
     """``list[int]``, ``dict[str, float]``, ``tuple[int, str]``."""
-    if origin in _ARRAYS:
-        items = schema_of(members[0]) if members else {}
-        return {"type": "array", **({"items": items} if items else {})}
-    if origin in _OBJECTS:
+    if kind in OBJECTS:
         # Keys are strings in JSON, whatever the annotation says of them.
-        values = schema_of(members[1]) if len(members) > 1 else {}
+        values = schema_of(members[1], within) if len(members) > 1 else {}
         return {"type": "object", **({"additionalProperties": values} if values else {})}
-    if origin is tuple and len(members) == 2 and members[1] is Ellipsis:
-        items = schema_of(members[0])
-        return {"type": "array", **({"items": items} if items else {})}
-    if origin is tuple and members:
-        return {"type": "array", "prefixItems": [schema_of(member) for member in members], "items": False}
-    return {}
+    if kind in _UNCERTAIN:
+        return {}
+    if kind is tuple and members and members[-1] is not Ellipsis:
+        return {"type": "array", "prefixItems": [schema_of(member, within) for member in members], "items": False}
+    items = schema_of(members[0], within) if members else {}
+    return {"type": "array", **({"items": items} if items else {})}
+
+
+def _of_fields(kind: type, within: tuple[Any, ...]) -> dict[str, Any]:
+    """A dataclass or a ``TypedDict``: an object. Of a class that nothing is known of nothing is said."""
+    known = fields_of(kind)
+    if known is None or kind in within or issubclass(kind, tuple):
+        return {}
+    members = {name: schema_of(annotation, (*within, kind)) for name, annotation in known.annotations.items()}
+    return {"type": "object", "properties": members, "required": sorted(known.required), "additionalProperties": False}

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, NoReturn
 
+from rocksyd.exit_status import describe
 from rocksyd.posix import signals
 from rocksyd.posix.channel import read_memfd
-from rocksyd.posix.processes import describe
 from rocksyd.worker import leaving, reset
 from rocksyd.worker.context import Context
-from rocksyd.worker.outcome import observed
+from rocksyd.worker.outcome import Manner, observed
 from rocksyd.worker.target import Plan, load
 
 _GRACE = 5.0
@@ -56,7 +56,7 @@ def _check(entry: str, context: Context, report: int) -> NoReturn:
     try:
         reset.after_fork(context)
         reset.allow_interrupt()
-        outcome = observed(lambda: Plan(entry, load(entry)).call(None), 1 << 20)
+        outcome = observed(lambda: Plan(entry, load(entry)).call(None), Manner(lenient=True))
         if outcome.error is not None:
             summary = f"{outcome.error['type']}: {outcome.error['message']}".replace("\n", " ")
             os.write(report, f"{summary}\n{outcome.error['traceback']}".encode()[: 1 << 20])

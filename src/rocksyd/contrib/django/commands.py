@@ -89,4 +89,21 @@ def offered(warn: Callable[[str], object]) -> dict[str, Callable[..., Any]]:
         except Exception as error:  # noqa: BLE001  (a command's module is anybody's code)
             warn(f"the management command {command!r} cannot be loaded ({type(error).__name__}: {error}); running it will fail")
             found[PREFIX + command] = Broken(command)
+    return {**found, **_of_ours()}
+
+
+def _of_ours() -> dict[str, Callable[..., Any]]:
+    """The job that runs Django's tasks, and the one that relays the outbox, where the project has them."""
+    from django.conf import settings  # noqa: PLC0415  (its settings can be asked only now)
+
+    found: dict[str, Callable[..., Any]] = {}
+    backends = [one.get("BACKEND", "") for one in (getattr(settings, "TASKS", None) or {}).values()]
+    if any(name.startswith("rocksyd.") for name in backends):
+        from rocksyd.contrib.django import tasks  # noqa: PLC0415  (it needs the library of tasks)
+
+        found[tasks.JOB] = tasks.run
+    if apps.is_installed("rocksyd.contrib.django.outbox"):
+        from rocksyd.contrib.django.outbox.relaying import relay  # noqa: PLC0415  (it has a model)
+
+        found[f"{PREFIX}outbox.relay"] = relay
     return found

@@ -20,7 +20,7 @@ from rocksyd.errors import RocksydError
 
 if TYPE_CHECKING:
     from rocksyd.client import Client
-    from rocksyd.client.address import Place
+    from rocksyd.client.endpoint import Place
 
 KEYS = ("ADDRESS", "COMMANDS", "CONFIG")
 
@@ -72,7 +72,7 @@ def _patterns(given: Any) -> tuple[str, ...]:
 
 def config_path() -> str:
     """The project's ``rocksyd.toml``: as set, else the nearest from the working folder up, else from BASE_DIR up; "" for none."""
-    from rocksyd.client.address import find_config  # noqa: PLC0415  (commands run as jobs do not need it)
+    from rocksyd.client.endpoint import find_config  # noqa: PLC0415  (commands run as jobs do not need it)
 
     base = getattr(settings, "BASE_DIR", "")
     return load().config or find_config() or (find_config(os.fspath(base)) if base else "")
@@ -83,7 +83,7 @@ def place() -> Place | None:
 
     Raises WrongSettings; AddressError and ConfigError where what names the daemon cannot be read.
     """
-    from rocksyd.client.address import find, place_of  # noqa: PLC0415
+    from rocksyd.client.endpoint import find, place_of  # noqa: PLC0415
 
     given = os.environ.get("ROCKSYD_ADDRESS") or load().address
     if given:

@@ -22,12 +22,16 @@ def before_fork() -> None:
 
 
 def between_jobs() -> None:
-    """What Django does itself between two requests: broken and over-age connections are closed, the log of queries is emptied."""
+    """What Django does itself between two requests: broken and over-age connections are closed, the log of queries is emptied.
+
+    (``reset_queries`` and ``close_old_connections`` of django.db, in one look at the connections there are.)
+    """
     db: Any = sys.modules.get(LIBRARY)
     if not _configured():
         return
-    db.reset_queries()
-    db.close_old_connections()
+    for connection in db.connections.all(initialized_only=True):
+        connection.queries_log.clear()
+        connection.close_if_unusable_or_obsolete()
     _close_caches()
 
 

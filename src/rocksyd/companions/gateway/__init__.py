@@ -1,0 +1,1 @@
+"""The companion ``gateway``: HTTP in front of the daemon. Begins at ``main``."""

@@ -1,0 +1,1 @@
+"""The pages for people, a module each. Begins at ``site``."""

@@ -1,0 +1,1 @@
+"""The examination itself, in a process that has loaded the application."""

@@ -1,0 +1,187 @@
+"""What clients hear without having asked just now: the news of runs, and output as it grows.
+
+What must live here: who is told what, in which order, and how much at a time.
+What this file must not know: why a run has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rocksyd import codes
+from rocksyd.core import events as ev
+from rocksyd.core.engine import not_found
+from rocksyd.errors import RequestError
+from rocksyd.master.desk.condition import Condition
+from rocksyd.master.desk.methods import EVENTS
+from rocksyd.master.desk.replies import Replies
+from rocksyd.master.desk.rpc import Rpc
+from rocksyd.master.desk.waiters import Caller, Follower, Subscriber, Waiters
+from rocksyd.master.records import seen
+from rocksyd.master.records.output import CHUNK, Outputs
+from rocksyd.master.turn import Turn
+from rocksyd.model import ENDED, WAITING, Run
+
+MOST_OUTPUT = 1 << 20
+"""Bytes owed to a client beyond which it gets no more output of runs."""
+
+
+class News:
+    """For subscribers and followers (``waiters`` knows who they are)."""
+
+    def __init__(self, turn: Turn, waiters: Waiters, replies: Replies, outputs: Outputs) -> None:
+        self._turn = turn
+        self._waiters = waiters
+        self._replies = replies
+        self._outputs = outputs
+        self._follow: dict[str, Run] = {}
+        """Runs whose followers are to get a piece of output at the end of the turn."""
+        self._behind: list[Follower] = []
+        """Followers that have more to come."""
+        turn.performs(ev.Started, lambda effect: self._tell_all("run.started", effect.run))
+        turn.performs(ev.Progressed, lambda effect: self._tell_all("run.progress", effect.run))
+        turn.performs(ev.Ended, self._ended)
+        turn.due(self._next_moment, lambda now: None)  # being awake is enough: they are sent more at every turn's end
+        turn.begins(self._tell_missed)
+        turn.says(self._send_output)
+        self.condition = Condition(turn, waiters, replies)
+
+    def serve(self, rpc: Rpc, health: Callable[[], dict[str, Any]]) -> None:
+        """Serve the methods that this is asked for with. ``health`` says how the daemon is."""
+        self.condition.now = health
+        rpc.serves("subscribe", self._subscribe)
+        rpc.serves("logs", self._logs)
+
+    def _next_moment(self) -> float | None:
+        """At once, while a follower that has read what it got has more to come."""
+        return 0.0 if self._behind and any(self._takes_output(follower) for follower in self._behind) else None
+
+    # --- news ---------------------------------------------------------------------------------------------------------
+    def _subscribe(self, caller: Caller, params: dict[str, Any]) -> Any:
+        position = params.get("position", self._turn.told)
+        missed = self._missed(position) if "position" in params else []
+        wanted = {name: params.get(name) for name in ("app", "target", "keys", "events", "labels", "failed", "scripts")}
+        self._waiters.subscribe(Subscriber(caller.client, caller.id, **wanted), position, missed)
+        events = params.get("events") or list(EVENTS)
+        return {"subscribed": events, "position": position, "generation": self._turn.engine.generation}
+
+    def _ended(self, effect: ev.Ended) -> None:
+        if self._waiters.followers:
+            self.follow_soon(effect.run)
+        self._tell_all("run.ended", effect.run)
+
+    def _tell_all(self, event: str, run: Run) -> None:
+        """Tell those who want to hear of it."""
+        for subscriber in self._waiters.subscribers:
+            if subscriber.wants(event, run):
+                self._tell(subscriber, event, run, self._turn.told)
+
+    def _tell(self, subscriber: Subscriber, event: str, run: Run, position: int) -> None:
+        """``position``: that up to which the subscriber has been told everything when it has heard this."""
+        try:
+            usual = self._turn.engine.costs.usual(run) if event == "run.started" else None
+            told = {"usual": usual} if usual is not None else {}
+            self._replies.notify(subscriber.client, event, {**run.record(), **told, "position": position})
+        except Exception as error:  # noqa: BLE001  (the barrier)
+            self._replies.broken(subscriber.client, error)
+
+    def tell_restarted(self, facts: dict[str, Any]) -> None:
+        """Tell those who want to hear of restarts."""
+        for subscriber in self._waiters.subscribers:
+            if subscriber.wants("restarted", None):
+                news = {"generation": self._turn.engine.generation, **facts, "position": self._turn.told}
+                self._replies.notify(subscriber.client, "restarted", news)
+
+    def _missed(self, position: int) -> list[Run]:
+        """The runs that have changed since then, as the journal has them: who subscribes again is told of these first."""
+        writing = self._turn.writing
+        writing.write_behind(self._turn.now.mono, everything=True)
+        return writing.journal.changed_since(position)
+
+    def _tell_missed(self) -> None:
+        """Those who subscribe again hear first what they have missed."""
+        missed, self._waiters.missed = self._waiters.missed, []
+        for subscriber, position, runs in missed:
+            for run in runs:
+                for event in _news_of(run):
+                    if subscriber.wants(event, run):
+                        self._tell(subscriber, event, run, position)  # not further: the rest is yet to come
+
+    # --- output -------------------------------------------------------------------------------------------------------
+    def _logs(self, caller: Caller, params: dict[str, Any]) -> Any:
+        run = self._turn.lookup(params["key"])
+        if run is None:
+            raise not_found(params["key"])
+        offset, follow = params.get("offset", 0), params.get("follow", False)
+        begin, end = _bounds(run, params["attempt"]) if "attempt" in params else (0, None)
+        ended, offset = run.state == ENDED or end is not None, max(offset, begin)
+        most = CHUNK if end is None else max(min(CHUNK, end - offset), 0)
+        chunk = self._outputs.read(run.output, offset, final=ended, most=most)
+        complete = ended and (chunk.end or (end is not None and chunk.offset >= end))
+        if follow and not complete:
+            self._waiters.follow(Follower(caller.client, caller.id, run.key, chunk.offset))
+            self.follow_soon(run)
+        times = {"times": seen.times(run.output)} if params.get("times") else {}
+        begun = {"begin": chunk.begin} if chunk.begin else {}
+        return {"text": chunk.text, "offset": chunk.offset, "ended": complete, "truncated": run.log_cut > 0, **begun, **times}
+
+    def follow_soon(self, run: Run) -> None:
+        """The run's output may have grown, or it has ended: its followers get their piece at the end of the turn."""
+        if run.key in self._waiters.followers:
+            self._follow[run.key] = run
+
+    def _send_output(self) -> None:
+        """One piece for every follower; those that have more to come, and read what they got, get it next turn."""
+        self._behind = []
+        for key, run in list(self._follow.items()):
+            followers = list(self._waiters.followers.get(key, ()))
+            pending = [f for f in followers if not self._send_piece(f, run)]
+            self._behind += pending
+            if not pending:
+                del self._follow[key]
+                if run.state == ENDED:
+                    self._waiters.followed(key)
+
+    def _send_piece(self, follower: Follower, run: Run) -> bool:
+        """True when there is nothing more to come now."""
+        if self._replies.owed(follower.client) is None:
+            return True
+        if not self._takes_output(follower):
+            return False
+        try:
+            return self._send_now(follower, run)
+        except Exception as error:  # noqa: BLE001  (the barrier)
+            self._replies.broken(follower.client, error)
+            return True
+
+    def _send_now(self, follower: Follower, run: Run) -> bool:
+        ended = run.state == ENDED
+        chunk = self._outputs.read(run.output, follower.offset, final=ended)
+        complete = ended and chunk.end
+        if chunk.text or complete:
+            follower.offset = chunk.offset
+            params = {"id": follower.id, "key": run.key, "text": chunk.text, "offset": chunk.offset, "ended": complete}
+            self._replies.notify(follower.client, "logs", params)
+        return chunk.end
+
+    def _takes_output(self, follower: Follower) -> bool:
+        """Whether it has read enough to get another piece; if not, the next piece follows when it has."""
+        owed = self._replies.owed(follower.client)
+        return owed is not None and owed < MOST_OUTPUT
+
+
+def _bounds(run: Run, attempt: int) -> tuple[int, int | None]:
+    """Where the output of an attempt begins in the run's, and where it ends; None for the last one. Raises RequestError."""
+    last = run.attempt
+    begins = {past["attempt"]: past.get("log_from", 0) for past in run.earlier} | {last.number: last.log_from}
+    if attempt not in begins:
+        kept = ", ".join(map(str, sorted(begins)))
+        raise RequestError(codes.INVALID_PARAMS, f"attempt: of run {run.key!r} no attempt {attempt} is known; there are: {kept}")
+    return begins[attempt], begins.get(attempt + 1)
+
+
+def _news_of(run: Run) -> list[str]:
+    """What has been told of a run that is as it is now."""
+    started = ["run.started"] if run.attempt.started_at and run.state != WAITING else []
+    return started + (["run.ended"] if run.state == ENDED else [])

@@ -1,0 +1,81 @@
+"""Replies and notifications in JSON-RPC, on their way to clients.
+
+What must live here: finding whoever asked, and putting the replies to a batch together.
+What this file must not know: what was asked; why it is answered now.
+
+A reply carries its request's id and may come in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rocksyd.errors import RequestError
+from rocksyd.master.desk.clients import Client, Clients
+from rocksyd.master.desk.listeners import group_of
+from rocksyd.master.desk.waiters import Caller
+from rocksyd.wire import encode
+
+
+class Replies:
+    """The way back to whoever called."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def answer(self, caller: Caller, result: Any, *, waited: bool = True) -> None:
+        """The result, to whoever called."""
+        self._reply(caller, waited, lambda: encode.rpc_result(caller.id, result))
+
+    def listed(self, caller: Caller, records: list[bytes]) -> None:
+        """An array whose members are encoded already, as the result."""
+        self._reply(caller, True, lambda: encode.rpc_array(caller.id, records))
+
+    def fail(self, caller: Caller, error: RequestError, *, waited: bool = False) -> None:
+        """The error, to whoever called."""
+        self._reply(caller, waited, lambda: encode.rpc_error(caller.id, error.code, str(error), error.data))
+
+    def _reply(self, caller: Caller, waited: bool, make: Callable[[], bytes]) -> None:
+        client = self._clients.by_number.get(caller.client)
+        if client is None or caller.notify:
+            return None
+        if caller.batch:
+            return self.into_batch(client, caller.batch, make())
+        client.waits -= waited
+        return client.send(make())
+
+    @staticmethod
+    def into_batch(client: Client, number: int, data: bytes) -> None:
+        """One reply to a request of a batch, which goes out when it is the last one."""
+        state = client.batches[number]
+        state[1].append(data)
+        if len(state[1]) == state[0]:
+            del client.batches[number]
+            client.send(encode.rpc_batch(state[1]))
+
+    def group_of(self, caller: Caller) -> int:
+        """The process group that whoever called is in; 0 where nobody knows."""
+        client = self._clients.by_number.get(caller.client)
+        return group_of(client.socket) if client is not None else 0
+
+    def in_batch(self, caller: Caller) -> int:
+        """Bytes of the replies that the batch of a request has so far."""
+        client = self._clients.by_number.get(caller.client)
+        state = client.batches.get(caller.batch) if client is not None else None
+        return sum(map(len, state[1])) if state is not None else 0
+
+    def notify(self, client: int, method: str, params: dict[str, Any]) -> None:
+        """A notification to a client, if it is still there."""
+        found = self._clients.by_number.get(client)
+        if found is not None:
+            found.send(encode.rpc_notification(method, params))
+
+    def broken(self, client: int, error: Exception) -> None:
+        """What was to be said to a client has raised what nobody expected."""
+        self._clients.broken(client, error)
+
+    def owed(self, client: int) -> int | None:
+        """Bytes that a client is owed and has not taken; None when it has gone."""
+        found = self._clients.by_number.get(client)
+        return None if found is None else len(found.out)

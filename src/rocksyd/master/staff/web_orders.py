@@ -1,0 +1,126 @@
+"""What is decided about web workers, carried out.
+
+What must live here: which words each decision is, to zygote and worker. What this file must not know: why it was decided; what
+zygotes and workers say (``web``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rocksyd import messages as m
+from rocksyd.config import AppConfig, Config
+from rocksyd.core import web_crew as decisions
+from rocksyd.core.web import WebPool
+from rocksyd.master.staff.keeper import Keeper
+from rocksyd.master.staff.web_links import WebLink, WebLinks
+from rocksyd.master.staff.web_sizes import WebSizes
+from rocksyd.master.staff.web_sockets import WebSockets
+from rocksyd.master.staff.zygotes import Zygote, Zygotes
+from rocksyd.posix.log import WARNING, log
+from rocksyd.posix.loop import Loop
+
+KILL_AFTER = 5.0
+"""Seconds that a worker has beyond its ``linger`` to leave."""
+
+
+class WebOrders:
+    """All web pools of one master."""
+
+    def __init__(self, config: Config, zygotes: Zygotes, keeper: Keeper, loop: Loop) -> None:
+        self._zygotes, self._keeper = zygotes, keeper
+        self.pools: dict[str, WebPool] = {}
+        self.links = WebLinks(loop, keeper, zygotes)
+        self.sockets = WebSockets(config)
+        self.sizes = WebSizes(self.links, self.sockets, self.act)
+        self.settled: Callable[[str, int], None] = lambda app, generation: None
+        """Told when a generation that is coming can serve, or has failed."""
+        self.reaped: Callable[[Zygote | None, int], None] = lambda zygote, pid: None
+        """Told of the PID of each that is no more, so that its parent hears that this is known."""
+        self.row: Callable[[str], Any] = lambda pool: None
+        """What ``rocksyd pools`` shows of a pool."""
+        self.daemon = ""
+        """Where the daemon can be called: jobs are ordered while requests are answered."""
+        self.patience = config.restart.prepare_timeout
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Take other settings."""
+        self.sockets.apps = {app.web_pool: app for app in config.apps.values() if app.web is not None}
+        for name, app in self.sockets.apps.items():
+            assert app.web is not None
+            policy = app.every_pool()[name]
+            if name in self.pools:
+                self.pools[name].use(policy, app.web.capacity)
+            else:
+                self.pools[name] = WebPool(name, policy, app.web.capacity)
+
+    def pool_of(self, app: str) -> WebPool | None:
+        """The application's web pool."""
+        return next((pool for pool in self.pools.values() if pool.app == app), None)
+
+    def can_serve(self, app: str, generation: int) -> bool:
+        """Whether this generation of the application has what it needs to answer requests; true where it answers none."""
+        pool = self.pool_of(app)
+        return pool is None or pool.name not in self.sockets.apps or pool.can_serve(generation)
+
+    def failure(self, app: str, generation: int) -> str:
+        """Why it has not; "" while nothing has gone wrong."""
+        pool = self.pool_of(app)
+        return pool.failure.get(generation, "") if pool is not None else ""
+
+    def _serve(self, link: WebLink) -> None:
+        pool = self.pool_of(link.app)
+        app = self.sockets.apps.get(pool.name) if pool is not None else None
+        if pool is None or app is None or app.web is None or link.served:
+            return
+        link.served = True
+        link.wait(self.patience)
+        policy = app.every_pool()[pool.name]
+        settings = {
+            **app.web.told(), "grace": policy.grace, "slow_after": policy.slow_after,
+            "max_queue": policy.max_queue, "daemon": self.daemon,
+        }  # fmt: skip
+        smoke = app.web.smoke_request if link.number in pool.first else ""
+        listening = tuple(text for text, _ in app.web.listen)
+        link.say(m.Serve(link.number, settings, listening, smoke, self.sockets.of(pool.name)))
+
+    def act(self, pool: WebPool) -> None:
+        """Carry out what has been decided."""
+        for effect in pool.effects():
+            self.sizes.stirred()
+            match effect:
+                case decisions.Fork():
+                    self._fork(pool, effect)
+                case decisions.Tell() if effect.number in self.links:
+                    self._tell(self.links[effect.number], effect, self.sockets.apps.get(pool.name))
+                case decisions.Kill() if effect.number in self.links:
+                    self.links.kill(self.links[effect.number], effect.reason)
+                case decisions.Note():
+                    log("master", effect.text, level=WARNING, event="pool")
+        self.sizes.attend(pool)
+
+    def _fork(self, pool: WebPool, order: decisions.Fork) -> None:
+        zygote = self._zygotes.named(pool.app, order.generation)
+        if zygote is not None:
+            zygote.tell(m.Fork(order.number, pool.name, -1, kind="web"))
+        else:
+            pool.failed(order.number, "cannot fork a web worker (its zygote is gone)", time.monotonic())
+
+    def _tell(self, link: WebLink, order: decisions.Tell, app: AppConfig | None) -> None:
+        if order.what == "accept":
+            link.say(m.Accept())
+            return
+        web = app.web if app is not None else None
+        linger = web.linger if web is not None else 0.0
+        if order.alone:
+            linger = app.every_pool()[app.web_pool].grace if app is not None else 0.0
+        link.wait(linger + KILL_AFTER)
+        link.say(m.Leave(linger, order.alone))
+
+    def ask(self, link: WebLink) -> None:
+        """Ask a worker what it is at."""
+        link.wait(self.patience)
+        link.say(m.Inventory())

@@ -1,0 +1,107 @@
+"""The access log: a line a request, in the combined form or as JSON.
+
+What must live here: the lines and the file. What this file must not know: where a request's fields come from.
+
+Lines are gathered and written when the loop has done what is there, all of them in one ``write``, so that lines of several
+workers do not mix. The file is opened again when somebody has moved it (logrotate): it is looked at once a second, while there is
+traffic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from typing import Any
+
+from rocksyd.errors import JobError
+
+_LOOK = 1.0
+
+
+class AccessLog:
+    """The file; false where there is none."""
+
+    def __init__(self, path: str, form: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
+        self._json = form == "json"
+        self._loop = loop
+        self._fd = -1
+        self._lines: list[str] = []
+        self._looked_at = 0.0
+        self._second, self._stamp = 0, ""
+
+    def __bool__(self) -> bool:
+        return bool(self._path)
+
+    def open(self) -> None:
+        """Open it. Raises JobError."""
+        if not self._path:
+            return
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise JobError(f"access_log: {self._path} cannot be opened: {error.strerror}; its folder has to be there") from error
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+
+    def note(self, cycle: Any, took: float) -> None:
+        """A request is over."""
+        if not self._lines:
+            self._loop.call_soon(self.flush)
+        self._lines.append(self._as_json(cycle, took) if self._json else self._combined(cycle, took))
+
+    def _combined(self, cycle: Any, took: float) -> str:
+        now = int(time.time())
+        if now != self._second:
+            self._second, self._stamp = now, time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(now))
+        request = cycle.request
+        line = f"{request.method} {request.url.decode('latin-1')} HTTP/{request.version}"
+        return (
+            f'{request.client} - - [{self._stamp}] "{_safe(line)}" {cycle.status or 499} {cycle.sent} '
+            f'"{_safe(request.referer)}" "{_safe(request.agent)}" {took:.6f} {request.request_id}\n'
+        )
+
+    def _as_json(self, cycle: Any, took: float) -> str:
+        request = cycle.request
+        said = {
+            "at": round(time.time(), 3), "client": request.client, "method": request.method, "url": request.url.decode("latin-1"),
+            "version": request.version, "status": cycle.status or 499, "bytes": cycle.sent, "seconds": round(took, 6),
+            "referer": request.referer, "agent": request.agent, "request_id": request.request_id, "pid": os.getpid(),
+        }  # fmt: skip
+        return json.dumps(said, separators=(",", ":")) + "\n"
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if not self._lines:
+            return
+        text, self._lines = "".join(self._lines), []
+        now = time.monotonic()
+        try:
+            if now - self._looked_at >= _LOOK:
+                self._looked_at = now
+                self._look_whether_moved()
+            os.write(self._fd, text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            return  # a disk that is full is no reason to refuse requests
+
+    def _look_whether_moved(self) -> None:
+        try:
+            there = os.stat(self._path)
+            if os.path.samestat(there, os.fstat(self._fd)):
+                return
+        except FileNotFoundError:
+            pass
+        try:
+            self.open()
+        except JobError:
+            return
+
+
+def _safe(text: str) -> str:
+    """Without what would end the field or the line."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(c if c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in text)

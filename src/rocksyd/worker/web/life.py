@@ -1,0 +1,236 @@
+"""A web worker's life: from its fork to ``os._exit``, by what the master tells it.
+
+What must live here: SERVE, ACCEPT, LEAVE and their answers; when it is over.
+What this file must not know: HTTP (``http``), how connections come and go (``door``), how WSGI is called (``wsgi``).
+
+The order of leaving: it stops accepting, gives away every connection that is between two requests, and those that are not when
+their response is through. Streams and WebSockets go on until they end or ``linger`` is over. Then LEFT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from importlib import import_module
+from typing import Any, NoReturn
+
+from rocksyd import messages
+from rocksyd.errors import ChannelClosed, DescriptorsLost, JobError, MessageError
+from rocksyd.jobs import find_current_by
+from rocksyd.posix import webpage
+from rocksyd.posix.channel import Channel
+from rocksyd.posix.titles import set_title
+from rocksyd.worker import leaving, output, results
+from rocksyd.worker.context import Context
+from rocksyd.worker.target import load
+from rocksyd.worker.web.door import Door
+from rocksyd.worker.web.http import Engine, running
+from rocksyd.worker.web.wsgi import Wsgi
+
+_GRACE = 10.0
+_STIR = 0.2
+"""Seconds between two words to the master that there is something to be looked at."""
+_LOOK = 0.05
+"""Seconds between two looks at what is left, while leaving."""
+
+
+def prepare(target: str) -> None:
+    """In the zygote: load the application and what serves it, so that no worker has to. Raises JobError."""
+    import_module("uvicorn.protocols.websockets.auto")
+    if not callable(load(target)):
+        raise JobError(f'{target!r} cannot be called: name the application itself, as in "shop.wsgi:application"')
+
+
+def serve(context: Context, order: messages.Fork, channel: Channel) -> NoReturn:
+    """Be a web worker until the end."""
+    Life(context, order.worker, channel).serve()
+
+
+class Life:
+    """One worker."""
+
+    def __init__(self, context: Context, number: int, channel: Channel) -> None:
+        self._context = context
+        self._number = number
+        self._channel = channel
+        self._loop = new_loop()
+        self._page_fd, self._page = webpage.create()
+        self._page["pid"] = os.getpid()
+        self._page["born"] = int(time.monotonic() * 1000)
+        self._engine: Engine | None = None
+        self._door: Door | None = None
+        self._state = "starting"
+        self._end_at = 0.0
+        self._grace = _GRACE
+        self._asked = 0
+        self._asks: dict[int, asyncio.Future[Any]] = {}
+        self._stirred_at = 0.0
+        self._over = asyncio.Event()
+
+    def serve(self) -> NoReturn:
+        """From here to ``os._exit``. Never raises."""
+        status = 70
+        try:
+            asyncio.set_event_loop(self._loop)
+            find_current_by(running)
+            self._loop.add_signal_handler(signal.SIGTERM, self._leave_alone)
+            self._loop.add_reader(self._channel.fileno(), self._listen)
+            self._loop.run_until_complete(self._over.wait())
+            status = 0
+            self._finish()
+        except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's code below this frame)
+            output.write("rocksyd: a web worker failed, please report this:\n" + results.traceback_of(error))
+        os._exit(status)
+
+    def _finish(self) -> None:
+        engine, door = self._engine, self._door
+        if engine is not None:
+            self._loop.run_until_complete(asyncio.wait_for(engine.shutdown(), self._grace))
+        if door is not None:
+            self._say(messages.Left(self._page["given"], door.closed))
+        leaving.finish(self._grace)
+
+    # --- the channel --------------------------------------------------------------------------------------------------
+    def _listen(self) -> None:
+        try:
+            self._channel.flush()
+            while (message := self._channel.receive()) is not None:
+                self._heard(message)
+        except (ChannelClosed, DescriptorsLost, OSError):  # nobody is at the other end: the service is over
+            self._loop.remove_reader(self._channel.fileno())
+            self._leave_alone()
+        except MessageError as error:
+            output.note(f"a web worker ignores a message: {error}")
+
+    def _heard(self, message: Any) -> None:
+        match message:
+            case messages.Serve() if self._state == "starting" and self._engine is None:
+                task = self._loop.create_task(self._begin(message))
+                task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+            case messages.Accept() if self._state == "ready":
+                self._enter("accepting")
+                assert self._door is not None
+                self._door.open()
+            case messages.Leave():
+                self._leave(message.linger, alone=message.alone)
+            case messages.Drain():
+                self._leave_alone()
+            case messages.Inventory() if self._engine is None:
+                self._say(messages.Idle(self._number, os.getpid(), message.epoch))
+            case messages.Inventory() if self._state != "starting":
+                self._say_serving()
+            case messages.Reply():
+                asked = self._asks.pop(message.number, None)
+                if asked is not None and not asked.done():
+                    asked.set_result(message.result)
+
+    def _say(self, message: Any) -> None:
+        try:
+            self._channel.send(message)
+        except ChannelClosed:
+            return
+        if self._channel.pending:
+            self._loop.call_later(0.01, self._flush)
+
+    def _flush(self) -> None:
+        try:
+            if not self._channel.flush():
+                self._loop.call_later(0.01, self._flush)
+        except ChannelClosed:
+            return
+
+    def _say_serving(self) -> None:
+        accepting, going = self._state == "accepting", self._state == "leaving"
+        self._say(messages.Serving(self._number, os.getpid(), accepting, going, self._context.app, (self._page_fd,)))
+
+    def stir(self) -> None:
+        """There is something to be looked at: requests come in, or more wait than can be taken."""
+        now = time.monotonic()
+        if now - self._stirred_at >= _STIR:
+            self._stirred_at = now
+            self._say(messages.Serving(self._number, os.getpid(), self._state == "accepting", self._state == "leaving"))
+
+    async def ask(self, method: str) -> Any:
+        """Ask the master something that it knows of the whole pool."""
+        self._asked += 1
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._asks[self._asked] = answer
+        self._say(messages.Ask(self._asked, method))
+        return await asyncio.wait_for(answer, 5.0)
+
+    # --- coming -------------------------------------------------------------------------------------------------------
+    def _enter(self, state: str) -> None:
+        self._state = state
+        self._page["stage"] = webpage.STAGES.index(state)
+        set_title(f"rocksyd: worker {self._context.pool} ({state})")
+
+    async def _begin(self, order: messages.Serve) -> None:
+        settings = order.settings
+        self._grace = float(settings.get("grace", _GRACE))
+        inward, outward, *listening = order.fds
+        if settings.get("daemon"):
+            os.environ.setdefault("ROCKSYD_ADDRESS", str(settings["daemon"]))
+        try:
+            target = settings.get("asgi") or settings["wsgi"]
+            found = load(target)
+            app = found if settings.get("asgi") else Wsgi(found, settings, self._loop, self._page)
+            self._engine = Engine(app, settings, self._page, self._loop)
+            self._engine.stir, self._engine.ask = self.stir, self.ask
+            self._door = Door(self._engine, settings, (inward, outward, *listening))
+            await self._engine.startup()
+            if order.smoke:
+                await self._smoke(order.smoke, self._engine)
+        except BaseException as error:  # noqa: BLE001  (whoever ordered the deploy has to hear of it)
+            expected = isinstance(error, JobError)
+            reason = str(error) if expected else f"the web application cannot be served: {type(error).__name__}: {error}"
+            trace = "" if expected else results.traceback_of(error)
+            self._say(messages.Failed(self._context.app, reason=reason, traceback=trace))
+            self._engine = None
+            self._over.set()
+            return
+        self._enter("ready")
+        self._say_serving()
+
+    async def _smoke(self, path: str, engine: Engine) -> None:
+        status = await engine.call(path)
+        if not 200 <= status < 400:
+            raise JobError(f"smoke_request: {path} was answered with {status}, and 2xx or 3xx is wanted")
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+    def _leave_alone(self) -> None:
+        self._leave(self._grace, alone=True)
+
+    def _leave(self, linger: float, *, alone: bool) -> None:
+        end = time.monotonic() + linger
+        self._end_at = min(self._end_at, end) if self._end_at else end
+        if self._door is None or self._state == "starting":
+            self._over.set()
+            return
+        first = self._state != "leaving"
+        self._enter("leaving")
+        self._door.close(alone=alone)
+        if first:
+            self._look_whether_over()
+
+    def _look_whether_over(self) -> None:
+        assert self._door is not None
+        if self._door.empty:
+            self._over.set()
+        elif time.monotonic() >= self._end_at:
+            self._door.end_all()
+            self._end_at += 1.0
+            self._loop.call_later(_LOOK, self._look_whether_over)
+        else:
+            self._loop.call_later(_LOOK, self._look_whether_over)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where the application has it, else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415  (the application's, if it has it)
+    except ImportError:
+        return asyncio.new_event_loop()
+    made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return made

@@ -1,0 +1,1 @@
+"""Alerts: real receivers, told by a real daemon."""

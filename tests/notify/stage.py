@@ -1,0 +1,52 @@
+"""What the tests of alerts share: a daemon whose jobs fail on order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rocksyd.testing import Daemon
+
+JOBS = """
+import os
+from rocksyd import job
+
+HERE = os.path.dirname(__file__)
+
+@job
+def ok(*params, **named):
+    return params or named
+
+@job
+def fails(*params, **named):
+    print("about to fail")
+    raise ValueError(f"not today: {named.get('password', '')}")
+
+@job
+def fails_else():
+    raise KeyError("else")
+
+@job
+def dies():
+    os._exit(3)
+
+@job
+def by_file():
+    if not os.path.exists(os.path.join(HERE, "well")):
+        raise RuntimeError("not well")
+
+@job
+def gate():
+    with open(os.path.join(HERE, "gate")) as file:
+        return file.read()
+"""
+
+
+def daemon(folder: Path, tables: str, **arguments: Any) -> Daemon:
+    """A daemon with these tables."""
+    return Daemon(folder, JOBS, parts={"top": tables, **arguments.pop("parts", {})}, **arguments)
+
+
+def webhook(url: str, more: str = "", name: str = "hook") -> str:
+    """The table of a receiver."""
+    return f'[notify.{name}]\nwebhook = "{url}"\n{more}\n'

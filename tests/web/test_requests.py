@@ -1,0 +1,285 @@
+"""What is said over a connection, and what is answered: of one daemon that serves ASGI and one that serves WSGI."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from rocksyd.testing import Daemon, until
+from tests.web.stage import ASGI, Kept, connect, get, port, row, served
+
+SPECIAL = """
+    if scope["path"] == "/boom":
+        raise RuntimeError("boom")
+    if scope["path"] == "/who":
+        import json
+        from rocksyd import current
+        current().finish(lambda: open("finished", "w").write(current().request_id))
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        said = {"client": scope["client"], "scheme": scope["scheme"], "id": current().request_id, "headers": headers}
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps(said).encode()})
+        return
+    if scope["path"] == "/late":
+        await asyncio.sleep(60)
+"""
+START = '    await send({"type": "http.response.start", "status": 200'
+APP = ASGI.replace(START, SPECIAL + START, 1)
+WEB = """
+max_body = 50000
+max_head = 4096
+head_timeout = "400ms"
+timeout = "400ms"
+status = "/status"
+ping = "/ping"
+access_log = "access.log"
+trusted_proxies = ["10.0.0.0/8"]
+"""
+VALIDATED = """
+import os, threading
+from wsgiref.validate import validator
+from rocksyd import current
+
+def plain(environ, start_response):
+    size = 0
+    while part := environ["wsgi.input"].read(65536):
+        size += len(part)
+    path = environ["PATH_INFO"]
+    if path == "/parts":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return (f"{number}\\n".encode() for number in range(5))
+    if path == "/empty":
+        start_response("204 No Content", [])
+        return []
+    if path == "/boom":
+        raise RuntimeError("boom")
+    if path == "/caught":
+        try:
+            raise ValueError("caught")
+        except ValueError:
+            import sys
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            start_response("500 Oh", [("Content-Type", "text/plain")], sys.exc_info())
+            return [b"oh"]
+    if path == "/written":
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        write(b"one ")
+        write(b"two ")
+        return [b"three"]
+    if path == "/id":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        current().finish(lambda: open("finished", "w").write(current().request_id))
+        return [current().request_id.encode()]
+    text = f"{environ['REQUEST_METHOD']} {path} {environ['QUERY_STRING']} {size}".encode("latin-1")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
+
+application = validator(plain)
+"""
+
+
+def answer(connection: socket.socket) -> tuple[int, bytes]:
+    """All that comes until the other end closes: the status and everything behind the head."""
+    data = b""
+    while part := connection.recv(65536):
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    return int(head.split()[1]) if head else 0, body
+
+
+BAD = {
+    "no HTTP": (b"hello\r\n\r\n", 400),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    "length and chunks": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "two lengths": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+    "a length with a sign": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", 400),
+    "a chunk's size": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", 400),
+    "a blank before a colon": (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+    "an encoding that is none": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, x\r\n\r\n0\r\n\r\n", 400),
+    "a zero byte": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
+    "a large head": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 9000, 431),
+    "a large body": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n", 413),
+    "large chunks": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nEA60\r\n" + b"a" * 60000, 413),
+    "a slow head": (b"GET / HTTP/1.1\r\nHo", 408),
+    "no response in time": (b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n", 503),
+}  # fmt: skip
+
+
+def refused_and_how(asgi: Daemon) -> None:
+    found = {}
+    for what, (said, _) in BAD.items():
+        with connect(asgi) as connection:
+            connection.sendall(said)
+            found[what] = answer(connection)[0]
+        assert get(asgi)[0] == 200
+    assert found == {what: status for what, (_, status) in BAD.items()}
+
+
+def an_error_of_the_application_is_its_own(asgi: Daemon) -> None:
+    assert get(asgi, "/boom")[0] == 500
+    assert get(asgi)[0] == 200
+
+
+def one_head_in_pieces_many_in_one_and_bodies_cut_anywhere(asgi: Daemon) -> None:
+    request = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    last = b"GET /z HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    for size in (1, 7, 50, 1000):
+        with connect(asgi) as connection:
+            everything = request * 3 + last
+            for at in range(0, len(everything), size):
+                connection.sendall(everything[at : at + size])
+            data = b""
+            while part := connection.recv(65536):
+                data += part
+            assert re.findall(rb"(/[az] \d)", data) == [b"/a 5"] * 3 + [b"/z 0"]
+
+
+def methods_expectations_and_chunks(asgi: Daemon) -> None:
+    assert get(asgi, method="HEAD") == (200, "")
+    with connect(asgi) as connection:
+        connection.sendall(
+            b"POST /e HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
+        )
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"abc")
+        assert b"/e 3" in answer(connection)[1]
+    with connect(asgi) as connection:
+        connection.sendall(b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+                           b"3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n")  # fmt: skip
+        assert b"/c 7" in answer(connection)[1]
+
+
+def for_whom_a_request_is_only_who_is_trusted_may_say(asgi: Daemon) -> None:
+    said = {"X_Forwarded_For": "6.6.6.6, 1.2.3.4, 10.1.1.1", "X_Forwarded_Proto": "https", "X_Request_ID": "from-the-proxy.1"}
+    believed = json.loads(get(asgi, "/who", **said)[1])
+    assert (believed["client"], believed["scheme"], believed["id"]) == (["1.2.3.4", 0], "https", "from-the-proxy.1")
+    until((asgi.app / "finished").exists, "what finish() was given")
+    assert (asgi.app / "finished").read_text() == "from-the-proxy.1"
+    made = json.loads(get(asgi, "/who", X_Request_ID="what ever")[1])
+    assert re.fullmatch("[0-9a-f]{24}", made["id"])
+    stranger = Kept(asgi, port(asgi))
+    doubted = json.loads(stranger.ask("/who", **said)[1])
+    stranger.close()
+    assert (doubted["client"][0], doubted["scheme"]) == ("127.0.0.1", "http")
+    assert doubted["id"] != "from-the-proxy.1"
+    assert not [name for name in doubted["headers"] if name.startswith("x-forwarded")]
+    log = (asgi.folder / "access.log").read_text()
+    assert re.search(
+        r'^1\.2\.3\.4 - - \[.*\] "GET /who HTTP/1\.1" 200 \d+ "-" "-" \d+\.\d+ from-the-proxy\.1$', log, re.MULTILINE
+    )
+    os.rename(asgi.folder / "access.log", asgi.folder / "access.log.1")
+    until(lambda: get(asgi) and (asgi.folder / "access.log").exists(), "a log of the old name")
+
+
+def pages_and_numbers(asgi: Daemon) -> None:
+    assert get(asgi, "/ping") == (200, "pong")
+    before = row(asgi)
+    for _ in range(5):
+        assert get(asgi)[0] == 200
+    assert get(asgi, "/boom")[0] == 500
+    now = row(asgi)
+    assert now["status"]["2xx"] - before["status"]["2xx"] == 5
+    assert now["status"]["5xx"] - before["status"]["5xx"] == 1
+    assert now["served"] - before["served"] == 6
+    assert 0 < now["latency"]["p50"] <= now["latency"]["p99"]
+    said = json.loads(get(asgi, "/status?json")[1])
+    assert said["pool"] == "app/web"
+    assert said["requests"] >= 6
+    assert said["process manager"] == "static"
+    assert "accepted conn:" in get(asgi, "/status")[1]
+
+
+def _frame(text: bytes) -> bytes:
+    return bytes([0x81, 0x80 | len(text)]) + b"\0\0\0\0" + text
+
+
+def streams_and_websockets_go_on_in_old_code(asgi: Daemon) -> None:
+    """Last, because it restarts: what was begun ends in the code it began with, and what comes is the new code's."""
+    (asgi.app / "website.py").write_text(APP.replace("VERSION = 1", "VERSION = 2"))
+    with connect(asgi) as web, connect(asgi) as stream:
+        web.sendall(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")  # fmt: skip
+        assert web.recv(4096).startswith(b"HTTP/1.1 101 ")
+        stream.sendall(b"GET /stream?40 HTTP/1.1\r\nHost: a\r\n\r\n")
+        head = b""
+        while b"1 0\n" not in head:
+            head += stream.recv(4096)
+        half = Kept(asgi)
+        assert half.ask("/before")[1].startswith("1 ")
+        half.sock.sendall(b"GET /half HTTP/1.1\r\nHo")
+        assert asgi.restart() == {"error_text": "Restarted successfully"}
+        web.sendall(_frame(b"still"))
+        assert web.recv(4096)[2:] == b"1 still"
+        half.sock.sendall(b"st: a\r\nConnection: close\r\n\r\n")
+        assert b"/half 0" in answer(half.sock)[1]
+        while not head.endswith(b"0\r\n\r\n"):
+            head += stream.recv(4096)
+        assert re.findall(rb"1 (\d+)\n", head) == [b"%d" % number for number in range(40)]
+        stream.sendall(b"GET /after HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        status, body = answer(stream)
+        assert (status, b"2 " in body) == (200, True)
+        web.sendall(_frame(b"and on"))
+        assert web.recv(4096)[2:] == b"1 and on"
+        half.close()
+
+
+def wsgi_as_the_validator_wants_it(wsgi: Daemon) -> None:
+    connection = Kept(wsgi)
+    assert connection.ask("/a%20b?c=d") == (200, "GET /a b c=d 0")
+    assert connection.ask("/p", "POST", b"x" * 300_000) == (200, "POST /p  300000")
+    assert connection.ask("/h", "HEAD") == (200, "")
+    assert connection.ask("/parts") == (200, "0\n1\n2\n3\n4\n")
+    assert connection.ask("/empty") == (204, "")
+    assert connection.ask("/written") == (200, "one two three")
+    assert connection.ask("/caught") == (500, "oh")
+    status, text = connection.ask("/id", X_Request_ID="abc")
+    assert (status, text) == (200, "abc")
+    until((wsgi.app / "finished").exists, "what finish() was given")
+    connection.close()
+    assert get(wsgi, "/boom")[0] == 500
+    assert get(wsgi, "/a")[0] == 200
+    assert "AssertionError" not in wsgi.log()
+
+
+def bodies_are_streamed(wsgi: Daemon) -> None:
+    """Larger than what is ever held: the worker's memory does not follow."""
+    size = 64 << 20
+    with connect(wsgi) as connection:
+        connection.sendall(b"POST /big HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % size)
+        for _ in range(size >> 20):
+            connection.sendall(b"x" * (1 << 20))
+        assert answer(connection)[1].endswith(b"POST /big  %d" % size)
+    (process,) = (one for one in row(wsgi)["processes"] if one["stage"] == "accepting")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process['pid']}/status").read_text())
+    assert peak is not None
+    assert int(peak[1]) * 1024 < process["rss"] + (40 << 20)
+
+
+ONE = 'pm = "static"\nmax_workers = 1\ngrace = "2s"'
+STEPS = (
+    refused_and_how, an_error_of_the_application_is_its_own, one_head_in_pieces_many_in_one_and_bodies_cut_anywhere,
+    methods_expectations_and_chunks, for_whom_a_request_is_only_who_is_trusted_may_say, pages_and_numbers,
+    streams_and_websockets_go_on_in_old_code,
+)  # fmt: skip
+
+
+@pytest.mark.long
+def test_what_is_said_over_a_connection_and_what_is_answered(tmp_path: Path) -> None:
+    """Of one daemon, because its start costs more than all of this."""
+    with served(tmp_path, APP, web=WEB, pool=ONE) as daemon:
+        for step in STEPS:
+            step(daemon)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_wsgi_in_the_main_thread_and_in_several(tmp_path: Path, threads: int) -> None:
+    web = f'threads = {threads}\nmax_body = "0"\ntimeout = "20s"'
+    with served(tmp_path, VALIDATED, interface="wsgi", web=web, pool=ONE) as daemon:
+        wsgi_as_the_validator_wants_it(daemon)
+        bodies_are_streamed(daemon)
