@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,15 +28,17 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def served(application: Any = hello, most: int = 100) -> AsyncIterator[tuple[Served, Callable[[], Any]]]:
+async def served(
+    application: Any = hello, most: int = 100, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Served, Callable[..., Any]]]:
     """A server, and what connects to it."""
     server = Served(application)
     server.most = most
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
-    await server.listen(listening)
+    await server.listen(listening, context)
     try:
-        yield server, lambda: asyncio.open_connection(*address)
+        yield server, lambda **more: asyncio.open_connection(*address, **more)
     finally:
         for connection in list(server.state.connections):
             connection.transport.abort()  # type: ignore[union-attr]

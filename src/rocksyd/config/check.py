@@ -18,8 +18,11 @@ MAX_FILE = 16 * 1024**2
 """Bytes of the largest configuration read: what is larger is some other file."""
 MAX_TOKEN = 4096
 """Bytes of the largest token."""
+MAX_PEM = 1024**2
+"""Bytes of the largest file with a certificate or a key."""
 
 _MAKE_TOKEN = "(umask 077; head -c 24 /dev/urandom | base64)"
+_ANOTHER = f"whoever shows it could be either; make another: {_MAKE_TOKEN}"
 
 
 def load(path: str) -> Config:
@@ -49,6 +52,7 @@ def everything(path: str) -> tuple[Config, list[str]]:
     """
     config, problems = parse_all(read(path), path, read_parts(path))
     _check(config, problems)
+    _check_tls(config, problems)
     for app in config.apps.values():
         for key in ("preload", "jobs"):
             for index, name in enumerate(getattr(app, key)):
@@ -154,17 +158,42 @@ def _check(config: Config, problems: Problems) -> None:
 
 def _check_companions(config: Config, problems: Problems) -> None:
     """The files that companions are given the names of: tokens, and what TLS takes."""
-    for name, companion in config.companions.items():
-        for who, one in companion.settings.get("tokens", {}).items() if name == "gateway" else ():
-            path: KeyPath = (name, "tokens", who)
-            try:
-                secret(one["file"])
-            except ConfigError as error:
-                if not problems.concern(path):
-                    problems.add((*path, "file"), str(error))
-        for key, file in companion.settings.get("tls", {}).items() if name == "gateway" else ():
-            if wrong := _unreachable(file, "file"):
-                problems.add((name, "tls", key), f"{wrong}; make it, or correct the path (it is relative to rocksyd.toml)")
+    gateway = config.companions.get("gateway")
+    if gateway is None:
+        return
+    holders: dict[str, str] = {}
+    for who, one in gateway.settings.get("tokens", {}).items():
+        path: KeyPath = ("gateway", "tokens", who)
+        if problems.concern((*path, "file")):
+            continue
+        try:
+            holder = holders.setdefault(secret(one["file"]), who)
+        except ConfigError as error:
+            problems.add((*path, "file"), str(error))
+        else:
+            if holder != who:
+                problems.add((*path, "file"), f"{one['file']}: has the secret of {holder}; {_ANOTHER} > {one['file']}")
+    for key, file in gateway.settings.get("tls", {}).items():
+        if problems.concern(("gateway", "tls", key)):
+            continue
+        try:
+            _content(file, MAX_PEM, "make it, or correct the path (it is relative to rocksyd.toml)")
+        except ConfigError as error:
+            problems.add(("gateway", "tls", key), str(error))
+
+
+def _check_tls(config: Config, problems: Problems) -> None:
+    """Whether certificate and key can be used. Not for the master, which loads no OpenSSL; the gateway itself says so there."""
+    gateway = config.companions.get("gateway")
+    files = gateway.settings.get("tls") if gateway else None
+    if not files or problems.concern(("gateway", "tls")):
+        return
+    from rocksyd.config import tls  # noqa: PLC0415  (see above)
+
+    try:
+        tls.context(files["certificate"], files["key"])
+    except tls.Unusable as error:
+        problems.add(("gateway", "tls", error.key), str(error))
 
 
 def not_installed(config: Config) -> list[str]:

@@ -23,6 +23,7 @@ _PERCENT = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4})?%")
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED_NAMESPACES = ("rpc", "run", "logs", "schedule", "notify", "cluster", "service")
 """Of the protocol itself, and of companions that are, or are going to be, built in."""
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,20}")
 _OCTAL = re.compile(r"[0-7]{1,4}")
 _PATTERN = re.compile(r"[A-Za-z_*?0-9]+(?:\.[A-Za-z_*?0-9]+)*")
 
@@ -36,6 +37,15 @@ def text(example: str) -> Convert[str]:
         return value
 
     return convert
+
+
+def host(value: object) -> str:
+    """The name of a machine, as it stands in an address of the web, without anything around it."""
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise ValueError(
+            f'expected the name of a machine such as "jobs.example.com", without scheme and port, got {shown(value)}'
+        )
+    return value
 
 
 def address(folder: str) -> Convert[Address]:

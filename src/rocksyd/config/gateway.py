@@ -13,7 +13,7 @@ from rocksyd.config.settings import GatewayConfig, TokenConfig
 from rocksyd.config.table import Table
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-SCOPES = ("read", "run", "admin")
+_FILES = {"certificate": "cert.pem", "key": "key.pem"}
 
 
 def told(table: Table, config: GatewayConfig) -> dict[str, Any]:
@@ -21,11 +21,10 @@ def told(table: Table, config: GatewayConfig) -> dict[str, Any]:
     _check_reach(table, config)
     for name, token in config.tokens.items():
         _check_token(table, name, token)
-    if bool(config.tls.certificate) != bool(config.tls.key):
-        table.problem("certificate and key belong together; add the other one", "tls")
+    _check_tls(table, config)
     return {
         "tokens": {name: asdict(token) for name, token in config.tokens.items()},
-        "tls": asdict(config.tls) if config.tls.certificate else {},
+        "tls": asdict(config.tls) if config.tls.certificate and config.tls.key else {},
         "hosts": list(config.hosts),
         "redact": list(config.redact),
         "max_body": config.max_body,
@@ -41,11 +40,23 @@ def _check_reach(table: Table, config: GatewayConfig) -> None:
                 '[gateway.tokens.alice], file = "tokens/alice" (a file with a secret), scopes = ["read", "run"]',
                 *("listen", index),
             )
-        if text.startswith("https") and not config.tls.certificate:
+        if text.startswith("https") and not table.values.get("tls"):
             table.problem(
                 f'{text} needs a certificate; add tls = {{ certificate = "tls/cert.pem", key = "tls/key.pem" }}',
                 *("listen", index),
             )
+
+
+def _check_tls(table: Table, config: GatewayConfig) -> None:
+    given = table.values.get("tls")
+    if not isinstance(given, dict) or not given.keys() <= _FILES.keys():
+        return  # what it is instead has been noted
+    for key, other in (("certificate", "key"), ("key", "certificate")):
+        if key not in given and other in given:
+            table.problem(f'{key} is missing, which belongs to {other}; add {key} = "tls/{_FILES[key]}"', "tls")
+    if given and config.listen and not any(text.startswith("https") for text, _ in config.listen):
+        better = config.listen[0][0].replace("http", "https", 1)
+        table.problem(f"no address of listen has TLS; write https for http, as in {better}, or remove tls", "tls")
 
 
 def _check_token(table: Table, name: str, token: TokenConfig) -> None:

@@ -447,7 +447,7 @@ class GatewayConfig(CompanionConfig):
     )
     hosts: tuple[str, ...] = array(
         "jobs.example.com",
-        forms.text("jobs.example.com"),
+        forms.host,
         "further names that it is called by, for example by a proxy in front of it",
     )
     redact: tuple[str, ...] = array(

@@ -136,8 +136,8 @@ class Served:
         self.most = min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._application = application
         self._accepting: dict[socket.socket, Callable[[], None]] = {}
-        self._beginning: set[asyncio.Task[None]] = set()
-        """Connections that were accepted, and on which nothing was heard so far."""
+        self._beginning: dict[asyncio.Task[None], None] = {}
+        """Connections that were accepted and are none of ``state`` so far, the oldest first: TLS shakes hands before."""
         self._empty = asyncio.Event()
 
     async def listen(self, listening: socket.socket, context: ssl.SSLContext | None = None, state: object = None) -> None:
@@ -179,8 +179,10 @@ class Served:
             loop.call_later(1.0, self._accept_again, listening)
             return
         task = asyncio.ensure_future(self._begin(client, config, context))
-        self._beginning.add(task)
-        task.add_done_callback(self._beginning.discard)
+        self._beginning[task] = None
+        task.add_done_callback(self._beginning.pop)
+        if len(self._beginning) > self.most:
+            next(iter(self._beginning)).cancel()
 
     def _accept_again(self, listening: socket.socket) -> None:
         if not self.leaving.is_set():
@@ -197,8 +199,8 @@ class Served:
                 ssl_handshake_timeout=handshake,
                 ssl_shutdown_timeout=goodbye,
             )
-        except (OSError, EOFError):
-            client.close()  # it has gone, or does not speak TLS
+        except (OSError, EOFError, asyncio.CancelledError):
+            client.close()  # it has gone, or does not speak TLS, or too many are as slow
 
     def _closing(self, send: Send) -> Send:
         """The same, but an answer that begins while this process leaves is the connection's last."""

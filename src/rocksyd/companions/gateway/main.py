@@ -33,6 +33,7 @@ from rocksyd.companions.gateway.pages.targets import Targets
 from rocksyd.companions.gateway.rest import Rest
 from rocksyd.companions.gateway.streams import Streams
 from rocksyd.companions.gateway.web import Routes
+from rocksyd.config import tls
 
 
 def serve(companion: Companion) -> None:
@@ -100,10 +101,7 @@ def _host(address: str) -> str:
 def _tls(files: dict[str, str]) -> ssl.SSLContext | None:
     if not files:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(files["certificate"], files["key"])
-    except (OSError, ssl.SSLError) as error:
-        raise CannotAttend(f"[gateway.tls]: {files['certificate']} and {files['key']} cannot be used: {error}") from error
-    return context
+        return tls.context(files["certificate"], files["key"])
+    except tls.Unusable as error:
+        raise CannotAttend(f"gateway.tls.{error.key}: {error}") from error
