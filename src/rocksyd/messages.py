@@ -602,6 +602,15 @@ class Left(Value):
     """Connections that it closed itself, with what was going on over them."""
 
 
+class SlowRequest(Value):
+    """A request takes long, or has had its time and goes on: for the slow log. Said by a web worker."""
+
+    what: str = ""
+    """A sentence: which request, and for how long."""
+    where: str = ""
+    """The stacks of the code that answers it."""
+
+
 # --- master <-> companion ---------------------------------------------------------------------------------------------
 class Attend(Value):
     """The first message to a companion: what it is, and what it may use. Answered by ATTENDING or FAILED."""
@@ -679,7 +688,7 @@ _TYPES: dict[str, type[Any]] = {
         Status, Prepare, Fds, Unshelved, Freeze, Thaw, Adopt, Retired, Exited, Spawned, Signalled, RestartFailed, Load, Fork,
         Kill, PrintStacks, Retire, Promote, Measure, Inventory, Ready, Failed, Forked, ForkFailed, Measured, Workers, Job, JobAck,
         Cancel, Drain, Idle, Holding, Progress, Finished, Result, Attend, Attending, Declared, Ask, Reply,
-        Serve, Serving, Accept, Leave, Left,
+        Serve, Serving, Accept, Leave, Left, SlowRequest,
     )
 }  # fmt: skip
 

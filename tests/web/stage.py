@@ -81,12 +81,18 @@ POOL = 'pm = "static"\nmax_workers = 2\ngrace = "2s"'
 JOBS = "from rocksyd import job, current\n@job\ndef add(a, b):\n    return a + b\n"
 
 
-def site(folder: Path, text: str, *, interface: str = "asgi", pool: str = POOL, **parts: str) -> Daemon:
-    """A daemon, not started yet, whose application answers requests by ``website:application`` as in ``text``."""
+def site(
+    folder: Path, text: str, *, interface: str = "asgi", pool: str = POOL, more: dict[str, str] | None = None, **parts: str
+) -> Daemon:
+    """A daemon, not started yet, whose application answers requests by ``website:application`` as in ``text``.
+
+    ``more``: further modules, by their file's name.
+    """
     config = CONFIG.format(**{"top": "", "web": "", **parts}, interface=interface, pool=pool)
     daemon = Daemon(folder, JOBS, config=config)
     (daemon.app / "website.py").unlink(missing_ok=True)
-    (daemon.app / "website.py").write_text(text)
+    for name, module in {"website.py": text, **(more or {})}.items():
+        (daemon.app / name).write_text(module)
     return daemon
 
 
@@ -103,11 +109,11 @@ def port(daemon: Daemon) -> int:
     return int(where.rpartition(":")[2])
 
 
-def connect(daemon: Daemon) -> socket.socket:
-    """A connection to the unix socket."""
+def connect(daemon: Daemon, name: str = "web.sock") -> socket.socket:
+    """A connection to a unix socket."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(TIMEOUT)
-    connection.connect(str(daemon._link / "web.sock"))
+    connection.connect(str(daemon._link / name))
     return connection
 
 

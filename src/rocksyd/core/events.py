@@ -127,6 +127,14 @@ class Size(NamedTuple):
     """The same with each page divided by the number of processes that share it; 0 where nobody looked."""
 
 
+class Crashed(NamedTuple):
+    """A worker that runs no jobs has ended, with this ``status``: it counts among those that crash the interpreter."""
+
+    app: str
+    generation: int
+    status: int | None
+
+
 class WorkersMeasured(NamedTuple):
     """The answer to MeasureWorkers: what the workers of this pool have, by their numbers; those that are gone are left out."""
 

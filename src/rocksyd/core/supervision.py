@@ -402,8 +402,13 @@ def _look_at_death(state: State, worker: Worker, event: ev.WorkerExited, now: No
         pool = state.pool_of(worker)
         reason = f"worker {worker.number} {describe(event.status)} before its first job"
         _in_trouble(state, pool, pool.died(reason, now.mono))
-    app, crash = state.applications.get(worker.app), crash_of(event.status)
-    if app is None or not crash or worker.generation != app.generation:
+    crashed(state, ev.Crashed(worker.app, worker.generation, event.status), now)
+
+
+def crashed(state: State, event: ev.Crashed, now: Now) -> None:
+    """Whether so many workers of an application have crashed the interpreter that it is to be loaded afresh."""
+    app = state.applications.get(event.app)
+    if app is None or not crash_of(event.status) or event.generation != app.generation:
         return
     policy = state.config.apps[app.name].emergency_restart
     if wants_fresh_memory(app.crashes, policy, now.mono):
@@ -418,6 +423,7 @@ HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     ev.InventoryDone: inventory_done,
     ev.Heard: heard,
     ev.WorkerExited: worker_exited,
+    ev.Crashed: crashed,
     ev.WorkerSpokeNonsense: worker_spoke_nonsense,
     ev.RunBroken: run_broken,
     ev.WorkersMeasured: measured,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 
 from rocksyd.core.pools import Demand, Pool
-from rocksyd.core.web_crew import Kill, Sample, Tell, WebCrew
+from rocksyd.core.web_crew import NOTHING, Kill, Sample, Tell, WebCrew
 from rocksyd.core.worker import BUSY, IDLE, LEAVING, STARTING
 
 
@@ -156,8 +156,9 @@ class WebPool(WebCrew):
         busy = self._share_out(crew, samples, now)
         for worker in list(crew.workers.values()):
             crew.recycling.worked(worker, self.policy)
-            size = samples[worker.number].memory if worker.number in samples else 0
-            if self.policy.max_rss and size > self.policy.max_rss and worker.state in (IDLE, BUSY):
+            said = samples.get(worker.number, NOTHING)
+            grown = bool(self.policy.max_rss) and said.memory > self.policy.max_rss
+            if (grown or said.spent) and worker.state in (IDLE, BUSY):
                 crew.recycling.outdate(worker)
         if self.ready:
             for worker in crew.to_replace(now):

@@ -6,16 +6,18 @@ What this file must not know: when any of it is done (``core.web``); sockets, pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from rocksyd.config import PoolConfig
 from rocksyd.core.pools import Pool
 from rocksyd.core.worker import LEAVING, STARTING, Worker
 
-FIRST = 1 << 50
-"""The numbers of web workers are above this: of each generation 2 ** 20. No master has to know how far another has counted."""
-_OF_A_GENERATION = 1 << 20
+FIRST = 1 << 62
+"""The numbers of web workers are above this. In one are, from its highest bits, the place of the application, the generation of
+its code, and a count: no master has to know how far another has counted, and no application how far another one has."""
+_COUNTS, _GENERATIONS, PLACES = 1 << 24, 1 << 22, 1 << 16
 
 
 class Fork(NamedTuple):
@@ -55,6 +57,12 @@ class Sample(NamedTuple):
     """Resident bytes, 0 where nobody looked."""
     stuck: bool = False
     """Whether its deadline has passed."""
+    spent: bool = False
+    """Whether it says that it is to be replaced."""
+
+
+NOTHING = Sample(0, 0)
+"""Of a worker that has no page yet."""
 
 
 def is_web(number: int) -> bool:
@@ -64,21 +72,29 @@ def is_web(number: int) -> bool:
 
 def generation_of(number: int) -> int:
     """The generation of such a worker."""
-    return (number - FIRST) // _OF_A_GENERATION
+    return number // _COUNTS % _GENERATIONS
+
+
+def place_of(app: str, taken: Collection[int]) -> int:
+    """The place of an application in the numbers of its workers: the same in every master, but where another has it."""
+    place = crc32(app.encode()) % PLACES
+    while place in taken:
+        place = (place + 1) % PLACES
+    return place
 
 
 def title(number: int) -> str:
     """What people call it: the third of generation 7 is ``7.3``."""
-    return f"{generation_of(number)}.{(number - FIRST) % _OF_A_GENERATION}"
+    return f"{generation_of(number)}.{number % _COUNTS}"
 
 
 class WebCrew:
     """The web workers of one application."""
 
-    def __init__(self, name: str, policy: PoolConfig, capacity: int) -> None:
+    def __init__(self, name: str, policy: PoolConfig, capacity: int, place: int = 0) -> None:
         self.name = name
         self.app = name.partition("/")[0]
-        self.policy, self.capacity = policy, capacity
+        self.policy, self.capacity, self.place = policy, capacity, place
         self.workers: dict[int, Worker] = {}
         self.sets: dict[int, Pool] = {}
         """By generation, those that workers are forked for."""
@@ -121,7 +137,7 @@ class WebCrew:
         generation = generation_of(number)
         worker = Worker(number, self.app, self.name, generation, -1, STARTING, pid, since=now, born=now)
         self.workers[number] = worker
-        counted = (number - FIRST) % _OF_A_GENERATION
+        counted = number % _COUNTS
         self._counts[generation] = max(self._counts.get(generation, 0), counted)
         if generation >= self.current:
             self._set(generation).add(worker)
@@ -135,7 +151,7 @@ class WebCrew:
     def _fork(self, crew: Pool, now: float) -> Worker:
         generation = crew.generation
         count = self._counts[generation] = self._counts.get(generation, 0) + 1
-        number = FIRST + generation * _OF_A_GENERATION + count
+        number = FIRST + (self.place * _GENERATIONS + generation) * _COUNTS + count
         worker = Worker(number, self.app, self.name, generation, -1, since=now, born=now)
         if generation != self.current and not crew.workers:
             self.first.add(number)

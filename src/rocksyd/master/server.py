@@ -149,6 +149,8 @@ class Server:
         web.reaped = lambda zygote, pid: children.workers.exits.append((zygote, pid))
         rows = WebRows(web)
         web.row, self.numbers.web_rows = rows.fpm, rows.rows
+        web.died = lambda app, generation, status: self.turn.step(ev.Crashed(app, generation, status))
+        web.slow_log = self.stacks.note
         web_succession.carry(web, self.snapshot, children.keeper.tell)
         self.turn.due(web.next_deadline, web.on_time)
 

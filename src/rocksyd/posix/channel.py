@@ -98,6 +98,13 @@ class Channel:
         if self._outbox or not self._transmit(data, fds):
             self._outbox.append((data, tuple(os.dup(fd) for fd in fds)))
 
+    def post(self, message: Any) -> bool:
+        """Send a message without descriptors now, or not at all; from any thread, and past those in the outbox.
+
+        Raises ChannelClosed when nobody is at the other end.
+        """
+        return self._transmit(*messages.encode(message))
+
     def flush(self) -> bool:
         """Send what waits; true when nothing is left. Raises ChannelClosed."""
         while self._outbox:

@@ -19,7 +19,9 @@ FIELDS = (
 )  # fmt: skip
 """``deadline``: CLOCK_MONOTONIC milliseconds after which the worker is stuck, 0 for never. ``queue``: connections that waited to
 be accepted when it looked last. ``micros``: of all requests together. From ``requests`` on the numbers only grow."""
-AT = {name: index for index, name in enumerate(FIELDS)}
+LATER = ("spent",)
+"""Further ones that do not grow. ``spent``: 1 when the worker is to be replaced, because a thread of it cannot be ended."""
+AT = {name: index for index, name in enumerate((*FIELDS, *LATER))}
 GROWING = FIELDS[AT["requests"] :]
 STAGES = ("starting", "ready", "accepting", "leaving")
 _BUCKETS_AT = 64

@@ -102,6 +102,10 @@ class Stacks:
 
         self.ask(run, told, f"it has been running for {took}, {limit}")
 
+    def note(self, what: str, text: str) -> None:
+        """An entry about what is no run, and said itself where it is."""
+        self._log.write(line("slow", f"{what}\n{text.rstrip()}"))
+
     def _begin(self, run: Run, title: str) -> str:
         """Why it cannot answer; "" when it is about to."""
         if run.state != RUNNING:

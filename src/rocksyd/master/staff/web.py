@@ -109,6 +109,7 @@ class Web(WebOrders):
             if worker is not None and worker.state != LEAVING:
                 log("master", f"{link} (pid {link.pid}) {how}", level=WARNING, event="web.died", pool=pool.name)
             self.sizes.count_out(pool.name, link.page)
+            self.died(pool.app, decisions.generation_of(link.number), message.status)
             pool.exited(link.number, how, time.monotonic())
             self.sizes.stirred()
             self.act(pool)
@@ -142,6 +143,9 @@ class Web(WebOrders):
                 self._serve(link)
             case m.Ask():
                 link.say(m.Reply(message.number, self.row(pool.name) if message.method == "pool" else None))
+            case m.SlowRequest():
+                what, where = bounds.cut(message.what, bounds.TARGET), bounds.cut(message.where, bounds.TRACEBACK)
+                self.slow_log(f"pool {pool.name}, worker {decisions.title(link.number)}, process {link.pid}: {what}", where)
             case m.Left():
                 link.wait(KILL_AFTER)
             case _:

@@ -41,6 +41,10 @@ class WebOrders:
         """Told of the PID of each that is no more, so that its parent hears that this is known."""
         self.row: Callable[[str], Any] = lambda pool: None
         """What ``rocksyd pools`` shows of a pool."""
+        self.died: Callable[[str, int, int | None], None] = lambda app, generation, status: None
+        """Told of each worker's end: application, generation, and status as waitpid gives it."""
+        self.slow_log: Callable[[str, str], None] = lambda what, where: None
+        """Writes an entry of the slow log: a sentence, and stacks."""
         self.daemon = ""
         """Where the daemon can be called: jobs are ordered while requests are answered."""
         self.patience = config.restart.prepare_timeout
@@ -55,7 +59,8 @@ class WebOrders:
             if name in self.pools:
                 self.pools[name].use(policy, app.web.capacity)
             else:
-                self.pools[name] = WebPool(name, policy, app.web.capacity)
+                place = decisions.place_of(app.name, [pool.place for pool in self.pools.values()])
+                self.pools[name] = WebPool(name, policy, app.web.capacity, place)
 
     def pool_of(self, app: str) -> WebPool | None:
         """The application's web pool."""

@@ -99,7 +99,8 @@ class WebSizes:
                 continue
             page = link.page
             memory = resident_memory(link.pid) if watched else 0
-            found[number] = Sample(page["in_flight"], page["requests"], memory or 0, 0 < page["deadline"] < now * 1000)
+            stuck = 0 < page["deadline"] < now * 1000
+            found[number] = Sample(page["in_flight"], page["requests"], memory or 0, stuck, bool(page["spent"]))
         return found
 
     def waiting(self, pool: str) -> int:

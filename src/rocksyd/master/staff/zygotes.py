@@ -24,7 +24,7 @@ from rocksyd.posix.channel import Channel, close_all, pair
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
 
-FIRST_WEB = 1 << 50
+FIRST_WEB = 1 << 62
 """From this number on workers serve requests, and are not for the engine (``core.web``)."""
 LOADING, READY, RETIRING = "loading", "ready", "retiring"
 _LATE = "was not loaded in time (prepare_timeout): look for what its preload waits for"

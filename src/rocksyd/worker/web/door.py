@@ -13,13 +13,16 @@ from __future__ import annotations
 import array
 import asyncio
 import errno
+import fcntl
 import os
 import socket
+from contextlib import suppress
 from typing import Any
 
 from rocksyd.posix.backlog import Backlogs
 from rocksyd.posix.channel import descriptors_in
-from rocksyd.worker.web.http import Connection, Engine
+from rocksyd.worker.web.engine import Engine, Open
+from rocksyd.worker.web.http import Connection
 
 _RETRY = 0.01
 """Seconds until a connection is offered again where the queue is full."""
@@ -140,10 +143,22 @@ class Door:
         for one in self._listening:
             here = self._backlogs.waiting(one.fileno())
             waiting += here
-            while here > self._max_queue and self._refuse(one):
-                here -= 1
+            if here > self._max_queue and self._alone_at(one):
+                here = self._backlogs.waiting(one.fileno())
+                while here > self._max_queue and self._refuse(one):
+                    here -= 1
+                with suppress(OSError):
+                    fcntl.lockf(one, fcntl.LOCK_UN)
         self._engine.page["queue"] = waiting
         self._loop.call_later(_LOOK, self._refuse_some)
+
+    def _alone_at(self, listening: socket.socket) -> bool:
+        """Whether no other worker is refusing there: together they would refuse more than are too many."""
+        try:
+            fcntl.lockf(listening, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process's, so it goes with it, whatever becomes of it
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EACCES)
+        return True
 
     def _refuse(self, listening: socket.socket) -> bool:
         try:
@@ -172,7 +187,7 @@ class Door:
         for one in list(self._engine.connections):
             self._give(one)
 
-    def _give(self, one: Connection) -> None:
+    def _give(self, one: Open) -> None:
         """Let another worker go on with a connection, if this is a moment to."""
         if not self._engine.leaving or not one.between_requests:
             return

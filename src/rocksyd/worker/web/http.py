@@ -1,7 +1,8 @@
 """HTTP/1.1 in a web worker: uvicorn's protocol, with what a pool adds.
 
-What must live here: where a connection stands between two requests, limits and timeouts, who may say for whom a request is,
-counting. What this file must not know: where connections come from and where they go (``door``), who starts and ends the worker.
+What must live here: where a connection stands between two requests, limits and timeouts, who may say for whom a request is.
+What this file must not know: where connections come from and where they go (``door``), who starts and ends the worker, counting
+(``engine``).
 
 What of uvicorn is used without being documented is named in ``USED``; ``tests/web/test_engine.py`` holds each release against it.
 """
@@ -10,24 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import sys
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httptools
-from uvicorn.config import Config
-from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
-from rocksyd.errors import JobError
+from rocksyd.units import format_duration
 from rocksyd.worker import output, results
-from rocksyd.worker.web.access import AccessLog
-from rocksyd.worker.web.pages import Pages
-from rocksyd.worker.web.proxies import Proxies
+from rocksyd.worker.web.engine import Engine, running_request
 from rocksyd.worker.web.request import Request
 
 USED = (
@@ -35,225 +29,6 @@ USED = (
     "on_headers_complete", "on_message_begin", "on_message_complete", "parser", "pipeline", "scope", "url",
 )  # fmt: skip
 """Members of ``HttpToolsProtocol`` that are overridden or read here."""
-
-_running: contextvars.ContextVar[Request | None] = contextvars.ContextVar("rocksyd request", default=None)
-_NO_NEWS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
-_SWEEP = 0.25
-"""Seconds between two looks at connections that have a deadline."""
-
-
-def running() -> Request | None:
-    """The request whose code this is."""
-    return _running.get()
-
-
-class Engine:
-    """One worker's application and its connections."""
-
-    def __init__(self, app: Any, settings: dict[str, Any], page: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.page = page
-        self.wsgi = bool(settings.get("wsgi"))
-        self.timeout = float(settings.get("timeout", 30.0))
-        self.grace = float(settings.get("grace", 10.0))
-        self.keep_alive = float(settings.get("keep_alive", 75.0))
-        self.head_timeout = float(settings.get("head_timeout", 10.0))
-        self.max_body = int(settings.get("max_body", 0))
-        self.max_head = int(settings.get("max_head", 65536))
-        self.slow_after = float(settings.get("slow_after", 0.0))
-        self.capacity = int(settings.get("capacity", 200))
-        self.most = self.capacity + int(settings.get("max_queue", 256))
-        """Requests in flight beyond which further ones, on kept connections, are refused."""
-        self.proxies = Proxies(settings.get("trusted_proxies", ()))
-        self.access = AccessLog(str(settings.get("access_log", "")), str(settings.get("access_format", "combined")), loop)
-        self.pages = Pages(str(settings.get("status", "")), str(settings.get("ping", "")), self)
-        self.config = Config(
-            self._enter, log_config=None, access_log=False, proxy_headers=False, lifespan="off" if self.wsgi else "auto",
-            ws="none" if self.wsgi else "auto", http=HttpToolsProtocol, timeout_keep_alive=10**6, interface="asgi3",
-        )  # fmt: skip
-        self.config.load()
-        self.app = app
-        logging.getLogger("uvicorn.error").addFilter(_is_news)
-        self.state: Any = ServerState()
-        self.defaults: list[tuple[bytes, bytes]] = []
-        """The headers that every response has."""
-        self.connections: set[Connection] = set()
-        self.comes = 0
-        """Connections on their way in."""
-        self.leaving = False
-        self.give: Callable[[Connection], None] = lambda connection: None
-        self.room: Callable[[], None] = lambda: None
-        self.stir: Callable[[], None] = lambda: None
-        self.ask: Callable[[str], Awaitable[Any]]
-        self.in_flight: set[Cycle] = set()
-        self.lifespan = LifespanOn(self.config)
-        self._sweeping = False
-        self._second = 0
-
-    async def _enter(self, scope: Any, receive: Any, send: Any) -> None:
-        """The application as uvicorn calls it."""
-        if scope["type"] == "websocket":
-            request = self.proxies.read(scope, scope["headers"], trusted=self.proxies.trust(scope["client"]))
-            _running.set(request)
-        await self.app(scope, receive, send)
-
-    # --- beginning and end --------------------------------------------------------------------------------------------
-    async def startup(self) -> None:
-        """ASGI's lifespan. Raises JobError when the application says that it cannot start."""
-        self.access.open()
-        if self.wsgi:
-            return
-        said: list[str] = []
-        logger: Any = self.lifespan.logger
-        before = logger.error
-        logger.error = lambda text, *rest, **named: said.append(_told(text, rest, named))
-        try:
-            await self.lifespan.startup()
-        finally:
-            logger.error = before
-        if self.lifespan.startup_failed:
-            raise JobError("the application's lifespan startup failed" + (f": {said[0]}" if said else ""))
-
-    async def shutdown(self) -> None:
-        """The end of ASGI's lifespan."""
-        self.access.flush()
-        if not self.wsgi and not self.lifespan.error_occurred:
-            await self.lifespan.shutdown()
-
-    async def call(self, path: str) -> int:
-        """Make a request to the application without a connection; the status of its answer."""
-        path, _, query = path.partition("?")
-        scope: dict[str, Any] = {
-            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "GET",
-            "scheme": "http", "path": urllib.parse.unquote(path), "raw_path": path.encode(), "query_string": query.encode(),
-            "root_path": "", "headers": [(b"host", b"localhost"), (b"user-agent", b"rocksyd smoke request")], "state": {},
-            "client": ("127.0.0.1", 0), "server": ("localhost", 80),
-        }  # fmt: skip
-        scope["state"] = self.lifespan.state.copy()
-        answered: asyncio.Future[int] = self.loop.create_future()
-        gone = asyncio.Event()
-        bodies = iter([{"type": "http.request", "body": b"", "more_body": False}])
-
-        async def receive() -> dict[str, Any]:
-            body = next(bodies, None)
-            if body is not None:
-                return body
-            await gone.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start" and not answered.done():
-                answered.set_result(message["status"])
-            elif message["type"] == "http.response.body" and not message.get("more_body"):
-                gone.set()
-
-        context = contextvars.copy_context()
-        context.run(_running.set, self.proxies.read(scope, scope["headers"], trusted=False))
-        task = self.loop.create_task(self.app(scope, receive, send), context=context)
-        try:
-            await asyncio.wait({task, answered}, timeout=self.timeout or None, return_when=asyncio.FIRST_COMPLETED)
-            if not answered.done() and task.done():
-                task.result()
-                raise JobError(f"smoke_request: {path} was not answered")
-            if not answered.done():
-                raise JobError(f"smoke_request: {path} was not answered in time (timeout)")
-            return answered.result()
-        finally:
-            gone.set()
-            await asyncio.wait({task}, timeout=1.0)
-            task.cancel()
-
-    # --- numbers ------------------------------------------------------------------------------------------------------
-    @property
-    def full(self) -> bool:
-        """Whether there is no room for another connection now."""
-        return len(self.in_flight) + self.comes >= self.capacity
-
-    def began(self, cycle: Cycle) -> None:
-        """A request has begun."""
-        self.in_flight.add(cycle)
-        self.page["in_flight"] = len(self.in_flight)
-        if self.timeout and len(self.in_flight) == 1:  # at once: its code may be what never lets anybody look
-            self.page["deadline"] = int((cycle.began + self.timeout + self.grace + 1.0) * 1000)
-        self.stir()
-        self.watch()
-        if len(self.in_flight) >= self.capacity:
-            self.room()
-
-    def ended(self, cycle: Cycle) -> None:
-        """A request is over: answered, or given up by its client."""
-        if cycle not in self.in_flight:
-            return
-        was_full = self.full
-        self.in_flight.discard(cycle)
-        took = time.monotonic() - cycle.began
-        page, micros = self.page, int(took * 1e6)
-        page["in_flight"] = len(self.in_flight)
-        page["requests"] += 1
-        page["micros"] += micros
-        page.bucket_up(micros)
-        if cycle.status:
-            page[f"status_{cycle.status // 100}xx"] += 1
-            page["bytes_sent"] += cycle.sent
-        if self.slow_after and took >= self.slow_after:
-            page["slow"] += 1
-        if not self.in_flight:
-            page["deadline"] = 0
-        if self.access:
-            self.access.note(cycle, took)
-        if was_full:
-            self.room()
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """What every response has."""
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
-            self.defaults = self.state.default_headers = [(b"date", date.encode()), (b"server", b"rocksyd")]
-        return self.defaults
-
-    # --- time ---------------------------------------------------------------------------------------------------------
-    def watch(self) -> None:
-        """Look now and then at what has a deadline."""
-        if not self._sweeping:
-            self._sweeping = True
-            self.loop.call_later(_SWEEP, self._sweep)
-
-    def _sweep(self) -> None:
-        now = time.monotonic()
-        oldest = 0.0
-        for cycle in list(self.in_flight):
-            cycle.look(now)
-            if not cycle.response_started and (not oldest or cycle.touched < oldest):
-                oldest = cycle.touched
-        self.page["deadline"] = int((oldest + self.timeout + self.grace + 1.0) * 1000) if oldest and self.timeout else 0
-        next_look = 0.0
-        for connection in list(self.connections):
-            due = connection.look(now)
-            next_look = min(next_look, due) if next_look else due
-        self.page["connections"] = len(self.state.connections)
-        self.page["websockets"] = len(self.state.connections) - len(self.connections)
-        if self.in_flight:
-            self.stir()
-            next_look = now + _SWEEP
-        self._sweeping = bool(self.connections or self.in_flight)
-        if self._sweeping:
-            self.loop.call_later(max(_SWEEP, (next_look or now + 1.0) - now), self._sweep)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether it is worth a line: what strangers say that is no HTTP is counted, what was given up has been answered."""
-    given_up = record.exc_info is not None and record.exc_info[0] is asyncio.CancelledError
-    return not given_up and not str(record.msg).startswith(
-        ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
-    )
-
-
-def _told(text: str, rest: tuple[Any, ...], named: dict[str, Any]) -> str:
-    if named.get("exc_info") is not None:
-        return results.traceback_of(named["exc_info"]).strip()
-    return str(text % rest if rest else text)
 
 
 class Cycle(RequestResponseCycle):
@@ -269,7 +44,6 @@ class Cycle(RequestResponseCycle):
     task: Any = None
     request: Request
     given_up = False
-    slow_told = False
 
     async def send(self, message: Any) -> None:
         """As uvicorn does, counting."""
@@ -280,15 +54,16 @@ class Cycle(RequestResponseCycle):
         await super().send(message)
 
     def look(self, now: float) -> None:
-        """Give it up when it has had its time; say where it is when it is slow."""
+        """Give it up when it has had its time."""
         engine = self.engine
-        if engine.slow_after and not self.slow_told and now - self.began >= engine.slow_after:
-            self.slow_told = True
-            self.request.print_stack(self.task, now - self.began)
         if self.response_started or self.given_up or not engine.timeout or now - self.touched < engine.timeout:
             return
         self.given_up = True
         engine.page["timeouts"] += 1
+        if self.request.thread is not None and engine.threads > 1:  # nobody can end a thread: it goes with its process
+            engine.page["spent"] = 1
+            limit = format_duration(engine.timeout)
+            engine.slow.tell(self, f"has reached its timeout of {limit}; its thread goes on, so its worker is replaced")
         if self.task is not None:
             self.task.cancel()
         if self.connection.refused:
@@ -482,7 +257,7 @@ class Connection(HttpToolsProtocol):
         cycle.began = cycle.touched = time.monotonic()
         self.engine.began(cycle)
         context = contextvars.copy_context()
-        context.run(_running.set, cycle.request)
+        context.run(running_request.set, cycle.request)
         task = self.loop.create_task(cycle.run_asgi(app), context=context)
         cycle.task = task
         self.tasks.add(task)

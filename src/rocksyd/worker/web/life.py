@@ -13,6 +13,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -25,13 +26,16 @@ from rocksyd.posix.titles import set_title
 from rocksyd.worker import leaving, output, results
 from rocksyd.worker.context import Context
 from rocksyd.worker.target import load
+from rocksyd.worker.web import smoke
 from rocksyd.worker.web.door import Door
-from rocksyd.worker.web.http import Engine, running
+from rocksyd.worker.web.engine import Engine, running
 from rocksyd.worker.web.wsgi import Wsgi
 
 _GRACE = 10.0
 _STIR = 0.2
 """Seconds between two words to the master that there is something to be looked at."""
+PATIENCE = 5.0
+"""Seconds in which the master has to answer what it is asked."""
 _LOOK = 0.05
 """Seconds between two looks at what is left, while leaving."""
 
@@ -158,7 +162,12 @@ class Life:
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._asks[self._asked] = answer
         self._say(messages.Ask(self._asked, method))
-        return await asyncio.wait_for(answer, 5.0)
+        return await asyncio.wait_for(answer, PATIENCE)
+
+    def tell(self, what: str, where: str) -> None:
+        """Something for the slow log; said in any thread."""
+        with suppress(ChannelClosed):
+            self._channel.post(messages.SlowRequest(what, where))
 
     # --- coming -------------------------------------------------------------------------------------------------------
     def _enter(self, state: str) -> None:
@@ -177,11 +186,11 @@ class Life:
             found = load(target)
             app = found if settings.get("asgi") else Wsgi(found, settings, self._loop, self._page)
             self._engine = Engine(app, settings, self._page, self._loop)
-            self._engine.stir, self._engine.ask = self.stir, self.ask
+            self._engine.stir, self._engine.ask, self._engine.slow.say = self.stir, self.ask, self.tell
             self._door = Door(self._engine, settings, (inward, outward, *listening))
             await self._engine.startup()
             if order.smoke:
-                await self._smoke(order.smoke, self._engine)
+                await smoke.pass_it(self._engine, order.smoke)
         except BaseException as error:  # noqa: BLE001  (whoever ordered the deploy has to hear of it)
             expected = isinstance(error, JobError)
             reason = str(error) if expected else f"the web application cannot be served: {type(error).__name__}: {error}"
@@ -192,11 +201,6 @@ class Life:
             return
         self._enter("ready")
         self._say_serving()
-
-    async def _smoke(self, path: str, engine: Engine) -> None:
-        status = await engine.call(path)
-        if not 200 <= status < 400:
-            raise JobError(f"smoke_request: {path} was answered with {status}, and 2xx or 3xx is wanted")
 
     # --- leaving ------------------------------------------------------------------------------------------------------
     def _leave_alone(self) -> None:

@@ -5,15 +5,11 @@ What must live here: what is known of a request, and what is done after its resp
 
 from __future__ import annotations
 
-import sys
-import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from rocksyd.errors import JobError
 from rocksyd.jobs import Current
-from rocksyd.units import rough_duration
 from rocksyd.worker import output, results
 
 
@@ -69,13 +65,3 @@ class Request(Current):
 
     def __repr__(self) -> str:
         return f"<request {self.request_id}>"
-
-    def print_stack(self, task: Any, took: float) -> None:
-        """Say in the log where it is, because it is slow."""
-        head = f"request {self.request_id} ({self.method} {self.url.decode('latin-1')}) has taken {rough_duration(took)}:\n"
-        if self.thread is not None and self.thread != threading.get_ident():
-            frame = sys._current_frames().get(self.thread)
-            lines = traceback.format_stack(frame) if frame is not None else []
-        else:
-            lines = [line for frame in task.get_stack() for line in traceback.format_stack(frame, 1)] if task is not None else []
-        output.write("rocksyd: " + head + "".join(lines))
