@@ -244,14 +244,22 @@ class Stage:
         return self
 
     def master(self) -> Puppet:
-        """The next master that comes up."""
-        try:
-            connection, _ = self.listener.accept()
-        except TimeoutError as error:
-            raise AssertionError(f"no master came up; the keeper's log:\n{self.log.read_text()}") from error
-        puppet = Puppet(connection)
-        self.puppets.append(puppet)
-        return puppet
+        """The next master that comes up and lives: one that the keeper has ended meanwhile is passed over."""
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except TimeoutError as error:
+                raise AssertionError(f"no master came up; the keeper's log:\n{self.log.read_text()}") from error
+            try:
+                puppet = Puppet(connection)
+            except EOFError:
+                connection.close()
+                continue
+            if alive(puppet.pid):
+                self.puppets.append(puppet)
+                return puppet
+            puppet.file.close()
+            connection.close()
 
     def serving(self) -> Puppet:
         """The first master, brought to serve."""

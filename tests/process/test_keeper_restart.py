@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.process.keeper_stage import Stage, alive, wait_for
+from tests.process.keeper_stage import Stage, alive, descendants, wait_for
 
 
 @pytest.fixture
@@ -101,10 +101,9 @@ def test_new_master_dies_before_hello(stage: Stage) -> None:
 
 def test_new_master_hangs_before_hello(stage: Stage) -> None:
     old = started(stage)
-    ask(old, hello_timeout=0.2)
-    new = stage.master()
+    ask(old, hello_timeout=0.2)  # whether or not the new one's process has come up by then
     fails(stage, old, "did not say HELLO", thawed=False)
-    assert not alive(new.pid)
+    assert set(descendants(stage.pid)) <= {puppet.pid for puppet in stage.puppets}
 
 
 def test_new_master_dies_after_hello_and_its_zygotes_go_with_it(stage: Stage) -> None:
@@ -269,7 +268,7 @@ def test_old_master_dies_while_the_new_one_prepares(stage: Stage) -> None:
 def test_new_master_hangs_before_it_has_read_its_configuration(stage: Stage) -> None:
     """The time that was ordered for HELLO holds, not the default of a timeout that nobody has told yet."""
     old = started(stage)
-    ask(old, hello_timeout=0.5)
+    ask(old, hello_timeout=3)
     stage.master().prepare("restart", more=True)
     fails(stage, old, "did not say that it has read its configuration within the hello timeout", thawed=False)
 
