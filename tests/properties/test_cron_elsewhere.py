@@ -131,6 +131,7 @@ def test_where_systemd_differs_is_as_the_manual_says(text: str) -> None:
         assert shown[shown.index(expected[0]) :][:2] == expected
 
 
+@pytest.mark.timeout(3600)
 def test_of_all_zones_in_twenty_years_each_change_of_the_clock_does_what_the_manual_says() -> None:
     """Each zone and each change when it is to be thorough, else some of them; minute by minute around it."""
     texts = ["30 2 * * *", "*/20 1-3 * * *", "0 * * * *", "15 0 * * *", "0 0,12 * * SUN", "59 23 L * *"]

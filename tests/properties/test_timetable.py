@@ -56,14 +56,16 @@ def oracle(text: str, zone: ZoneInfo, after: int, until: int) -> list[int]:
     """What the manual promises, minute by minute."""
     cron, found = Cron(text), set()
     minute, hour = text.split()[:2]
-    for instant in range(after // 60 * 60, until + 1, 60):
+    first = after // 60 * 60
+    wall = datetime.fromtimestamp(first - 60, zone)
+    for instant in range(first, until + 1, 60):
+        before = wall.replace(tzinfo=None, fold=0) + timedelta(minutes=1)
         wall = datetime.fromtimestamp(instant, zone)
         repeated = wall.fold == 1
         if matches(cron, wall.replace(tzinfo=None)) and not (
             repeated and not minute.startswith("*") and not hour.startswith("*")
         ):
             found.add(instant)
-        before = datetime.fromtimestamp(instant - 60, zone).replace(tzinfo=None) + timedelta(minutes=1)
         while before < wall.replace(tzinfo=None):  # the clock was set forward: these were left out
             if matches(cron, before) and not hour.startswith("*"):
                 found.add(instant)

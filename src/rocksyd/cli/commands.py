@@ -308,6 +308,26 @@ def _stop(parser: Parser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="return when the daemon has taken the order, not when it is gone")
 
 
+def _profile(parser: Parser) -> None:
+    parser.add_argument("key", metavar="KEY", nargs="?", help="a run that is running")
+    parser.add_argument("--target", metavar="TARGET", help="what was seen of its runs; with --for, to look at them")
+    parser.add_argument("--script", metavar="NAME", help="the same of a script")
+    parser.add_argument("--for", dest="span", metavar="D", type=duration, help="look at all runs that begin within this time")
+    parser.add_argument("--stop", action="store_true", help="do so no longer")
+    parser.add_argument("--seconds", metavar="D", type=duration, help="for how long a run is looked at, at most (default: 10s)")
+    parser.add_argument("--rate", metavar="N", type=count, help="looks a second (default: 100)")
+    parser.add_argument("--idle", action="store_true", help="also threads that wait")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write it there: FILE.svg a flame graph, any other the stacks")
+    parser.add_argument("--stacks", action="store_true", help="print the stacks, a line each, as flame graphs are drawn from")
+    parser.add_argument("--list", action="store_true", help="what was looked at, and what is")
+
+
+def _look_at(options: argparse.Namespace) -> int:
+    from rocksyd.cli.profile import profile
+
+    return profile(options)
+
+
 def _top(parser: Parser) -> None:
     parser.add_argument("--interval", metavar="D", type=duration, default=1.0, help="how often it looks (default: 1s)")
 
@@ -522,6 +542,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "why": Command("say why a run waits, goes on, or ended as it did", _key, _say_why, examples="  rocksyd why 4711"),
     "stack": Command("print where each thread of a running job is", _key, runs.stack, examples="  rocksyd stack 4711"),
+    "profile": Command(
+        "show where the time of a running job goes, or of all runs of a target for a while; as a flame graph, too", _profile,
+        _look_at, examples="  rocksyd profile 4711 --seconds 10\n  rocksyd profile 4711 -o 4711.svg\n"
+        "  rocksyd profile --target import_orders --for 1h     # look at its runs; it ends by itself\n"
+        "  rocksyd profile --target import_orders -o all.svg   # what was seen of them, together",
+    ),
     "top": Command(
         "watch pools, workers, queue, rates and restarts live; piped, print them once", _top, _show_top,
         examples="  rocksyd top\n  rocksyd top --interval 250ms\n  rocksyd top | head -20",

@@ -54,6 +54,7 @@ BUILT_IN = {
         "rocksyd.companions.metrics:serve", schemes=("http",), extra="metrics", needs=("prometheus_client",),
     ),
     "notify": BuiltIn("rocksyd.companions.notify:serve", namespace="notify"),
+    "profiler": BuiltIn("rocksyd.companions.profiler:serve", namespace="profile", extra="profiler"),
     "scheduler": BuiltIn(
         "rocksyd.companions.scheduler:serve", namespace="schedule", extra="scheduler", needs=("cronsim",), hears_code=True,
     ),

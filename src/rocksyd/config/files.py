@@ -75,14 +75,16 @@ def _add(
     scripts, more = document.setdefault(_SCRIPTS, {}), part.get(_SCRIPTS)
     if not isinstance(scripts, dict) or not isinstance(more, dict):
         return
+    taken = scripts.keys() & more.keys()
     for name, script in more.items():
         path = (_SCRIPTS, name)
-        if name in scripts:
+        if name in taken:
             text = f"the same name as at {places[path]}; rename or remove one of the two"
             problems.add(path, text, there[path])
-            continue
-        scripts[name] = script
-        places.update({key: place for key, place in there.items() if key[:2] == path})
+        else:
+            scripts[name] = script
+    # In one pass: there may be many thousands of scripts, and as many places.
+    places.update({key: place for key, place in there.items() if len(key) > 1 and key[0] == _SCRIPTS and key[1] not in taken})
 
 
 def _document(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:

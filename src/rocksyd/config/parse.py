@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from rocksyd.config import companions, consumers, forms, notify, pool_rules, scripts, web
-from rocksyd.config.address import Address
+from rocksyd.config.address import Address, absolute
 from rocksyd.config.files import Part, together, unkept
 from rocksyd.config.locate import KeyPath
 from rocksyd.config.setting import declared, read_table
@@ -96,6 +96,8 @@ def _config(table: Table, path: str, places: dict[KeyPath, Place]) -> Config:
     found = scripts.parse(table, apps)
     consuming = consumers.parse(table, apps, found)
     told = {"scheduler": scripts.told(table, found, path) | consumers.told(consuming)}
+    state_dir = str(table.values.get("state_dir", "var"))
+    told["profiler"] = {"folder": f"{absolute(folder, state_dir)}/profiles"}
     wanted = ["scheduler"] if found or consuming else []
     if any(map(table.table("output").given, ("keep_runs", "keep_size"))):
         wanted.append("history")

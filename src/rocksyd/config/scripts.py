@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
@@ -91,14 +90,21 @@ def read(
     """
     problems = Problems(file, places or {})
     found = parse(Table({"scripts": scripts}, (), Source(problems, "")), apps)
-    return {name: asdict(script) for name, script in found.items()}, problems.sorted()
+    return {name: _plain(script) for name, script in found.items()}, problems.sorted()
+
+
+def _plain(script: ScriptConfig) -> dict[str, Any]:
+    """The settings by name. (Not ``asdict``: that copies what nobody changes, and there may be 100,000 scripts.)"""
+    return vars(script).copy()
+
+
+_DEFAULT = _plain(ScriptConfig())
 
 
 def spoken(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a script that are not the default's, as JSON has them."""
-    default = asdict(ScriptConfig())
     return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in settings.items() if value != default.get(key)
+        key: list(value) if isinstance(value, tuple) else value for key, value in settings.items() if value != _DEFAULT.get(key)
     }
 
 
@@ -139,7 +145,7 @@ def told(table: Table, scripts: dict[str, ScriptConfig], file: str) -> dict[str,
     """What the scheduler is told."""
     state_dir = table.values.get("state_dir", "var")
     return {
-        "scripts": {name: asdict(script) for name, script in scripts.items()},
+        "scripts": {name: _plain(script) for name, script in scripts.items()},
         "calendars": calendars(table),
         "timezone": str(table.values.get("timezone", "")),
         "store": f"{absolute(table.source.folder, str(state_dir))}/schedule.sqlite",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from typing import Any, TypeVar
 
 from rocksyd.config import forms
@@ -92,11 +93,13 @@ def declared(cls: type) -> dict[str, Setting]:
 
 def found(cls: type, table: Table) -> dict[str, Any]:
     """What a table says of the settings of a class, and their defaults for what it does not say."""
-    return {
-        one.name: one.metadata[Setting].read(table, one.name, one.default)
-        for one in fields(cls)
-        if one.metadata and one.metadata[Setting].read is not None
-    }
+    return {name: read(table, name, default) for name, read, default in _readers(cls)}
+
+
+@cache
+def _readers(cls: type) -> list[tuple[str, Callable[[Table, str, Any], Any], Any]]:
+    known = [(one, one.metadata[Setting]) for one in fields(cls) if one.metadata]
+    return [(one.name, said.read, one.default) for one, said in known if said.read is not None]
 
 
 def read_table(cls: type[C], table: Table, **given: Any) -> C:
