@@ -153,3 +153,27 @@ def test_what_a_browser_can_be_made_to_send_by_a_stranger_is_refused(tmp_path: P
             assert "script-src 'self'" in answer.headers["content-security-policy"]
             assert "unsafe" not in answer.headers["content-security-policy"]
         assert json.loads(there.post("/rpc/restart", {}).text)["error"]["data"].startswith('add "admin"')
+
+
+def test_who_has_ordered_something_of_a_script_is_known_by_the_name_of_the_token(tmp_path: Path) -> None:
+    tokens(tmp_path)
+    with daemon(tmp_path, TOKENS + '[scripts.sums]\ntarget = "add"\nparams = [1, 2]\n') as served:
+        talk = served.talk()
+        chief = web(talk).of(secret("chief"))
+        run = chief.post("/rpc/schedule.run", {"name": "sums", "by": "somebody else"})
+        assert run.status == 200, run.text
+        assert chief.post("/rpc/schedule.pause", {"name": "sums"}).status == 200
+        assert chief.post("/rpc/schedule.kill", {"name": "sums"}).status == 200
+        applied = chief.post("/rpc/schedule.apply", {"text": '[scripts.other]\ntarget = "add"\n'})
+        assert (applied.status, talk.rpc("schedule.versions", name="other")[0]["author"]) == (200, "the token chief")
+        own = talk.rpc("schedule.run", name="sums")["key"]
+        talk.rpc("schedule.run", name="sums", by="anna")
+        shown = talk.rpc("schedule.show", name="sums")
+        assert [(one["what"], one["author"]) for one in shown["by_hand"][2:]] == [
+            ("kill", "the token chief"), ("pause", "the token chief"), ("run", "the token chief"),
+        ]  # fmt: skip
+        assert shown["by_hand"][0]["author"] == "anna"
+        assert shown["by_hand"][1]["text"] == own
+        assert shown["by_hand"][1]["author"] not in ("anna", "the token chief")
+        assert shown["by_hand"][4]["text"] == run.json["result"]["key"]
+        assert shown["paused_by"].startswith("by the token chief, ")

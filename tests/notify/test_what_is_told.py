@@ -28,6 +28,10 @@ target = "ok"
 every = "1s"
 at_least = "1h"
 overlap = "allow"
+
+[scripts.many]
+target = "fails"
+jobs = { instances = 3 }
 """
 
 
@@ -52,6 +56,12 @@ def test_scripts_that_fail_are_left_out_take_too_long_or_too_short_are_told_each
         (served.app / "gate").open("w").close()
         over = got.until("long", over=True)
         assert "has ended" in over["title"]
+        keys = [talk.rpc("schedule.run", name="many")["key"] for _ in range(2)]
+        while "3 of 3 jobs did not end well" not in (said := got.next())["title"]:
+            assert said["kind"] != "late"
+        assert (said["kind"], said["subject"], said["in_a_row"]) == ("failed", "many", 2), "each list counts as a whole"
+        assert said["about"]["key"] == keys[1]
+        assert said["title"].startswith(f"{keys[1]} failed, and 1 list of jobs before it")
 
 
 def test_a_companion_that_died_and_a_refused_restart_are_told_and_when_they_are_well_again(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rocksyd.testing import Daemon
-from rocksyd.testing.daemon import Conversation, until
+from rocksyd.testing.daemon import TIMEOUT, Conversation, until
 from tests.companions.stage import companion, error, gone, wait_ready
 
 JOBS = """
@@ -52,9 +52,9 @@ def ran(served: Daemon) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def wait_ran(served: Daemon, count: int) -> list[str]:
-    """Wait until so many have been begun."""
-    until(lambda: len(ran(served)) >= count, f"{count} runs of scripts")
+def wait_ran(served: Daemon, count: int, timeout: float = TIMEOUT) -> list[str]:
+    """Wait until so many have been begun; ``timeout`` in seconds."""
+    until(lambda: len(ran(served)) >= count, f"{count} runs of scripts", timeout=timeout)
     return ran(served)
 
 

@@ -161,6 +161,40 @@ def test_a_tick_that_has_not_begun_is_late_whether_it_was_ordered_or_not() -> No
     assert [one.about["key"] for one in found.on_time(due + 3661)] == ["nightly@x"]
 
 
+def test_a_list_of_jobs_is_told_as_a_whole() -> None:
+    found = watch(late_after=60.0, to=("ops",))
+    row = {"script": "nightly", "what": "ended", "first": 0, "last": 0, "count": 0, "key": "nightly@2026-01-31T02:00:00Z"}
+    assert found.accounts([{**row, "reason": ""}], AT) == []
+    bad = [{**row, "reason": "3 of 64 jobs did not end well"}] * 2
+    first, second = found.accounts(bad, AT)
+    assert (first.kind, first.streak, second.streak, first.to) == ("failed", 1, 2, ("ops",))
+    assert first.title == "nightly@2026-01-31T02:00:00Z failed: 3 of 64 jobs did not end well"
+    assert first.about["key"] == row["key"]
+    (well,) = found.accounts([{**row, "reason": ""}], AT)
+    assert (well.over, well.fingerprint) == (True, first.fingerprint)
+    assert found.accounts([{**row, "reason": ""}], AT) == []
+
+
+@pytest.mark.parametrize("heard_first", [False, True])
+def test_a_list_of_jobs_that_has_begun_is_not_late(heard_first: bool) -> None:
+    due, time = 1769824800, "2026-01-31T02:00:00Z"
+    found = watch(late_after=60.0)
+    account = {"script": "nightly", "what": "run", "first": due, "last": due, "count": 1, "reason": "", "key": f"nightly@{time}"}
+    jobs = [record(started_at=due + n, **{**tick(time), "key": f"nightly@{time}.{n}"}) for n in range(3)]
+    for one in jobs:
+        one["tick"] = {"script": "nightly", "time": time, "n": int(one["key"][-1]), "fill": True, "total": 3}
+    told = found.started(jobs[0], due) if heard_first else []
+    told += found.accounts([account], due)
+    for one in jobs:
+        told += found.started(one, due)
+    assert (told, found.on_time(due + 1000)) == ([], [])
+    late = watch(late_after=60.0)
+    late.accounts([account], due)
+    late_jobs = [{**one, "started_at": due + 100} for one in jobs]
+    (alert,) = [alert for one in late_jobs for alert in late.started(one, due + 100)]
+    assert (alert.kind, alert.over) == ("late", False), "told once for the list, not for each of its jobs"
+
+
 def test_every_tick_that_was_left_out_is_told_but_those_of_a_script_that_is_paused() -> None:
     row = {"script": "nightly", "first": 0, "last": 120, "count": 3, "reason": "nobody was there", "key": ""}
     told = watch(to=("ops",)).accounts([{**row, "what": what} for what in ("missed", "overlap", "refused", "paused", "run")], AT)

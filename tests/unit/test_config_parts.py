@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rocksyd import config
 from rocksyd.cli.commands import run_command
+from rocksyd.config import files
 from rocksyd.config.files import Part, kept, unkept
 from rocksyd.errors import ConfigError
 
@@ -50,6 +51,47 @@ def test_scripts_of_all_files_are_the_configurations(folder: Path) -> None:
     assert str(loaded.places["scripts", "nightly", "cron"]) == f"{folder}/scripts.d/a.toml:3"
 
 
+def test_consumers_may_stand_in_any_file_and_be_written_as_scripts(folder: Path) -> None:
+    mail = 'target = "shop.jobs:mail"\ndepth = "shop.queues:mail"\nmax = 4\n'
+    path = put(folder, a=f"[consumers.mail]\n{mail}", b=f"[scripts.letters]\n{mail}{NIGHTLY}")
+    loaded = config.load(path)
+    assert {name: (one.depth, one.max) for name, one in loaded.consumers.items()} == {
+        "letters": ("shop.queues:mail", 4), "mail": ("shop.queues:mail", 4),
+    }  # fmt: skip
+    assert list(loaded.scripts) == ["nightly"]
+    assert loaded.companions["scheduler"].settings["consumers"].keys() == {"letters", "mail"}
+    put(folder, b=f"[scripts.mail]\n{mail}cron = '0 3 * * *'\n")
+    place = f"{folder}/scripts.d/b.toml"
+    assert [error.split(": ")[:3] for error in errors(path)] == [
+        [f"{folder}/scripts.d/a.toml:1", "consumers.mail", "there is a script of that name, [scripts.mail]; "
+         "choose another name for one of the two"],
+        [f"{place}:5", "scripts.mail.cron", "unknown key; known here"],
+    ]  # fmt: skip
+    put(folder, b="[consumers.mail]\n" + mail)
+    assert errors(path) == [
+        f"{place}:1: consumers.mail: the same name as at {folder}/scripts.d/a.toml:1; rename or remove one of the two"
+    ]
+
+
+def test_many_thousands_of_scripts_are_read_at_a_cost_that_grows_with_their_number(folder: Path) -> None:
+    """Counted, not timed: what each file's places are looked at."""
+    number = 2000
+    path = put(folder, a="".join(f'[scripts.s{one}]\ntarget = "t"\n' for one in range(number)), b=NIGHTLY)
+    looked = 0
+
+    class Places(dict[tuple[str | int, ...], object]):
+        def items(self):  # type: ignore[no-untyped-def]
+            nonlocal looked
+            looked += len(self)
+            return super().items()
+
+    document: dict[str, object] = {"scripts": {}}
+    there = Places({("scripts", f"s{one}"): one for one in range(number)})
+    files._add(document, {}, files.Problems(path, {}), {"scripts": {f"s{one}": {} for one in range(number)}}, there)  # type: ignore[arg-type]
+    assert looked == number
+    assert len(config.load(path).scripts) == number + 1
+
+
 def test_a_folder_that_is_not_there_is_none(folder: Path) -> None:
     (folder / "scripts.d").rmdir()
     assert config.load(str(folder / "rocksyd.toml")).scripts == {}
@@ -82,7 +124,7 @@ def test_what_is_wrong_is_said_with_its_file_line_and_key_in_the_order_of_the_fi
         [f"{folder}/scripts.d/c.toml:1", "scripts"],
     ]
     assert errors(path)[1].endswith(
-        "a file of scripts.d has tables [scripts.NAME] and nothing else; move max_line to rocksyd.toml"
+        "a file of scripts.d has tables [scripts.NAME] and [consumers.NAME] and nothing else; move max_line to rocksyd.toml"
     )
 
 

@@ -23,6 +23,8 @@ RESTARTS_SEEN = 50
 """Rows of the audit that are remembered as seen."""
 _LEFT_OUT = ("missed", "overlap", "refused")
 """What has become of ticks that somebody has to be told of (``schedule.decide``)."""
+_WHOLE = "ended"
+"""An account that is no tick's: how a list of jobs has ended as a whole, well where it has no reason."""
 _NEVER = "cancelled"
 """The outcome that somebody wanted."""
 
@@ -61,11 +63,14 @@ class Watch:
         name, expected = self._script(record)
         tick, key, at = record["tick"], str(record["key"]), float(record["started_at"] or now)
         found = []
-        if not tick.get("fill") and not tick.get("n") and int(record.get("attempt", 1)) == 1:
+        of_list = "total" in tick
+        if (of_list or (not tick.get("fill") and not tick.get("n"))) and int(record.get("attempt", 1)) == 1:
             nominal = _instant(tick["time"])
-            self._rows.drop(f"start/{key}")
-            self._rows.put(f"begun/{name}", max(nominal, self._rows.get(f"begun/{name}", 0)))
-            found += self._began(name, expected, record, nominal + self._delay(name), at)
+            begun = self._rows.get(f"begun/{name}", 0)
+            awaited = [self._rows.drop(f"start/{one}") for one in {key, f"{name}@{tick['time']}"}]
+            self._rows.put(f"begun/{name}", max(nominal, begun))
+            if not of_list or any(awaited) or self._rows.get(f"open/late:{name}"):  # the first job that is heard of
+                found += self._began(name, expected, record, nominal + self._delay(name), at)
         limit = expected.long_after if expected.long_after is not None else _usual(record)
         if limit:
             self._rows.put(
@@ -161,10 +166,29 @@ class Watch:
                 found.append(
                     self._about(MISSED, name, f"missed:{name}", (number, text), now, about)._replace(number=row["count"])
                 )
+            elif what == _WHOLE:
+                found += self._generation(row, name, now)
             elif what == "run" and expected.late_after and row["key"] and row["first"] > self._rows.get(f"begun/{name}", 0):
                 due = row["first"] + self._delay(name)
                 self._rows.put(f"start/{row['key']}", {"due": due, "at": due + expected.late_after, "script": name})
         return found
+
+    def _generation(self, row: Mapping[str, Any], name: str, now: float) -> list[Alert]:
+        """A list of jobs has ended. (What is told of its jobs is told beside this.)"""
+        mark, failing = f"failed:{name}:generation", f"generation/{name}"
+        about = {"script": name, "key": row["key"], "outcome": "failed" if row["reason"] else "ok"}
+        before = self._rows.get(failing, 0)
+        if row["reason"]:
+            self._rows.put(failing, before + 1)
+            title = f"{row['key']} failed" + (f", and {_times(before, 'list')} of jobs before it" if before else "")
+            text = f"`rocksyd schedule show {name}` says how far it came."
+            alert = self._about(FAILED, name, mark, (f"{title}: {row['reason']}", text), now, about)
+            return [alert._replace(streak=before + 1)]
+        if not before:
+            return []
+        self._rows.drop(failing)
+        title = f"the lists of jobs of {name} are well again, after {_times(before, 'failure')}"
+        return [self._about(FAILED, name, mark, (title, ""), now, about, over=True)]
 
     def due(self, scripts: Mapping[str, Mapping[str, Any]]) -> None:
         """When scripts are due next: ``at`` (nothing for never), how long after the nominal time that is (``delay``), and

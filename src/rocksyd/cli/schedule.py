@@ -36,6 +36,9 @@ _TICKS = (
 )  # fmt: skip
 
 
+_BY_HAND = (Column("BY HAND"), Column("WHAT"), Column("WHO", gives=True), Column("OF IT", gives=True, hangs=True, rank=1))
+
+
 def schedule(options: argparse.Namespace) -> int:
     """Carry out ``rocksyd schedule ACT``."""
     if (options.explain or options.act not in ("list", "next")) and not options.name:
@@ -237,7 +240,12 @@ def shown_script(found: Mapping[str, Any], target: Screen) -> str:
     for name, value in facts.items():
         lines += hung(f"  {name:<9}", str(value), target, "") if value else []
     ticks = render(_TICKS, [_tick(tick) for tick in found["ticks"]], target) if found["ticks"] else ""
-    return "\n".join(lines) + "\n" + (f"\n{ticks}" if ticks else "")
+    by_hand = render(_BY_HAND, [_order(one) for one in found["by_hand"]], target) if found.get("by_hand") else ""
+    return "\n".join(lines) + "\n" + "".join(f"\n{table}" for table in (ticks, by_hand) if table)
+
+
+def _order(one: Mapping[str, Any]) -> list[Cell]:
+    return [Cell(when(one["at"])), Cell(one["what"], "magenta"), Cell(one["author"]), Cell(one["text"])]
 
 
 def _tick(tick: Mapping[str, Any]) -> list[Cell]:

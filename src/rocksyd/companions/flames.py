@@ -3,7 +3,7 @@
 What must live here: stacks as text and as a picture. What this file must not know: who has looked, and at whom.
 
 A line is "outermost (file:line);...;innermost (file:line) NUMBER", which py-spy, perf and all that draw flame graphs understand.
-The picture is SVG without a script, so that it may stand in a page that allows none.
+The picture is SVG without a script or a style sheet, so that it may stand in a page that allows neither.
 """
 
 from __future__ import annotations
@@ -94,14 +94,11 @@ def svg(stacks: Stacks, title: str) -> str:
     frames = [one for one in _frames(stacks) if one.seen * _WIDTH >= _NARROWEST * whole]
     height = (max((one.depth for one in frames), default=0) + 2) * _ROW + 8
     drawn = "".join(_drawn(one, whole, height) for one in frames)
-    head = f'<text x="4" y="{_ROW - 4}" class="title">{escape(title)}, {whole:,} samples</text>'
-    style = (
-        "text{font:11px ui-monospace,Menlo,Consolas,monospace;fill:#1c1c1c;pointer-events:none}"
-        ".title{fill:#777;font-weight:600}rect{stroke:#fff;stroke-width:.4}rect:hover{stroke:#000;stroke-width:1}"
-    )
+    head = f'<text x="4" y="{_ROW - 4}" fill="#777777" font-weight="600">{escape(title)}, {whole:,} samples</text>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {height:g}" width="{_WIDTH:g}" height="{height:g}" '
-        f'role="img" aria-label="{escape(title)}"><style>{style}</style>{head}{drawn}</svg>\n'
+        f'role="img" aria-label="{escape(title)}" font-family="ui-monospace, Menlo, Consolas, monospace" font-size="11" '
+        f'fill="#1c1c1c">{head}{drawn}</svg>\n'
     )
 
 

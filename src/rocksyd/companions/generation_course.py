@@ -42,6 +42,8 @@ class Shared:
     """There before any of them goes on."""
     paused: Callable[[str], bool] = lambda name: False
     """Whether a script is paused: what it has not begun waits."""
+    ended: Callable[[], object] = lambda: None
+    """Called when one has ended."""
     courses: dict[str, Course] = field(default_factory=dict)
     """Those that have not ended, by key, in the order in which they began."""
     at: Counter[tuple[str, bytes]] = field(default_factory=Counter)
@@ -117,6 +119,7 @@ class Course:
         except StoreError:
             one.stage = before
             raise
+        self._shared.ended()
 
     # --- its turn -----------------------------------------------------------------------------------------------------
     async def _begin(self) -> None:

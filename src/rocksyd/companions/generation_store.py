@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from rocksyd.companions.locked_file import StoreError
-from rocksyd.companions.schedule_store import BEGIN_GENERATION
+from rocksyd.companions.schedule_store import BEGIN_GENERATION, WHOLE
 from rocksyd.journal.file import transaction
 from rocksyd.schedule import generation
 from rocksyd.schedule.generation import CANCELLED, ENDED, JOBS_MOST, OK, Generation
+from rocksyd.ticks import moment
 
 KEPT, KEPT_JOBS = 100, 3
 """Generations of a script that are kept when they have ended, and those of them whose jobs are."""
@@ -104,6 +105,10 @@ class GenerationStore:
         jobs = "SELECT key FROM generations WHERE script = ? AND over = 1 ORDER BY number DESC LIMIT -1 OFFSET ?"
         with self._writing() as db:
             _update(db, one)
+            if not one.killed:
+                nominal = int(moment({"time": one.time}).timestamp())
+                row = (one.script, WHOLE, nominal, nominal, 0, one.reason, one.key, one.over)
+                db.execute("INSERT INTO accounts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             old = [key for (key,) in db.execute(jobs, (one.script, KEPT_JOBS))]
             gone = [key for (key,) in db.execute(jobs, (one.script, KEPT))]
             db.executemany("DELETE FROM generations WHERE key = ?", [(key,) for key in gone])

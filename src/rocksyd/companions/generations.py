@@ -45,6 +45,10 @@ class Generations:
         return self._shared.store
 
     # --- for other threads --------------------------------------------------------------------------------------------
+    def tell(self, ended: Callable[[], object]) -> None:
+        """Have this called whenever one has ended; before ``start``."""
+        self._shared.ended = ended
+
     def start(self) -> None:
         """Go on with what has not ended. The store is this scheduler's from now on."""
         if self._shared.store is not None:

@@ -12,6 +12,7 @@ from datetime import UTC
 from typing import Any
 
 from rocksyd import codes
+from rocksyd.companions.by_hand import BY, who
 from rocksyd.companions.companion import Request
 from rocksyd.companions.schedule_sources import Sources
 from rocksyd.companions.schedule_store import Store
@@ -29,6 +30,7 @@ APPLY: list[dict[str, Any]] = [
     {"name": "file", "schema": {"type": "string"}, "description": "what errors call it"},
     {"name": "rest", "schema": {"enum": ["keep", "remove"]}, "description": "what becomes of other scripts that were applied"},
     {"name": "dry", "schema": {"type": "boolean"}, "description": "only say what it would change"},
+    BY,
 ]
 
 
@@ -49,7 +51,8 @@ class Editing:
         text, file, rest = given["text"], given.get("file") or "the text", given.get("rest", "keep")
         if not isinstance(text, str) or not isinstance(file, str) or rest not in ("keep", "remove"):
             raise RequestError(codes.INVALID_PARAMS, 'text and file are strings, and rest is "keep" or "remove"')
-        wanted = self._sources.of_text(text, file, request.who)
+        author = who(given, request)
+        wanted = self._sources.of_text(text, file, author)
         changes: list[dict[str, Any]] = []
 
         def change() -> None:
@@ -57,7 +60,7 @@ class Editing:
             if not given.get("dry"):
                 self._sources.apply(wanted, rest=rest == "remove")
 
-        self._carry_out(change, request.who)
+        self._carry_out(change, author)
         return {"dry": bool(given.get("dry")), "changes": changes}
 
     def versions(self, given: dict[str, Any], request: Request) -> Any:

@@ -21,6 +21,10 @@ from rocksyd.schedule.decide import Verdict
 
 KEPT = 1000
 """Accounts that are kept of each script, the latest."""
+WHOLE = "ended"
+"""An account that says how a generation has ended, which nobody has: its reason is "" where that was well. It is no tick's."""
+ORDERS = 100
+"""What was ordered by hand that is kept of each script, the latest."""
 VERSIONS = 100
 """Versions that are kept of each script, the latest."""
 _TABLES = """
@@ -34,6 +38,10 @@ CREATE TABLE IF NOT EXISTS sources (
 CREATE TABLE IF NOT EXISTS versions (
     script TEXT NOT NULL, number INTEGER NOT NULL, source TEXT NOT NULL, place TEXT NOT NULL, settings TEXT, author TEXT NOT NULL,
     at REAL NOT NULL, PRIMARY KEY (script, number));
+CREATE TABLE IF NOT EXISTS orders (
+    number INTEGER PRIMARY KEY, script TEXT NOT NULL, what TEXT NOT NULL, author TEXT NOT NULL, text TEXT NOT NULL,
+    at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS orders_script ON orders (script, number);
 CREATE TABLE IF NOT EXISTS generations (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, script TEXT NOT NULL, over INTEGER NOT NULL, data TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS generations_script ON generations (script, over, number);
@@ -72,6 +80,18 @@ class Account(NamedTuple):
     at: float = 0.0
 
 
+class Order(NamedTuple):
+    """What somebody has ordered by hand."""
+
+    what: str
+    """``run``, ``kill``, ``backfill``, ``pause`` or ``resume``."""
+    author: str
+    text: str
+    """What came of it: a key, or how much."""
+    at: float
+    """Unix seconds."""
+
+
 class Store(LockedFile):
     """The open store. Only while ``acquire`` holds the lock."""
 
@@ -101,6 +121,19 @@ class Store(LockedFile):
                 db.execute("INSERT INTO accounts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
                 self._prune(account.script)
         self.begun = []
+
+    # --- what was ordered by hand -------------------------------------------------------------------------------------
+    def note(self, script: str, order: Order) -> None:
+        """Somebody has ordered something. Raises StoreError."""
+        oldest = "SELECT number FROM orders WHERE script = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
+        with self.writing() as db:
+            db.execute("INSERT INTO orders VALUES (NULL, ?, ?, ?, ?, ?)", (script, *order))
+            db.execute(f"DELETE FROM orders WHERE script = ? AND number <= ({oldest})", (script, script, ORDERS))
+
+    def orders(self, script: str, limit: int) -> list[Order]:
+        """What was ordered of a script, latest first."""
+        query = "SELECT what, author, text, at FROM orders WHERE script = ? ORDER BY number DESC LIMIT ?"
+        return [Order(*row) for row in self.db.execute(query, (script, limit))]
 
     # --- which scripts there are --------------------------------------------------------------------------------------
     def sources(self) -> dict[str, dict[str, Said]]:
@@ -144,8 +177,9 @@ class Store(LockedFile):
 
     def accounts(self, script: str, limit: int = 20) -> list[Account]:
         """What became of the script's latest ticks, latest first."""
-        query = "SELECT what, first, last, count, reason, key, at FROM accounts WHERE script = ? ORDER BY number DESC LIMIT ?"
-        rows = self.db.execute(query, (script, limit))
+        columns = "what, first, last, count, reason, key, at"
+        query = f"SELECT {columns} FROM accounts WHERE script = ? AND what <> ? ORDER BY number DESC LIMIT ?"
+        rows = self.db.execute(query, (script, WHOLE, limit))
         return [Account(script, Verdict(*row[:5]), row[5], row[6]) for row in rows]
 
     def accounts_after(self, number: int, limit: int = 1000) -> list[tuple[int, Account]]:

@@ -25,6 +25,7 @@ try:
     from rocksyd.companions import generation_methods
     from rocksyd.companions.acting import ACTING, Acting
     from rocksyd.companions.backfill import Backfill
+    from rocksyd.companions.by_hand import BY, note, who
     from rocksyd.companions.consuming import Consumers
     from rocksyd.companions.generations import Generations
     from rocksyd.companions.schedule_editing import APPLY, Editing
@@ -80,7 +81,6 @@ class Scheduler:
         self._store = Store(companion.settings["store"])
         self.client = companion.client()
         self._ticking = Ticking(self._store, self.client, time.time)
-        self._telling = Telling(self._ticking, self._store, self.client, companion.settings.get("tell", ""))
         self.consumers = Consumers(consumers, companion.client, lambda name: bool(self._ticking.entries[name].paused))
         self._sources = Sources(companion.settings, scripts, system_zone(), socket.gethostname())
         self.generations = Generations(
@@ -88,6 +88,8 @@ class Scheduler:
             lambda name: name in self._ticking.entries and bool(self._ticking.entries[name].paused),
         )  # fmt: skip
         self._ticking.generations = self.generations
+        tell = companion.settings.get("tell", "")
+        self._telling = Telling(self._ticking, self._store, self.generations, self.client, tell)
         self.acting = Acting(self._sources, self._store, self._ticking, self.generations)
         self._sources.beside = {name: as_script(consumer) for name, consumer in consumers.items()}
         self.acting.begins = self.consumers.begin
@@ -106,11 +108,16 @@ class Scheduler:
             ("explain", self._explain, "What the changes of the clock in the next two years do to a script.", [_NAME]),
             ("show", self._show, "A script, and what became of its latest ticks.", [_NAME, _COUNT]),
             ("accounts", self._telling.accounts, "What became of ticks of all scripts, after an account.", [_AFTER]),
-            ("run", self._run, "Run a script now.", [_NAME]),
-            ("backfill", self._backfill, "Run ticks of a time that has passed which were not run.", [_NAME, _FROM, _TO, _AGAIN]),
-            ("kill", self._kill, "End the runs of a script that wait or run.", [_NAME]),
-            ("pause", self._pause, "Let a script have no ticks for now; what runs goes on.", [_NAME]),
-            ("resume", self._resume, "Let it have ticks again.", [_NAME]),
+            ("run", self._run, "Run a script now.", [_NAME, BY]),
+            (
+                "backfill",
+                self._backfill,
+                "Run ticks of a time that has passed which were not run.",
+                [_NAME, _FROM, _TO, _AGAIN, BY],
+            ),
+            ("kill", self._kill, "End the runs of a script that wait or run.", [_NAME, BY]),
+            ("pause", self._pause, "Let a script have no ticks for now; what runs goes on.", [_NAME, BY]),
+            ("resume", self._resume, "Let it have ticks again.", [_NAME, BY]),
             *generation_methods.GenerationMethods(self.generations, self._companion.client).declared(),
             ("apply", self._editing.apply, "Let these be scripts from now on.", APPLY),
             ("versions", self._editing.versions, "What a script was, who changed it when, and how; the latest first.", [_FORMER]),
@@ -217,6 +224,7 @@ class Scheduler:
             entry = self._ticking.entries[script.name]
             row = self._row(script, entry)
             accounts = self._store.accounts(script.name, limit)
+            orders = self._store.orders(script.name, limit)
             going = list(entry.going)
         going += [one.key for one in self.generations.going_of(script.name) if one.key not in going]
         going += self.consumers.going(script.name)
@@ -232,23 +240,31 @@ class Scheduler:
             "jitter": script.delay,
             "order": order,
             "going": [key for key in going if _outcome(records.get(key)) in ("waiting", "running")],
+            "by_hand": [{**one._asdict(), "at": _moment(int(one.at), script)} for one in orders],
             "ticks": [_account(account, script, records.get(account.key)) for account in accounts],
         }
 
     def _run(self, given: dict[str, Any], request: Request) -> Any:
         script = self._scripts[given["name"]]
+        author = who(given, request)
         key = f"{script.name}!{uuid4().hex[:12]}"
         tick = {"script": script.name, "time": datetime.now(UTC).strftime(FORMAT)}
         if script.listed:
             self._ticking.ordered(script.name, key)
+            self._note(script.name, "run", author, key)
             return generation_methods.begin_by_hand(self.generations, script, key, tick["time"])
         with self._companion.client() as client:
             record = client.request("run", {**script.order, "key": key, "tick": tick})
         self._ticking.ordered(script.name, key)
+        self._note(script.name, "run", author, key)
         return record
 
+    def _note(self, script: str, what: str, author: str, text: str = "") -> None:
+        with self._ticking.lock:
+            note(self._store, script, what, author, text)
+
     def _backfill(self, given: dict[str, Any], request: Request) -> Any:
-        script = self._scripts[given["name"]]
+        script, author = self._scripts[given["name"]], who(given, request)
         if script.timetable is None:
             raise RequestError(codes.INVALID_PARAMS, f"{script.name} has no schedule: there is nothing to fill")
         begin, end = (_said(given, name, script.timetable.zone) for name in ("from", "to"))
@@ -257,33 +273,43 @@ class Scheduler:
         if number > BACKFILL:
             text = f"{script.name} has {number:,} ticks between these times, and {BACKFILL:,} can be filled at once"
             raise RequestError(codes.INVALID_PARAMS, text, data="choose a shorter time, and go on from its end")
+        ticks = list(script.timetable.between(begin - 1, end))
         if script.listed:
-            ticks = list(script.timetable.between(begin - 1, end))
-            return generation_methods.fill(self.generations, self._scripts, script.name, ticks)
-        with self._companion.client() as client:
-            return Backfill(script, client).fill(list(script.timetable.between(begin - 1, end)), again=bool(given.get("again")))
+            found = generation_methods.fill(self.generations, self._scripts, script.name, ticks)
+        else:
+            with self._companion.client() as client:
+                found = Backfill(script, client).fill(ticks, again=bool(given.get("again")))
+        span = f"{given['from']} to {given['to']}: {len(found['ordered']):,} ordered, {len(found['again']):,} again"
+        self._note(script.name, "backfill", author, span)
+        return found
 
     def _kill(self, given: dict[str, Any], request: Request) -> Any:
+        author = who(given, request)
         with self._ticking.lock:
             going = list(self._ticking.entries[given["name"]].going)
-        who = f"by {request.who or 'a client'}, {datetime.now(UTC).strftime(FORMAT)}"
+        by = f"by {author}, {datetime.now(UTC).strftime(FORMAT)}"
         listed = [one.key for one in self.generations.going_of(given["name"])]
         for key in reversed(listed):  # or the next would begin when the one before it has ended
-            self.generations.kill(key, who)
+            self.generations.kill(key, by)
         going = [key for key in going if self.generations.store.get(key) is None]
         going += self.consumers.going(given["name"])
         with self._companion.client() as client:
             answers = client.answers([("terminate", {"key": key}) for key in going]) if going else []
         ended = [key for key, answer in zip(going, answers, strict=True) if not isinstance(answer, RequestError)]
+        self._note(given["name"], "kill", author, ", ".join([*listed, *ended][:20]) or "nothing was running")
         return {"name": given["name"], "ended": listed + ended}
 
     def _pause(self, given: dict[str, Any], request: Request) -> Any:
-        self._ticking.pause(given["name"], f"by {request.who or 'a client'}, {datetime.now(UTC).strftime(FORMAT)}")
+        author = who(given, request)
+        self._ticking.pause(given["name"], f"by {author}, {datetime.now(UTC).strftime(FORMAT)}")
+        self._note(given["name"], "pause", author)
         self.acting.wake()
         return {"name": given["name"], "paused": True}
 
     def _resume(self, given: dict[str, Any], request: Request) -> Any:
+        author = who(given, request)
         left_out = self._ticking.resume(given["name"])
+        self._note(given["name"], "resume", author, f"{left_out:,} ticks were left out" if left_out else "")
         self.acting.wake()
         self.consumers.wake(given["name"])
         self.generations.look()

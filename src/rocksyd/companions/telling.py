@@ -1,7 +1,7 @@
 """What became of ticks, for whoever has to tell somebody: the method ``schedule.accounts``, and the word that there is news.
 
 What must live here: accounts in the order in which they were written, from any place on; a thread that says when ticks were left
-out. What this file must not know: whom that interests, and why ticks are left out.
+out, or a generation has ended. What this file must not know: whom that interests, and why ticks are left out.
 
 The word is only a word: who was not there asks for the accounts when it comes, from where it had got to.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 from rocksyd.client import Client
 from rocksyd.companions.companion import Request
+from rocksyd.companions.generations import Generations
 from rocksyd.companions.schedule_store import Store
 from rocksyd.companions.ticking import Ticking
 from rocksyd.errors import RocksydError
@@ -23,9 +24,9 @@ MOST = 1000
 
 
 class Telling:
-    """Of one scheduler. ``tell``: the method that is called when ticks were left out; "" for none."""
+    """Of one scheduler. ``tell``: the method that is called when ticks were left out or a generation has ended; "" for none."""
 
-    def __init__(self, ticking: Ticking, store: Store, client: Client, tell: str) -> None:
+    def __init__(self, ticking: Ticking, store: Store, generations: Generations, client: Client, tell: str) -> None:
         self._ticking = ticking
         self._store = store
         self._client = client
@@ -33,6 +34,7 @@ class Telling:
         self._news = threading.Event()
         if tell:
             ticking.left_out = self._news.set
+            generations.tell(self._news.set)
             threading.Thread(target=self._work, name="telling", daemon=True).start()
 
     def _work(self) -> None:

@@ -17,12 +17,16 @@ from rocksyd.ticks import NAME_MOST
 
 
 def parse(table: Table, apps: dict[str, AppConfig], scripts: Collection[str]) -> dict[str, ConsumerConfig]:
-    """The consumers that the document ``table`` configures, by name. ``scripts``: the names that are taken."""
+    """The consumers that the document ``table`` configures, by name: ``[consumers.NAME]``, and scripts with a ``depth``.
+
+    ``scripts``: the names that are taken.
+    """
     found = {}
-    for name, own in table.table("consumers").tables():
+    as_scripts = {name: own for name, own in table.table("scripts").tables() if own.given("depth")}
+    for name, own in (*as_scripts.items(), *table.table("consumers").tables()):
         if not NAME.fullmatch(name):
             own.problem(f"expected a consumer's name of 1 to {NAME_MOST} of a-z 0-9 _ -")
-        if name in scripts:
+        if name in scripts or name in found:
             own.problem(f"there is a script of that name, [scripts.{name}]; choose another name for one of the two")
         found[name] = _consumer(own, apps)
     return found

@@ -18,8 +18,9 @@ from rocksyd.config.table import Place, Problems
 from rocksyd.errors import ConfigError
 
 PARTS = "scripts.d"
-"""The folder beside ``rocksyd.toml`` with further tables of scripts."""
-_SCRIPTS = "scripts"
+"""The folder beside ``rocksyd.toml`` with further tables of scripts and consumers."""
+_TABLES = ("scripts", "consumers")
+"""What a further file may hold."""
 _SYNTAX_ERROR = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 _KEPT = "# rocksyd: lengths of "
 
@@ -65,26 +66,29 @@ def together(text: str, path: str, parts: Iterable[Part]) -> tuple[dict[str, Any
 def _add(
     document: dict[str, Any], places: dict[KeyPath, Place], problems: Problems, part: dict[str, Any], there: dict[KeyPath, Place]
 ) -> None:
-    """Add a part's scripts to the document."""
+    """Add a part's scripts and consumers to the document."""
+    taken: set[KeyPath] = set()
     for key, value in part.items():
-        if key != _SCRIPTS:
-            text = f"a file of {PARTS} has tables [scripts.NAME] and nothing else; move {key} to rocksyd.toml"
+        if key not in _TABLES:
+            text = (
+                f"a file of {PARTS} has tables [scripts.NAME] and [consumers.NAME] and nothing else; move {key} to rocksyd.toml"
+            )
             problems.add((key,), text, there[(key,)])
-        elif not isinstance(value, dict):
-            problems.add((key,), "expected tables such as [scripts.nightly]", there[(key,)])
-    scripts, more = document.setdefault(_SCRIPTS, {}), part.get(_SCRIPTS)
-    if not isinstance(scripts, dict) or not isinstance(more, dict):
-        return
-    taken = scripts.keys() & more.keys()
-    for name, script in more.items():
-        path = (_SCRIPTS, name)
-        if name in taken:
-            text = f"the same name as at {places[path]}; rename or remove one of the two"
-            problems.add(path, text, there[path])
-        else:
-            scripts[name] = script
+            continue
+        known = document.setdefault(key, {})
+        if not isinstance(value, dict):
+            problems.add((key,), f"expected tables such as [{key}.nightly]", there[(key,)])
+        elif isinstance(known, dict):
+            for name, table in value.items():
+                if name in known:
+                    text = f"the same name as at {places[key, name]}; rename or remove one of the two"
+                    problems.add((key, name), text, there[key, name])
+                    taken.add((key, name))
+                else:
+                    known[name] = table
     # In one pass: there may be many thousands of scripts, and as many places.
-    places.update({key: place for key, place in there.items() if len(key) > 1 and key[0] == _SCRIPTS and key[1] not in taken})
+    added = ((path, place) for path, place in there.items() if len(path) > 1 and path[0] in _TABLES)
+    places.update({path: place for path, place in added if path[:2] not in taken})
 
 
 def _document(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:

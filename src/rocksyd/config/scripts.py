@@ -30,6 +30,8 @@ def parse(table: Table, apps: Collection[str]) -> dict[str, ScriptConfig]:
     """The scripts that the document ``table`` configures, by name."""
     found = {}
     for name, own in table.table("scripts").tables():
+        if own.given("depth"):
+            continue  # a consumer, and read as one
         if not NAME.fullmatch(name):
             own.problem(f"expected a script's name of 1 to {NAME_MOST} of a-z 0-9 _ -")
         found[name] = _script(own, apps)
@@ -89,7 +91,11 @@ def read(
         places: where in it, by path.
     """
     problems = Problems(file, places or {})
-    found = parse(Table({"scripts": scripts}, (), Source(problems, "")), apps)
+    table = Table({"scripts": scripts}, (), Source(problems, ""))
+    found = parse(table, apps)
+    for _, own in table.table("scripts").tables():
+        if own.given("depth"):
+            own.problem("a script with depth works off a queue, and stands in rocksyd.toml or scripts.d only", "depth")
     return {name: _plain(script) for name, script in found.items()}, problems.sorted()
 
 

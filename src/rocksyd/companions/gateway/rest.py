@@ -142,6 +142,8 @@ class Rest:
             raise Refused(HTTPStatus.BAD_REQUEST, text, codes.INVALID_PARAMS)
         if caller.targets and described[method].get("x-scope") != "read":
             await self._check_target(caller, method, params)
+        if any(one["name"] == "by" for one in described[method]["params"]):
+            params = {**params, "by": f"the token {caller.name}" if caller.name else "somebody at the gateway"}
         return await self._daemon.ask(method, params)
 
     async def _check_target(self, caller: Caller, method: str, params: dict[str, Any]) -> None:
