@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing.daemon import until
-from tests.restart.stage import many
+from tests.restart.stage import many, order
 from tests.schedule.stage import daemon, scheduler, wait_ready
 
 INTERVAL = 3.0
@@ -38,8 +38,16 @@ def test_ten_thousands_of_schedules_do_not_wake_it_before_the_next_tick(tmp_path
         talk.socket.settimeout(600)
         talk.rpc("restart")
         wait_ready(talk, "scheduler")
-        assert len(talk.rpc("schedule.next", name="s1", count=2)) == 2
         pid = scheduler(served)
+
+        def acts() -> bool:
+            reply = talk.ask(order("schedule.next", name="s1", count=2))
+            if "error" in reply:
+                assert "has not begun to act" in reply["error"]["message"]
+                return False
+            return len(reply["result"]) == 2
+
+        until(acts, "the scheduler to have read all of them", timeout=300)
 
         def settled() -> bool:
             before = slept(pid)

@@ -21,7 +21,7 @@ from rocksyd.companions.profile_store import Profile, Profiles
 from rocksyd.companions.profiling import CannotProfile, Look, program
 from rocksyd.errors import NotFound, RequestError, RocksydError
 from rocksyd.posix.log import log
-from rocksyd.units import parse_duration
+from rocksyd.units import format_duration, parse_duration
 
 AT_ONCE = 4
 """Runs that are looked at at the same time."""
@@ -49,7 +49,7 @@ def _param(name: str, schema: dict[str, Any], text: str, *, required: bool = Fal
 
 _TARGET = _param("target", _TEXT, "a target, as it is ordered")
 _SCRIPT = _param("script", _TEXT, "or a script")
-_FOR = _param("seconds", _SPAN, f"for how long a run is looked at, at most; {SECONDS:g} s if left out")
+_FOR = _param("seconds", _SPAN, f"for how long a run is looked at, at most; {format_duration(SECONDS)} if left out")
 _RATE = _param("rate", {"type": "integer", "minimum": 1, "maximum": FASTEST}, f"looks a second; {RATE} if left out")
 _IDLE = _param("idle", {"type": "boolean"}, "also threads that wait")
 _FORMAT = _param("format", {"enum": ["stacks", "svg"]}, "collapsed stacks, a line each (if left out), or a picture")
@@ -73,7 +73,7 @@ class Profiler:
         """Add the methods to the protocol."""
         many = [_TARGET, _SCRIPT]
         span = _param("for", _SPAN, "for how long; an hour if left out")
-        wait = _param("wait", _SPAN, f"until what is looked at has been, at most {WAIT:g} s")
+        wait = _param("wait", _SPAN, f"until what is looked at has been, at most {format_duration(WAIT)}")
         key = _param("key", _TEXT, "the run")
         for name, function, params, scope, summary in (
             ("start", self._start, [{**key, "required": True}, _FOR, _RATE, _IDLE], "run", "Look where the time of a run goes."),
@@ -183,7 +183,7 @@ class Profiler:
         chosen = _one_of(given, ("target", "script"))
         span = _seconds(given, "for", FLAG)
         if not 0 < span <= LONGEST_FLAG:
-            raise RequestError(codes.INVALID_PARAMS, f"for must be more than 0 and at most {LONGEST_FLAG / 86_400:g} days")
+            raise RequestError(codes.INVALID_PARAMS, f"for must be more than 0 and at most {format_duration(LONGEST_FLAG)}")
         seconds, rate, idle = _how(given)
         row = {chosen: given[chosen], "until": time.time() + span, "seconds": seconds, "rate": rate, "idle": idle}
         try:
@@ -292,7 +292,9 @@ def _seconds(given: dict[str, Any], name: str, otherwise: float) -> float:
 def _how(given: dict[str, Any]) -> tuple[float, int, bool]:
     seconds = _seconds(given, "seconds", SECONDS)
     if not 1 <= seconds <= LONGEST:
-        raise RequestError(codes.INVALID_PARAMS, f"seconds must be 1 to {LONGEST:g}", data={"parameter": "seconds"})
+        raise RequestError(
+            codes.INVALID_PARAMS, f"seconds must be from 1s to {format_duration(LONGEST)}", data={"parameter": "seconds"}
+        )
     return seconds, given.get("rate", RATE), given.get("idle", False)
 
 

@@ -69,6 +69,7 @@ _AFTER: dict[str, Any] = {
     "schema": {"type": "integer", "minimum": 0},
     "description": "the number of the last account that is known",
 }
+NOT_YET = "the scheduler has not begun to act: it reads its scripts, or that of the generation before has not left yet"
 BACKFILL = 1000
 """Ticks that are filled at once, at most."""
 
@@ -140,7 +141,7 @@ class Scheduler:
                 raise _wrong(f"{request.method} has no parameter {unknown!r}", names)
             name, count = given.get("name"), given.get("count", 1)
             if not self.acting.acting.wait(ACTING):
-                raise RequestError(codes.NOT_NOW, "the scheduler of the generation before has not left yet", data="try again")
+                raise RequestError(codes.NOT_NOW, NOT_YET, data="try again")
             if name is not None and name not in self._scripts and _FORMER not in params:
                 there = ", ".join(self._scripts) or "none"
                 raise RequestError(codes.NOT_FOUND, f"there is no script {name!r}", data={"advice": f"there are: {there}"})

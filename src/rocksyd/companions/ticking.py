@@ -152,7 +152,7 @@ class Ticking:
         """Deal with everything that is due."""
         now = self._clock()
         with self.lock:
-            names = set(self.scripts) if self._everything else set()
+            names = self._all_due(now) if self._everything else set()
             self._everything = False
             while self._due and self._due[0][0] <= now:
                 names.add(heapq.heappop(self._due)[1])
@@ -172,6 +172,14 @@ class Ticking:
         with self.lock:
             for name in names:
                 self._plan(name)
+
+    def _all_due(self, now: float) -> set[str]:
+        """Plan every script anew; those that are to be looked at. (A position ahead of the clock: it was set back.)"""
+        self._due.clear()
+        self._when.clear()
+        for name in self.scripts:
+            self._plan(name)
+        return {name for name, entry in self.entries.items() if self._when.get(name, now + 1) <= now or entry.position > now}
 
     def _settle(self, left: dict[str, list[Verdict]]) -> None:
         """Ask about ticks that seem to be missed, and were perhaps ordered by the scheduler before."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, tzinfo
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -200,12 +201,16 @@ def _zone(name: str) -> tzinfo:
         ) from error
 
 
+_cron = lru_cache(4096)(Cron)
+"""Many scripts have the same expression."""
+
+
 def _timetable(name: str, said: Mapping[str, Any], zone: tzinfo, calendars: Mapping[str, Any]) -> Timetable | None:
     if said.get("every"):
         rule: Every | Calendar = Every(int(said["every"]))
     elif said.get("cron"):
         try:
-            rule = Calendar(Cron(said["cron"], name), zone)
+            rule = Calendar(_cron(said["cron"], name if "~" in said["cron"] else ""), zone)
         except CronError as error:
             raise DefinitionError("cron", str(error)) from error
     else:
