@@ -152,8 +152,13 @@ class Ticking:
         """Deal with everything that is due."""
         now = self._clock()
         with self.lock:
-            names = self._all_due(now) if self._everything else set()
-            self._everything = False
+            names: set[str] = set()
+            if self._everything:
+                self._everything = False
+                self._due, self._when = [], {}
+                for name in self.scripts:
+                    self._plan(name)
+                names = {name for name, entry in self.entries.items() if entry.position > now}  # the clock was set back
             while self._due and self._due[0][0] <= now:
                 names.add(heapq.heappop(self._due)[1])
             names &= self.scripts.keys()
@@ -172,14 +177,6 @@ class Ticking:
         with self.lock:
             for name in names:
                 self._plan(name)
-
-    def _all_due(self, now: float) -> set[str]:
-        """Plan every script anew; those that are to be looked at. (A position ahead of the clock: it was set back.)"""
-        self._due.clear()
-        self._when.clear()
-        for name in self.scripts:
-            self._plan(name)
-        return {name for name, entry in self.entries.items() if self._when.get(name, now + 1) <= now or entry.position > now}
 
     def _settle(self, left: dict[str, list[Verdict]]) -> None:
         """Ask about ticks that seem to be missed, and were perhaps ordered by the scheduler before."""
