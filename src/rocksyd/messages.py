@@ -551,6 +551,8 @@ class Result(Value):
     """The job asked to be tried again: in how many seconds, -1 for whenever is usual."""
     lineage: tuple[str, ...] = ()
     """The classes of an uncaught exception by name, its own first, where the order asked for them."""
+    leaves: bool = False
+    """Whether the worker takes no other run, because of what this one has left in it."""
 
 
 # --- master <-> web worker -------------------------------------------------------------------------------------------

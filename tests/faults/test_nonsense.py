@@ -17,7 +17,7 @@ from tests.faults.bystander import Bystander
 from tests.pools.stage import enterable
 
 JOBS = """
-import fcntl, json, os, select, socket, time
+import fcntl, json, os, select, socket, threading, time
 from rocksyd import current, job
 
 @job
@@ -87,6 +87,28 @@ def lies_and_goes_on(text):
         sock.recv(1 << 16)
     sock.send(text.encode())
     time.sleep(600)
+
+@job
+def leaves_a_liar(*texts):
+    "Returns, and has left a thread that says these when the next run has begun."
+    def lies():
+        while not os.path.exists("begun"):
+            time.sleep(0.01)
+        try:
+            sock = channel()
+            for text in texts:
+                sock.send(text.encode())
+        finally:
+            open("lied", "w").close()
+    threading.Thread(target=lies).start()
+    return os.getpid()
+
+@job
+def begins():
+    open("begun", "w").close()
+    while not os.path.exists("lied"):
+        time.sleep(0.01)
+    return os.getpid()
 """
 DEEP = "[" * 5000 + "]" * 5000
 NONSENSE = {
@@ -164,6 +186,15 @@ def test_p2_what_a_run_leaves_on_the_channel_is_not_laid_at_the_door_of_the_next
         assert talk.rpc("call", target="lies_and_goes_on", params=[text])["result"] == "lied"
         assert talk.rpc("call", target="echo", params=[1])["result"] == [1]
         assert ("is killed: it said" in daemon.log()) == ("Forked" not in text)
+
+
+def test_p2_a_thread_that_a_run_has_left_speaks_for_no_other(tmp_path: Path) -> None:
+    said = ['["Result",{"key":"second","value":"lied"}]', '["Progress",{"key":{}}]']
+    with Daemon(tmp_path, JOBS, parts={"pool": 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "1s"'}) as daemon:
+        talk = daemon.talk()
+        first = talk.rpc("call", target="leaves_a_liar", params=said)["result"]
+        assert talk.rpc("call", target="begins", key="second")["result"] not in (first, "lied")
+        assert talk.rpc("wait", key="second")["outcome"] == "ok"
 
 
 def test_p12_descriptors_that_nobody_asked_for_are_closed(daemon: Daemon) -> None:

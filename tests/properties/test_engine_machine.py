@@ -13,7 +13,7 @@ from rocksyd.core import events as ev
 from rocksyd.core.engine import Engine
 from rocksyd.model import ENDED
 from tests.properties.engine_world import World
-from tests.unit.engine_actors import JOBS, config
+from tests.unit.engine_actors import JOBS, LEAVES, config
 from tests.unit.engine_check import check
 
 POOLS = {
@@ -171,7 +171,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.world.start_zygote(app)
 
     @precondition(lambda self: any(map(self.world.can_act, self.world.processes.values())))
-    @rule(pick=picks, retcode=st.sampled_from([0, 0, 1]), dies=st.sampled_from([0, 0, 0, 9, 15]))
+    @rule(pick=picks, retcode=st.sampled_from([0, 0, 1, LEAVES]), dies=st.sampled_from([0, 0, 0, 9, 15]))
     def worker_acts(self, pick: int, retcode: int, dies: int) -> None:
         able = [process for process in self.world.processes.values() if self.world.can_act(process)]
         process = able[pick % len(able)]

@@ -13,6 +13,8 @@ from rocksyd.messages import NOTHING_RUN
 from rocksyd.model import Run
 
 LIMITS = {"one": 1, "two": 2}
+LEAVES = 3
+"""The retcode of a run that leaves something in its worker, which takes no other one then."""
 """``max_running`` of targets."""
 JOBS = {
     name: {"target": f"jobs:{name}", "settings": {"max_running": LIMITS.get(name, 0), "retries": int(name == "again")}}
@@ -252,6 +254,7 @@ class Actors:
             return
         match process.inbox.popleft():
             case ev.StartJob() as order if process.result is not None:
+                assert not process.result.leaves, "a run is given to a worker that takes none"
                 process.waiting.append(order)
             case ev.StartJob() as order:
                 self.begin(process, order)
@@ -288,7 +291,8 @@ class Actors:
         if process.cut_off:
             self.die(process, 0, retcode)
         else:
-            process.result = m.Result(key, retcode == 0, retcode)
+            process.last = process.last or retcode == LEAVES
+            process.result = m.Result(key, retcode == 0, retcode, leaves=retcode == LEAVES)
             process.outbox.append(ev.Heard(process.number, process.result))
 
     def die(self, process: Process, number: int, retcode: int = 0) -> None:

@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 
 from rocksyd import bounds, model, options, retrying, shapes, surroundings, ticks, units
-from rocksyd.companions import generation_methods, generation_store
-from rocksyd.config import Config, OutputConfig, PoolConfig
-from rocksyd.config.check import MAX_FILE
+from rocksyd.companions import generation_methods, generation_store, history, outbox, pages
+from rocksyd.config import Config, OutputConfig, PoolConfig, scripts
+from rocksyd.config.check import MAX_FILE, MAX_TOKEN
 from rocksyd.config.setting import declared
 from rocksyd.config.settings import INSTANCES
-from rocksyd.core import outcome, state
-from rocksyd.journal import file
+from rocksyd.core import costs, durations, outcome, state, supervision
+from rocksyd.journal import care, file, repair
 from rocksyd.master.desk import clients, forwarding, lists, news, rpc
 from rocksyd.master.records import slowlog, writing
-from rocksyd.master.staff import left_behind, workers
+from rocksyd.master.staff import left_behind, stacks, workers
 from rocksyd.posix import log
 from rocksyd.schedule import consumer, generation
 from rocksyd.wire import jsonrpc
 from rocksyd.worker import results, tracing
+from rocksyd.zygote import discovery, revision, signatures
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
 TABLE = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", PAGE.partition("## Sizes")[2].partition("| --- |")[2], re.M))
@@ -88,7 +89,29 @@ BOUNDS = {
     "a `list`": ["1000 records", size(lists.MOST), f"{rpc.SHARE * 1000:.0f} ms"],
     "what is served of one client in a turn": [f"{rpc.SHARE * 1000:.0f} ms"],
     "a lock of another program on the journal": [f"{file.LOCK_WAIT} ms"],
-    "processes listed that runs have left behind": [str(left_behind._MOST)],
+    "rows that [`rocksyd journal repair`](operations.md#backup) looks for one by one between what is damaged": [
+        number(repair.MOST_BETWEEN)
+    ],
+    "problems of one sort that `rocksyd journal check` names": [str(care.MOST)],
+    "the targets and scripts whose costs are learned": [str(costs.MOST)],
+    "the targets of all pools that have times of their own in the [metrics](metrics.md)": [str(durations.MOST)],
+    "gauges of an application, the name of one": [str(supervision.MOST_GAUGES), f"{supervision.MOST_GAUGE_NAME} characters"],
+    "a job's documentation, the members of an `Enum` in its schema": [
+        f"{discovery.MOST_DOC} characters",
+        str(signatures.MOST_CHOICES),
+    ],
+    "the revision of an application": [f"{revision.MOST} characters"],
+    "the stacks of a run": [size(stacks.MOST), f"{stacks.PATIENCE:g} s"],
+    "jobs of a list that is described by numbers; a script's name": [number(scripts.LIST_MOST), f"{ticks.NAME_MOST} characters"],
+    "alerts that wait for one receiver": [str(outbox.MOST)],
+    "an answer of [history](history.md); the failures that are looked at for `errors`, unless `limit` says otherwise": [
+        size(history.MOST),
+        number(history.LOOKED_AT),
+    ],
+    "who asks the page of [metrics](metrics.md) at the same time; the head of a request": [str(pages.MOST), size(pages.MAX_HEAD)],
+    "requests to the [gateway](gateway.md#bounds) and its streams": ["a table of their own"],
+    "the file of a token": [f"{MAX_TOKEN} bytes"],
+    "processes listed that runs have left behind": [str(left_behind.MOST)],
     "what a run prints": ["`output.limit`", f"{OutputConfig().limit >> 20} MB"],
 }
 

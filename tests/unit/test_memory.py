@@ -107,6 +107,13 @@ def test_a_worker_whose_peak_is_above_max_rss_leaves_after_its_job() -> None:
     assert kinds(desk.result(run, max_rss=101 * MB), ev.DrainWorker) == [ev.DrainWorker(run.attempt.worker)]
 
 
+def test_a_worker_that_says_so_leaves_after_its_job() -> None:
+    desk = Desk(PoolConfig("ondemand", max_workers=2, max_jobs=0))
+    run = desk.started()
+    assert kinds(desk.result(run, leaves=True), ev.DrainWorker) == [ev.DrainWorker(run.attempt.worker)]
+    assert desk.submit("again").attempt.worker != run.attempt.worker
+
+
 def test_a_run_waits_while_its_pool_is_too_large_and_begins_when_it_is_not() -> None:
     desk = Desk(PoolConfig("ondemand", max_workers=5, max_jobs=0, max_total_rss=100 * MB))
     first = desk.started("first")

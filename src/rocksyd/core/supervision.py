@@ -302,13 +302,13 @@ def _result(state: State, number: int, run: Run | None, message: Result, now: No
     if worker.last:
         workforce.leaves(state, worker, now)
         return
-    too_large = memory.recycles(pool.policy, message.max_rss)
+    leaves = message.leaves or memory.recycles(pool.policy, message.max_rss)
     if worker.runs:
-        worker.over = worker.over or too_large
+        worker.over = worker.over or leaves
         state.touched[worker.pool] = None
         return
     pool.move(worker, "rest", now.mono)
-    if too_large:
+    if leaves:
         workforce.send_away(state, worker, now)
     else:
         _rest(state, worker, now)

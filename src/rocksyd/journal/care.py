@@ -24,7 +24,7 @@ from rocksyd.model import ENDED, Run
 STORES = ("schedule.sqlite", "notify.sqlite")
 """Of companions. What they say that they have done is in the journal already, so a copy of them must not be younger than its."""
 JOURNAL = "journal.sqlite"
-_MOST = 20
+MOST = 20
 """Problems of one sort that are named."""
 
 
@@ -94,7 +94,7 @@ def check(folder: str) -> Checked:
 
 def _whole(db: sqlite3.Connection, path: str) -> list[str]:
     try:
-        found = [row[0] for row in db.execute(f"PRAGMA integrity_check({_MOST})")]
+        found = [row[0] for row in db.execute(f"PRAGMA integrity_check({MOST})")]
     except sqlite3.Error as error:
         found = [str(error)]
     cure = "stop the daemon, then `rocksyd journal repair` saves what can be read" if path.endswith(JOURNAL) else (
@@ -110,12 +110,12 @@ def _runs(db: sqlite3.Connection, problems: list[str]) -> Iterator[Run]:
                 yield rows.run_of(key, ended, data)
             except rows.BadRow as error:
                 bad += 1
-                if bad <= _MOST:
+                if bad <= MOST:
                     problems.append(f"run {key!r} cannot be read: {error}; the daemon sets it aside when it meets it")
     except sqlite3.Error as error:
         problems.append(f"the runs cannot all be read: {error}")
-    if bad > _MOST:
-        problems.append(f"{bad - _MOST} further runs cannot be read")
+    if bad > MOST:
+        problems.append(f"{bad - MOST} further runs cannot be read")
 
 
 def records(folder: str, since: float | None = None, until: float | None = None) -> Iterator[dict[str, Any]]:

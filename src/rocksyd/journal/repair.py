@@ -21,7 +21,7 @@ from rocksyd.journal.tables import META, RESTARTS, RUNS
 from rocksyd.model import Run
 
 _BATCH = 100
-_MOST_BETWEEN = 1_000_000
+MOST_BETWEEN = 1_000_000
 """Rows that are looked for one by one between what is damaged: some seconds."""
 
 
@@ -105,7 +105,7 @@ def _rows(db: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[An
                 first = rowid
                 yield tuple(found)
         except sqlite3.Error:
-            for rowid in range(last + 1, min(first, last + _MOST_BETWEEN)):
+            for rowid in range(last + 1, min(first, last + MOST_BETWEEN)):
                 with contextlib.suppress(sqlite3.Error):
                     for _, *found in db.execute(f"{query} WHERE rowid = ?", (rowid,)):
                         yield tuple(found)

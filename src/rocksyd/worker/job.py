@@ -17,7 +17,7 @@ from rocksyd.jobs import Current, set_current
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.titles import set_title
-from rocksyd.worker import files, hooks, leaving, output, reset, results, settings, tracing
+from rocksyd.worker import files, hooks, leaving, output, reset, results, settings, threads, tracing
 from rocksyd.worker.context import Context
 from rocksyd.worker.conversation import Conversation
 from rocksyd.worker.deadline import Deadline
@@ -28,6 +28,10 @@ from rocksyd.worker.target import Plan, plan_for
 
 _REHEARSAL = messages.Job(
     key="rehearsal", target="module:name", params=["2026-01-31", {"a": 1.5}], log="/dev/null", cwd="/", env={"A": "b"}, title="a"
+)
+_AT_WORK = (
+    "threads that this job has started are still at work, and so its worker takes no other run: {}"
+    " (join them before the job returns, or start them with daemon=True if nobody has to wait for them)"
 )
 
 
@@ -48,8 +52,10 @@ class Serving:
         self._deadline = Deadline(0.0)
         self._baseline: settings.Baseline | None = None
         """What a job may change and the next one must not find changed; of a worker that has more than one."""
+        self._threads: threads.Watch | None = None
+        """Those that the worker had before its first job; of one that has more than one job, too."""
         self._spoilt: list[str] = []
-        """What a job has changed that cannot be put back: there will be no other job here."""
+        """What a job has left or changed that cannot be put back: there will be no other job here."""
 
     def rehearse(self) -> None:
         """Go the way of a job once, with a channel to itself and nothing to run.
@@ -79,7 +85,7 @@ class Serving:
         self._seat.at("reading", job.key, job.deadline)
         self._seat.leaves(job.leftover, job.grace)
         if self._baseline is None and not job.last:
-            self._baseline = settings.Baseline()
+            self._baseline, self._threads = settings.Baseline(), threads.Watch()
         before = cpu_used()
         manner = manner_of(job)
         early = Early(manner)
@@ -102,6 +108,7 @@ class Serving:
             self._end_stray_child(outcome)
         self._seat.done(job.key)
         outcome = early.into(outcome)
+        leaves = self._leaves_threads(job)
         for note in outcome.notes:
             output.note(note)
         silent = False
@@ -135,12 +142,13 @@ class Serving:
             dropped=outcome.dropped,
             again=outcome.again,
             lineage=outcome.lineage,
+            leaves=leaves,
         )
         self._master.say(result)
         if tracing.wanted:
             tracing.flush()
         if not job.last:
-            self._tidy(job)  # while others hear of the result
+            self._tidy(job, leaves)  # while others hear of the result
         self._master.await_ack(result)
         if job.last:
             os._exit(0)
@@ -182,7 +190,18 @@ class Serving:
             output.flush()
             os._exit(outcome.retcode)
 
-    def _tidy(self, job: messages.Job) -> None:
+    def _leaves_threads(self, job: messages.Job) -> bool:
+        """Whether threads of it are at work, beside which nothing else may be run; its output says so."""
+        if job.last or self._threads is None:
+            return False  # at the end of the process they are waited for
+        if at_work := self._threads.at_work():
+            output.note(_AT_WORK.format(", ".join(map(repr, at_work))))
+        return bool(at_work)
+
+    def _tidy(self, job: messages.Job, leaves: bool) -> None:
+        if leaves:
+            self._spoilt = ["threads"]  # and what is around them stays as it is, their output above all
+            return
         if job.spool:
             self._spool.rest()
         else:

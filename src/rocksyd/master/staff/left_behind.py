@@ -15,7 +15,7 @@ from rocksyd.core.submission import key_of
 from rocksyd.master.staff.children import Children
 from rocksyd.posix import processes
 
-_MOST = 1000
+MOST = 1000
 """Processes that are listed."""
 _OURS, _WORKER, _BOOT = b"rocksyd: ", b"rocksyd: worker ", b"/rocksyd/boot.py"
 
@@ -33,7 +33,7 @@ class LeftBehind:
         found: list[dict[str, Any]] = []
         wanted = os.path.realpath(log) if log else ""
         for pid in processes.children_of(os.getppid()):
-            if len(found) == _MOST:
+            if len(found) == MOST:
                 break
             if self._is_left(pid):
                 output = self._output(pid)

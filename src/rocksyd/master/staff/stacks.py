@@ -29,7 +29,7 @@ LOOK = 0.03
 """Seconds between two looks."""
 PATIENCE = 2.0
 """Seconds after which there is no point in waiting for more."""
-_MOST = 8 << 20
+MOST = 8 << 20
 """Bytes that are read at one look. (A job that prints faster than that is not listened to for ever: see PATIENCE.)"""
 _ENOUGH = 4 << 20
 """Bytes behind the first stack after which no more is read; faulthandler prints at most 100 threads of 100 frames."""
@@ -170,7 +170,7 @@ def _read(path: str, offset: int) -> bytes:
     try:
         with open(open_file(path, os.O_RDONLY), "rb", buffering=0) as file:
             file.seek(offset)
-            return file.read(_MOST)
+            return file.read(MOST)
     except OSError:
         return b""
 
