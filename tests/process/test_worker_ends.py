@@ -146,6 +146,37 @@ def test_exit_handlers_of_a_job_are_its_workers(zygote: Zygote) -> None:
     assert path.read_text() == "handled"
 
 
+COLLECTS = """
+    import atexit, functools, logging.handlers, os
+    from pathlib import Path
+
+    here = Path(__file__).parent
+    collected = []
+    def send(where): where.open("a").write(f"{os.getpid()} {collected}\\n")
+    atexit.register(functools.partial(send, here / "sent.txt"))
+    logger = logging.getLogger("collects")
+    logger.addHandler(logging.handlers.MemoryHandler(100, target=logging.FileHandler(here / "log.txt", delay=True)))
+"""
+REPORTS = """
+    import os, statsd
+    from rocksyd import job
+
+    @job
+    def counts(what):
+        statsd.collected.append(what)
+        statsd.logger.warning(what)
+        return os.getpid()
+"""
+
+
+def test_handlers_of_the_preload_that_send_what_a_worker_has_collected_run_in_each(tmp_path: Path) -> None:
+    with Zygote(tmp_path, {"statsd": COLLECTS, "shop": REPORTS}, jobs=("shop",)) as zygote:
+        zygote.ready()
+        pids = [zygote.run("shop:counts", [what])[0].value for what in ("one", "two")]
+        assert (zygote.path / "sent.txt").read_text() == f"{pids[0]} ['one']\n{pids[1]} ['two']\n"
+        assert (zygote.path / "log.txt").read_text() == "one\ntwo\n"
+
+
 @pytest.mark.parametrize(
     "what",
     ["TZ", "locale", "recursion", "limits", "nice", "affinity", "socket", "path", "other path", "logging", "excepthook", "argv",
