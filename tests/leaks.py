@@ -23,7 +23,7 @@ _EXITING = 0x4
 SESSION = "ROCKSYD_TEST_SESSION"
 """The environment variable that marks all processes of a run that several processes of pytest share: the PID of who hands out."""
 
-_PATIENCE_MS = 10_000
+_PATIENCE_MS = 30_000
 """How long a process that was told to end may take to be gone, in milliseconds."""
 
 

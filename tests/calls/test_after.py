@@ -70,7 +70,8 @@ def test_what_waits_is_kept_when_the_service_is_killed(tmp_path: Path) -> None:
     path = str(tmp_path / "x")
     with Daemon(tmp_path, JOBS) as daemon:
         with daemon.client() as client:
-            client.run("held", path, key="first")
+            first = client.run("held", path, key="first")
+            until(lambda: first.status()["state"] == "running", "the first to run")
             client.run("add", 1, after="first", key="second")
             client.run("add", 1, 2, after="second", after_outcome="any", key="third")
         daemon_pid = daemon.pid

@@ -12,6 +12,7 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import Conversation, until
+from tests.files import lines
 
 JOBS = """
 import asyncio, logging, os, pathlib, sys
@@ -123,8 +124,7 @@ def run(talk: Conversation, target: str, *params: object, key: str, **options: o
 
 
 def started(path: Path, *keys: str) -> None:
-    ran = Path(f"{path}.ran")
-    until(lambda: ran.exists() and {line.split()[0] for line in ran.read_text().splitlines()} >= set(keys), "runs that wait")
+    until(lambda: {line.split()[0] for line in lines(Path(f"{path}.ran"))} >= set(keys), "runs that wait")
 
 
 def processes(talk: Conversation) -> list[dict[str, Any]]:
@@ -282,7 +282,7 @@ def test_p2_newer_code_takes_over_while_runs_share_a_worker_and_none_is_lost(tmp
         held.touch()
         for key in [*keys, "new"]:
             assert (ended(talk, key)["outcome"], ended(talk, key)["result"]) == ("ok", key)
-        ran = [line.split() for line in Path(f"{held}.ran").read_text().splitlines()]
+        ran = [line.split() for line in lines(Path(f"{held}.ran"))]
         assert sorted(key for key, _ in ran) == sorted([*keys, "new"])
         assert len({pid for _, pid in ran}) == 2
 
@@ -305,7 +305,7 @@ def test_p11_the_master_is_killed_while_runs_share_a_worker_none_is_lost_and_non
         held.touch()
         for key in [*keys[1:], "new"]:
             assert (ended(talk, key)["outcome"], ended(talk, key)["result"]) == ("ok", key)
-        ran = [line.split() for line in Path(f"{held}.ran").read_text().splitlines()]
+        ran = [line.split() for line in lines(Path(f"{held}.ran"))]
         assert sorted(key for key, _ in ran) == sorted([*keys, "new"])
         assert len({pid for _, pid in ran}) == 1
 
@@ -323,7 +323,7 @@ def test_a_worker_that_has_done_its_share_gets_no_more_and_leaves_after_the_last
         until(lambda: [p for p in processes(talk) if p["worker"] != old and p["stage"] == "idle"], "the replacement")
         run(talk, "waits", str(held), key="next")  # max_workers = 1, and the one that drains does not count
         started(held, "next")
-        first, second = (line.split()[1] for line in Path(f"{held}.ran").read_text().splitlines())
+        first, second = (line.split()[1] for line in lines(Path(f"{held}.ran")))
         assert first != second
         held.touch()
         assert {ended(talk, key)["outcome"] for key in ("long", "next")} == {"ok"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rocksyd.master.records.behind import DELAY
 from rocksyd.testing import Conversation, Daemon
 from rocksyd.testing.daemon import copy_package, until
 from tests.calls.test_journal import written
@@ -82,10 +84,14 @@ def counted(talk: Conversation) -> tuple[int, int]:
 
 def pass_the_time(daemon: Daemon, talk: Conversation) -> int:
     """Wait until records of others have been written three times: longer than any record waits. Returns how many those were."""
+
+    def ended() -> int:
+        return sum(bool(over) for _, over in written(daemon))
+
     for _ in range(3):
-        before = len(written(daemon))
+        before = ended()
         assert talk.rpc("call", target="marks")["result"] == "marked"
-        until(lambda: len(written(daemon)) > before, "the record of the mark")  # noqa: B023
+        until(lambda: ended() > before, "the record of the mark")  # noqa: B023
     return 3
 
 
@@ -125,12 +131,13 @@ def test_calls_that_wait_are_not_written_and_those_that_end_are_written_together
             # Each mark at most twice: as one that runs, should the machine be so slow, and as one that has ended.
             waited_commits, waited_rows = (now - before for now, before in zip(counted(other), (commits, rows), strict=True))
             assert waited_commits <= waited_rows <= 2 * marks
+            began = time.monotonic()
         answered(talk, count)
-        until(lambda: len(written(daemon)) == 1 + 2 * marks + count, "all records")
+        until(lambda: [bool(over) for _, over in written(daemon)] == [True] * (1 + 2 * marks + count), "all records")
+        periods = (time.monotonic() - began) / DELAY  # where a call takes as long as that, each is written for itself
         ended_commits, ended_rows = (now - before for now, before in zip(counted(other), (commits, rows), strict=True))
-        assert all(over for _, over in written(daemon))
         assert count + 1 <= ended_rows - waited_rows <= 2 * count + 1  # and the gate
-        assert ended_commits - waited_commits <= 6 + count / 3
+        assert ended_commits - waited_commits <= 6 + max(count / 3, periods)
 
 
 def test_p1_a_restart_while_a_thousand_calls_wait_is_one_transaction_and_each_is_answered(tmp_path: Path) -> None:
@@ -147,8 +154,7 @@ def test_p1_a_restart_while_a_thousand_calls_wait_is_one_transaction_and_each_is
                 assert counted(other)[0] - commits <= 3
                 assert counted(other)[1] - rows in (count, 0)  # the second time the journal knows them
         answered(talk, count)
-        until(lambda: all(over for _, over in written(daemon)), "all records")
-        assert len(written(daemon)) == 1 + 3 + count
+        until(lambda: [bool(over) for _, over in written(daemon)] == [True] * (1 + 3 + count), "all records")
         assert counted(other)[1] - rows <= 2 * count + 1
 
 
@@ -174,8 +180,8 @@ def test_calls_that_waited_when_the_master_died_are_not_run_for_nobody(tmp_path:
 
 
 @contextmanager
-def forgotten(tmp_path: Path, target: str, **options: Any) -> Iterator[tuple[Daemon, dict[str, Any]]]:
-    """A daemon whose master died while a worker was at a call of which the journal had not been told; and the call's record."""
+def forgotten(tmp_path: Path, *targets: str, **options: Any) -> Iterator[tuple[Daemon, list[dict[str, Any]]]]:
+    """A daemon whose master died while workers were at calls of which the journal had not been told; and the calls' records."""
     package = copy_package(tmp_path)
     (behind,) = package.rglob("behind.py")
     text = behind.read_text()
@@ -183,40 +189,42 @@ def forgotten(tmp_path: Path, target: str, **options: Any) -> Iterator[tuple[Dae
     behind.write_text(text.replace("DELAY = 0.05", "DELAY = 3600.0"))  # the master dies long before it would be written
     with Daemon(tmp_path / "daemon", JOBS, parts={"pool": POOL}, package=package) as daemon:
         talk = daemon.talk()
-        talk.send(order("call", 1, target=target, params=[str(tmp_path / "go")], **options))
-        until((tmp_path / "go.begun").exists, "the call that runs")
+        for target in targets:
+            talk.send(order("call", 1, target=target, params=[str(tmp_path / target)], **options))
+            until((tmp_path / f"{target}.begun").exists, "the call that runs")
         assert written(daemon) == []
-        (before,) = daemon.talk().rpc("list")
+        before = daemon.talk().rpc("list")
         os.kill(daemon.master_pid, signal.SIGKILL)
         assert talk.line() == b""
         again = daemon.talk()
-        until(lambda: again.rpc("list"), "the run to be known again")
-        (record,) = again.rpc("list")
+        until(lambda: len(again.rpc("list")) == len(targets), "the runs to be known again")
+        records = again.rpc("list")
         same = ("key", "state", "pid", "app", "generation")
-        assert {name: record[name] for name in same} == {name: before[name] for name in same}
-        yield daemon, record
+        shown, expected = ({one["key"]: [one[name] for name in same] for one in found} for found in (records, before))
+        assert shown == expected
+        yield daemon, records
 
 
 @pytest.mark.parametrize("target", ["gate", "meets"])
 def test_p11_a_call_that_only_its_worker_knows_is_a_run_again_after_the_master_was_killed(tmp_path: Path, target: str) -> None:
-    with forgotten(tmp_path, target) as (daemon, record):
+    with forgotten(tmp_path, target) as (daemon, [record]):
         talk = daemon.talk()
-        (tmp_path / "go").touch()
+        (tmp_path / target).touch()
         ended = talk.rpc("wait", key=record["key"])
         assert (ended["outcome"], ended["result"]) == ("ok", "open" if target == "gate" else "met")
         assert daemon.restart() == {"error_text": "Restarted successfully"}
         assert talk.rpc("status", key=record["key"])["outcome"] == "ok"
 
 
-@pytest.mark.parametrize("target", ["deaf", "meets"])
-def test_p11_and_its_limit_of_time_is_what_it_was(tmp_path: Path, target: str) -> None:
-    with forgotten(tmp_path, target, timeout="4s") as (daemon, record):
-        ended = daemon.talk().rpc("wait", key=record["key"])
-        assert ended["outcome"] == "timeout"
+def test_p11_and_their_limit_of_time_is_what_it_was(tmp_path: Path) -> None:
+    """Long enough for a slow machine to replace a master meanwhile."""
+    with forgotten(tmp_path, "deaf", "meets", timeout="10s") as (daemon, records):
+        for record in records:
+            assert daemon.talk().rpc("wait", key=record["key"])["outcome"] == "timeout"
 
 
 def test_p11_and_it_can_be_ended_by_its_key(tmp_path: Path) -> None:
-    with forgotten(tmp_path, "gate") as (daemon, record):
+    with forgotten(tmp_path, "gate") as (daemon, [record]):
         talk = daemon.talk()
         assert talk.rpc("terminate", key=record["key"])
         assert talk.rpc("wait", key=record["key"])["outcome"] == "cancelled"

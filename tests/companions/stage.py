@@ -60,10 +60,14 @@ def serve(companion):
                              ("twice", twice)):
         companion.method("bell." + method, function, summary="Does " + method, params=[{"name": "path", "schema": {}}])
     companion.method("bell.secret", ring, trusted=True)
+    leave = companion.leave
+    def told_by_term():
+        open(os.path.join(here, "asked"), "w").close()
+        leave()
+    companion.leave = told_by_term
     companion.ready()
     companion.serve()
     if there("stays"):
-        signal.signal(signal.SIGTERM, lambda *_: open(os.path.join(here, "asked"), "w").close())
         while True:
             time.sleep(60)
 """
@@ -105,6 +109,11 @@ def gone(pid: int) -> None:
     until(lambda: not os.path.exists(f"/proc/{pid}"), f"the end of process {pid}")
 
 
+def ended(pid: int) -> None:
+    """Wait until a process has ended that is no child of the daemon's any longer: nobody here knows who reaps it, and when."""
+    until(lambda: not os.path.exists(f"/proc/{pid}/exe"), f"the end of process {pid}")
+
+
 def error(talk: Conversation, method: str, **params: Any) -> dict[str, Any]:
     """The error of a call that is refused."""
     reply = talk.ask(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
@@ -112,4 +121,4 @@ def error(talk: Conversation, method: str, **params: Any) -> dict[str, Any]:
     return found
 
 
-__all__ = ["IDLE_POOL", "JOBS", "METRICS", "Gate", "companion", "daemon", "error", "gone", "wait_ready"]
+__all__ = ["IDLE_POOL", "JOBS", "METRICS", "Gate", "companion", "daemon", "ended", "error", "gone", "wait_ready"]

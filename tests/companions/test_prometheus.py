@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -20,6 +19,7 @@ import pytest
 from rocksyd.companions.metric_names import ALL
 from rocksyd.testing.daemon import TIMEOUT, until
 from tests.companions.test_metrics import base, metrics
+from tests.ports import free_port
 
 FILES = Path(__file__).parents[2] / "docs" / "prometheus"
 needs = pytest.mark.skipif(not shutil.which("promtool") or not shutil.which("prometheus"), reason="prometheus is not installed")
@@ -53,8 +53,7 @@ def test_dashboard_and_alerts_know_no_metric_that_is_not_there() -> None:
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[str]:
     """A Prometheus that reads ``target`` each second; gives where it answers."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     config = folder / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 1s}\n"
@@ -82,7 +81,7 @@ def asked(where: str, query: str) -> list[dict[str, Any]]:
         if error.code == 503:
             return []
         raise AssertionError(f"{query}: {error.read().decode()}") from error
-    except urllib.error.URLError:
+    except OSError:
         return []
     assert reply["status"] == "success", reply
     found: list[dict[str, Any]] = reply["data"]["result"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import until
+from tests.ports import free_port
 
 ROOT = os.geteuid() == 0
 
@@ -26,12 +27,6 @@ def program(*names: str) -> str:
         if found:
             return found
     pytest.skip(f"{names[0]} is not installed (.ci/run installs it)")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:

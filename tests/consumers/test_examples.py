@@ -21,6 +21,8 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from tests.consumers import servers
+from tests.files import lines
+from tests.schedule.stage import scheduler
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "queues.md"
 FILE = re.compile(r"^```python\n# ([\w.]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -64,8 +66,7 @@ def daemon(folder: Path, module: str, env: dict[str, str], params: str = "[]", t
 
 
 def noted(served: Daemon, name: str = "delivered") -> Counter[str]:
-    path = served.app / name
-    return Counter(path.read_text().split()) if path.exists() else Counter()
+    return Counter(lines(served.app / name))
 
 
 def ask(served: Daemon, module: str, **params: Any) -> Any:
@@ -144,7 +145,7 @@ def test_rabbitmq(tmp_path: Path) -> None:
 
 
 def test_the_depth_of_gearman(tmp_path: Path) -> None:
-    with servers.gearman_server() as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with servers.gearman_server() as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         for number in range(3):
             said = b"mail\0" + str(number).encode() + b"\0x"
             client.sendall(b"\0REQ" + (18).to_bytes(4, "big") + len(said).to_bytes(4, "big") + said)  # SUBMIT_JOB_BG
@@ -228,8 +229,7 @@ def test_p1_writes_behind_a_web_request_are_neither_lost_nor_made_twice(tmp_path
                     if runs := held(served):
                         os.kill(runs[0]["pid"], signal.SIGKILL)
                 else:
-                    pids = served.children("rocksyd: scheduler") if victim == "scheduler" else [served.master_pid]
-                    os.kill(pids[0], signal.SIGKILL)
+                    os.kill(scheduler(served) if victim == "scheduler" else served.master_pid, signal.SIGKILL)
         finally:
             over.set()
             for browser in browsers:

@@ -12,7 +12,7 @@ from typing import Any
 from rocksyd.testing import Daemon, until
 from tests.exec.stage import environment
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 GATED = "import sys\nprint('begun', flush=True)\nprint('through', sys.stdin.readline(), end='')\nsys.exit(3)\n"
 """A script that says that it has begun, and goes on when it is given a line."""
 

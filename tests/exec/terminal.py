@@ -18,7 +18,7 @@ from pathlib import Path
 from rocksyd.testing import Daemon
 from tests.exec.stage import environment
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 SHELL = """
 import os, signal, sys
 said, told = int(sys.argv[1]), int(sys.argv[2])

@@ -15,6 +15,7 @@ from typing import Any
 from rocksyd.posix.processes import parent_of
 from rocksyd.testing import Conversation, Daemon, until
 from rocksyd.testing.daemon import command_line, copy_package
+from tests.files import lines
 
 JOBS = '''
 import ctypes, os, signal, sys, time
@@ -89,8 +90,7 @@ POOL = 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 4\ngrace = "
 
 def traced(daemon: Daemon, file: str = "ran") -> Counter[str]:
     """How often each key has run."""
-    path = daemon.app / file
-    return Counter(path.read_text().split()) if path.exists() else Counter()
+    return Counter(lines(daemon.app / file))
 
 
 def open_gate(daemon: Daemon) -> None:

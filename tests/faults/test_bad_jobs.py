@@ -12,6 +12,7 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import JOBS, ended, found, traced, zygotes
+from tests.files import wait_lines
 
 BAD = (
     JOBS
@@ -27,7 +28,7 @@ def daemonises(descriptors):
             if not descriptors:
                 os.closerange(0, 1000)
             with open("left", "w") as file:
-                file.write(str(os.getpid()))
+                file.write(f"{os.getpid()}\\n")
             time.sleep(60)
         os._exit(0)
     os.wait()
@@ -135,10 +136,9 @@ def test_a_job_that_leaves_a_daemon_behind_ends_all_the_same(tmp_path: Path, des
     with Daemon(tmp_path, BAD, parts={"pool": POOL}) as daemon:
         expected = {"outcome": "ok", "result": "daemonised"}
         assert found(run(daemon, "daemonises", descriptors), expected) == expected
-        until((tmp_path / "app" / "left").exists, "the daemon of the job")
+        pid = int(wait_lines(tmp_path / "app" / "left")[0])
         assert daemon.restart() == {"error_text": "Restarted successfully"}
         until(lambda: len(zygotes(daemon)) == 1, "the old zygote to leave, whoever else is there")
-        pid = int((tmp_path / "app" / "left").read_text())
         os.kill(pid, signal.SIGKILL)
 
 

@@ -256,7 +256,7 @@ def costs_something(stage: Stage, fault: str) -> None:
             keys.append(stage.traffic())
         with stage.daemon.talk() as talk:
             for key in keys:
-                record = talk.rpc("wait", key=key, timeout=20) if stage.known(key) else {"state": "ended"}
+                record = talk.rpc("wait", key=key, timeout=60) if stage.known(key) else {"state": "ended"}
                 assert record["state"] == "ended", (record, stage.daemon.log())
     assert sum(stage.faults().values()) == before + 1
     assert f"ZeroDivisionError: {fault}" in stage.daemon.log()

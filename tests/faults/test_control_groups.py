@@ -17,6 +17,7 @@ from rocksyd import messages
 from rocksyd.posix import cgroups
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import ended, found, zygotes
+from tests.files import lines
 from tests.process.zygotes import Zygote
 
 JOBS = """
@@ -48,7 +49,7 @@ def deaf():
     if os.fork() == 0:
         os.setsid()
     with open("family", "a") as file:
-        file.write(f"{os.getpid()} ")
+        file.write(f"{os.getpid()}\\n")
     hold()
 """
 LIMITS = 'max_rss_hard = "1G"\nmax_processes = 20\nmax_cpu = 1.5'
@@ -237,5 +238,4 @@ def test_what_was_delegated_is_found_by_its_mark_also_from_the_leaf(tmp_path: Pa
 
 
 def family(daemon: Daemon) -> list[int]:
-    path = daemon.app / "family"
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
+    return [int(line) for line in lines(daemon.app / "family")]

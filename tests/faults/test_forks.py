@@ -20,7 +20,7 @@ def hook():
 
 def trace_hook():
     with open("forks", "a") as file:
-        file.write("fork ")
+        file.write("fork\\n")
     if os.path.exists("broken"):
         raise RuntimeError("this hook is broken")
 """
@@ -51,7 +51,7 @@ def fork():
     "What the kernel does when there are too many processes; a limit does not bind root, who may run this test."
     if os.path.exists("refuse"):
         with open("refused", "a") as file:
-            file.write("fork ")
+            file.write("fork\\n")
         raise BlockingIOError(11, "Resource temporarily unavailable")
     return really_fork()
 

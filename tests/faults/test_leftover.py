@@ -11,6 +11,7 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import ended
+from tests.files import lines
 from tests.process.test_cli import rocksyd
 
 JOBS = """
@@ -18,9 +19,9 @@ import os, signal, subprocess, sys, time
 from rocksyd import job
 
 def left(*more):
-    code = "import os, time; open('left', 'a').write(f'{os.getpid()} '); time.sleep(1000)"
+    code = "import os, time; open('left', 'a').write(f'{os.getpid()}\\\\n'); time.sleep(1000)"
     child = subprocess.Popen([sys.executable, "-c", code], **dict(more))
-    while not os.path.exists("left") or not open("left").read().endswith(f"{child.pid} "):
+    while not os.path.exists("left") or not open("left").read().endswith(f"{child.pid}\\n"):
         time.sleep(0.01)
     child.returncode = 0  # no complaint that it was not waited for
 
@@ -41,9 +42,9 @@ def leaves_a_deaf_one():
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with open("left", "a") as file:
-            file.write(f"{os.getpid()} ")
+            file.write(f"{os.getpid()}\\n")
         time.sleep(1000)
-    while not os.path.exists("left"):
+    while not os.path.exists("left") or not open("left").read():
         time.sleep(0.01)
 
 @job
@@ -57,8 +58,7 @@ def nothing():
 
 
 def left_by(daemon: Daemon) -> list[int]:
-    path = daemon.app / "left"
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
+    return [int(line) for line in lines(daemon.app / "left")]
 
 
 def lives(pid: int) -> bool:
@@ -151,7 +151,7 @@ def test_a_script_leaves_what_a_shell_would_leave(daemon: Daemon) -> None:
     (daemon.app / "script.py").write_text(
         "import subprocess\n"
         "child = subprocess.Popen(['sleep', '1000'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
-        "open('left', 'w').write(f'{child.pid} ')\n"
+        "open('left', 'w').write(f'{child.pid}\\n')\n"
         "child.returncode = 0\n"
     )
     assert rocksyd(daemon.address, "exec", "--", "script.py", cwd=daemon.app).returncode == 0

@@ -168,7 +168,7 @@ def test_a_batch_is_served_beside_the_other_clients_and_answered_as_a_whole(daem
         while not select.select([talk.socket], [], [], 0)[0]:
             other.ask('check {"hash":1}')
             served += 1
-        assert served > 10  # else it was served when the batch had been, once
+        assert served > 3  # else it was served when the batch had been, once
         for number in (1, 2):
             replies: Any = json.loads(talk.line())
             assert {reply["id"] for reply in replies} == {f"{number}.{at}" for at in range(100)}

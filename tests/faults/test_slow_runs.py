@@ -20,6 +20,7 @@ from rocksyd.master.records.slowlog import SlowLog
 from rocksyd.master.staff.stacks import stacks_in
 from rocksyd.testing import Conversation, Daemon, until
 from tests.faults.crowd import ended, kill_master, zygotes
+from tests.files import whole
 
 JOBS = """
 import ctypes, os, subprocess, sys, threading, time
@@ -82,12 +83,11 @@ def begin(daemon: Daemon, target: str, key: str = "1") -> Conversation:
 
 
 def slow_log(daemon: Daemon) -> str:
-    path = daemon.folder / "var" / "slow.log"
-    return path.read_text() if path.exists() else ""
+    return whole(daemon.folder / "var" / "slow.log")
 
 
 def output(daemon: Daemon) -> str:
-    return "".join(path.read_text() for path in (daemon.folder / "var" / "output").rglob("1.log"))
+    return "".join(whole(path) for path in (daemon.folder / "var" / "output").rglob("1.log"))
 
 
 def nothing(daemon: Daemon) -> None:

@@ -22,7 +22,7 @@ def family(deaf=False):
     if os.fork() == 0:
         os.fork()
     with open("family", "a") as file:
-        file.write(f"{os.getpid()} ")
+        file.write(f"{os.getpid()}\\n")
     time.sleep(60)
 
 @job
@@ -31,7 +31,7 @@ def survivor():
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with open("family", "a") as file:
-            file.write(f"{os.getpid()} ")
+            file.write(f"{os.getpid()}\\n")
         time.sleep(60)
         os._exit(0)
     trace()

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 class Hook:

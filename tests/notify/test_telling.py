@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rocksyd.testing.daemon import until
 from tests.companions.stage import gone, wait_ready
+from tests.files import wait_lines
 from tests.notify.receivers import hook, mail_server
 from tests.notify.stage import daemon, webhook
 
@@ -72,7 +73,7 @@ def test_a_receiver_that_cannot_be_reached_is_tried_again_with_the_same_id_over_
 def test_a_letter_says_what_failed_with_its_traceback_and_a_command_gets_the_same(tmp_path: Path) -> None:
     script = tmp_path / "page"
     paged = tmp_path / "paged"
-    script.write_text(f'#!/bin/sh\n(cat; echo "$ROCKSYD_ALERT_KIND") > {paged}.new\nmv {paged}.new {paged}\n')
+    script.write_text(f'#!/bin/sh\n(cat; echo "$ROCKSYD_ALERT_KIND") > {paged}\n')
     script.chmod(0o755)
     with mail_server() as letters:
         tables = (
@@ -97,8 +98,7 @@ def test_a_letter_says_what_failed_with_its_traceback_and_a_command_gets_the_sam
                 "ValueError",
             ):
                 assert part in text
-            until(paged.exists, "the command to have run")
-            said, kind = paged.read_text().split("\n")[:2]
+            said, kind = wait_lines(paged, 2)[:2]
             assert (json.loads(said)["about"]["key"], kind) == ("a", "failed")
             tried = talk.rpc("notify.test")
             assert [row["ok"] for row in tried] == [True, True]

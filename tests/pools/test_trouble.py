@@ -10,6 +10,7 @@ import pytest
 
 from rocksyd.posix.processes import children_of
 from rocksyd.testing import Daemon, until
+from tests.files import wait_lines
 from tests.pools.stage import JOBS, begun, enterable, kill_master, open_gate, pool
 
 BROKEN_HOOK = (
@@ -207,7 +208,7 @@ def starts_a_daemon():
         os.setsid()
         if os.fork() == 0:
             with open("daemon", "w") as file:
-                file.write(str(os.getpid()))
+                file.write(f"{os.getpid()}\\n")
             hold("end_daemon")
             os._exit(0)
         os._exit(0)
@@ -229,8 +230,7 @@ def test_a_daemon_that_a_job_starts_outlives_it_and_is_not_counted_as_a_worker(t
     settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "2s"'
     with Daemon(tmp_path, ODD, parts={"pool": settings}) as daemon, daemon.client() as client:
         assert client.call("starts_a_daemon") == "started"
-        until(lambda: (daemon.app / "daemon").exists() and (daemon.app / "daemon").read_text(), "the daemon")
-        stray = int((daemon.app / "daemon").read_text())
+        stray = int(wait_lines(daemon.app / "daemon")[0])
         assert (pool(daemon)["workers"], pool(daemon)["idle"]) == (1, 1)
         assert client.call("good") != stray
         open_gate(daemon.app, "end_daemon")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "rocksyd"
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which an event that does not come fails the test; nothing is asserted about how fast it comes."""
 
 PUPPET = """

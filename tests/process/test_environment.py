@@ -74,7 +74,7 @@ def test_a_test_that_takes_too_long_ends_with_what_it_has_started_and_the_next_o
     done = run(tmp_path, LATE)
     assert "Timeout" in done.stdout, done.stdout
     assert "1 failed, 1 passed" in done.stdout, done.stdout
-    assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}")
+    until(lambda: not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}/exe"), "what it had started to be gone")
 
 
 def test_what_a_process_of_pytest_had_started_ends_with_it_when_it_is_killed(tmp_path: Path) -> None:

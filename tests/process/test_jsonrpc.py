@@ -74,7 +74,7 @@ def test_every_method_answers_what_its_schema_says(tmp_path: Path) -> None:
         ask("run", target="add", params=[1], key="a", labels={"x": "y"}, priority=3, timeout="10s", retries=0, env={"A": "b"})
         assert ask("call", target="add", params={"a": 1, "b": 5}, key="c") == {"result": 6, "key": "c"}
         assert ask("call", target="add", params=[[1], {"a": 2}, [3, 4]], each=True)["result"] == [3, 4, 7]
-        assert ask("wait", key="a", timeout=20)["result"] == 3
+        assert ask("wait", key="a", timeout=60)["result"] == 3
         assert ask("status", key="a")["labels"] == {"x": "y"}
         assert ask("logs", key="a") == {"text": "", "offset": 0, "ended": True, "truncated": False}
         assert [run["key"] for run in ask("list", target="add", state="ended", outcome="ok")][-1] == "a"

@@ -193,8 +193,8 @@ def test_new_master_dies_after_adopt(stage: Stage) -> None:
 
 def test_new_master_hangs_after_adopt(stage: Stage) -> None:
     old = started(stage)
-    new = to_freeze(stage, old, adopt_timeout=0.3)
-    old.say("Frozen", fds=["memfd:S"])
+    new = to_freeze(stage, old, adopt_timeout=2.0)
+    old.say("Frozen", fds=["memfd:S"])  # in time
     new.expect("Adopt")
     fails(stage, old, "did not say ADOPTED", thawed=True)
     assert not alive(new.pid)

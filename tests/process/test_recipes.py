@@ -21,6 +21,7 @@ import pytest
 import rocksyd
 from rocksyd.testing import Conversation, until
 from rocksyd.testing.daemon import TIMEOUT, descendants
+from tests.files import whole
 
 DOCS = Path(__file__).parents[2] / "docs"
 CONFIG = """\
@@ -272,6 +273,7 @@ def test_logrotate_s_way_loses_no_line_and_fills_a_new_file(machine: Machine) ->
     ]
     subprocess.run(command, cwd=machine.home, check=True, capture_output=True)
     end = os.pidfd_open(int(pid_file.read_text()))
+    until(lambda: "serves shop" in whole(log), "the first line that the old file has to keep")
     try:
         if shutil.which("logrotate"):
             config = machine.root / "logrotate.conf"
@@ -287,8 +289,8 @@ def test_logrotate_s_way_loses_no_line_and_fills_a_new_file(machine: Machine) ->
         (machine.home / "jobs.py").write_text("raise RuntimeError('broken')")
         with machine.talk() as talk:
             assert "broken" in talk.ask("restart")["error_text"]
-        assert "serves shop" in log.with_name("rocksyd.log.1").read_text()
-        until(lambda: "broken" in log.read_text(), "what went wrong to stand in the new file")
+        assert "serves shop" in whole(log.with_name("rocksyd.log.1"))
+        until(lambda: "broken" in whole(log), "what went wrong to stand in the new file")
     finally:
         signal.pidfd_send_signal(end, signal.SIGTERM)
         until(lambda: not pid_file.exists(), "its end")

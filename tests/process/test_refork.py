@@ -15,6 +15,7 @@ import pytest
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import Conversation, command_line, descendants
 from tests.faults.crowd import zygotes
+from tests.files import wait_lines
 
 JOBS = """
 import os, signal, threading, time
@@ -36,7 +37,7 @@ def work(mode="shared"):
 
 @job
 def holds(began, go):
-    Path(began).write_text(f"{os.getpid()} {os.getppid()}")
+    Path(began).write_text(f"{os.getpid()} {os.getppid()}\\n")
     while not os.path.exists(go):
         time.sleep(0.01)
     return "held"
@@ -92,8 +93,7 @@ def held(daemon: Daemon, talk: Any, key: str = "held") -> tuple[Path, int]:
     """A run that goes on until the file is there; its worker's parent."""
     began, go = daemon.folder / f"{key}-began", daemon.folder / f"{key}-go"
     talk.rpc("run", target="holds", params=[str(began), str(go)], key=key)
-    until(lambda: began.exists() and began.read_text(), "the run's beginning")
-    return go, int(began.read_text().split()[1])
+    return go, int(wait_lines(began)[0].split()[1])
 
 
 def test_workers_are_forked_from_a_warm_one_when_that_saves_memory(daemon: Daemon) -> None:

@@ -24,6 +24,7 @@ SOURCE = """
     atexit.register(lambda: os.rmdir(folder))
     atexit.register(lambda: open(os.path.join(here, "gone.txt"), "a").write(f"{os.getpid()}\\n"))
     late = packed = None
+    at_work_until = 0.0
 
     @job
     def writes(path):
@@ -58,9 +59,12 @@ SOURCE = """
         elif what == "warnings": warnings.simplefilter("error")
         elif what == "hook": sys.meta_path.insert(0, object)
         elif what == "umask": os.umask(0o077)
-        elif what == "prof": signal.setitimer(signal.ITIMER_PROF, 0.05)
-        elif what == "virtual": signal.setitimer(signal.ITIMER_VIRTUAL, 0.05)
-        elif what == "faulthandler": faulthandler.dump_traceback_later(0.2, exit=True)
+        elif what == "prof": signal.setitimer(signal.ITIMER_PROF, 0.2)
+        elif what == "virtual": signal.setitimer(signal.ITIMER_VIRTUAL, 0.2)
+        elif what == "faulthandler":
+            global at_work_until
+            at_work_until = time.monotonic() + 2.5
+            faulthandler.dump_traceback_later(2.0, exit=True)
     @job
     def settings():
         umask = os.umask(0)
@@ -75,6 +79,7 @@ SOURCE = """
     def burns():
         until = time.process_time() + 0.3
         while time.process_time() < until: pass
+        time.sleep(max(0.0, at_work_until - time.monotonic()))
         return "alive"
     @job
     def lower():

@@ -27,7 +27,7 @@ from rocksyd.posix.channel import Channel, pair
 BOOT = str(Path(rocksyd.__file__).parent / "boot.py")
 PYTHON = os.environ.get("ROCKSYD_TEST_PYTHON", sys.executable)
 """The application's interpreter, which need not be the one that runs the tests."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for an event has failed. Nothing is ever expected to take long."""
 
 M = TypeVar("M")

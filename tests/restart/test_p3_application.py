@@ -13,6 +13,7 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import edited
+from tests.ports import free_port
 from tests.restart.stage import JOBS, Unharmed, gate, order
 
 BROKEN_JOBS = {
@@ -112,7 +113,7 @@ def test_p3_a_broken_configuration_leaves_the_old_one_in_force(tmp_path: Path, w
 
 def test_p3_an_address_that_is_taken_is_named_and_what_was_bound_beside_it_is_given_back(tmp_path: Path) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", free_port()))  # one that nobody is given between its close and the restart
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with (

@@ -21,7 +21,7 @@ def test_p9_deadlines_set_before_restarts_are_kept_by_whoever_serves(tmp_path: P
     with Daemon(tmp_path, JOBS, parts=parts) as daemon, gate(tmp_path) as held, gate(tmp_path, "deaf") as deaf:
         talk = daemon.talk()
         talk.rpc("run", target="gate", key="timeout", params=[str(held.path)], timeout="600ms")
-        talk.rpc("run", target="deaf", key="killed", params=[str(deaf.path)], timeout="300ms")
+        talk.rpc("run", target="deaf", key="killed", params=[str(deaf.path)], timeout="1s")  # it is deaf by then
         talk.rpc("run", target="version", key="delay", delay="700ms")
         talk.rpc("run", target="sleep", key="before", params=[60])
         talk.rpc("run", target="sleep", key="late", params=[60], start_within="500ms")
@@ -39,7 +39,7 @@ def test_p9_deadlines_set_before_restarts_are_kept_by_whoever_serves(tmp_path: P
             "timeout",
         )
         assert 0.6 <= timeout["ended_at"] - timeout["started_at"] < 0.6 + GENEROUS
-        assert 0.3 + 2.0 <= killed["ended_at"] - killed["started_at"] < 0.3 + 2.0 + GENEROUS  # grace = "2s"
+        assert 1.0 + 2.0 <= killed["ended_at"] - killed["started_at"] < 1.0 + 2.0 + GENEROUS  # grace = "2s"
         assert killed["signal"] == 9
         assert 0.7 <= delay["started_at"] - delay["submitted_at"] < 0.7 + GENEROUS
         assert 0.5 <= late["ended_at"] - late["submitted_at"] < 0.5 + GENEROUS

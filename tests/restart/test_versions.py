@@ -185,6 +185,7 @@ class Under:
         self.talk.rpc("run", target="version", key="tomorrow", delay="1d", labels={"why": "waits"}, priority=7)
         self.talk.rpc("run", target="persists", key="retried", params=[3], retries=5)
         self.long.wait_entered()
+        until(lambda: {"shared-1", "shared-2"} <= traced(daemon).keys(), "those that meet to have begun")
         self.waiter.send(order("wait", 1, key="long"))
         self.script = stack.enter_context(Call(f"{CLIENT} {folder}/script.py", daemon, folder))
         assert self.script.line() == "begun"

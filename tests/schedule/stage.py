@@ -9,6 +9,7 @@ from typing import Any
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import TIMEOUT, Conversation, until
 from tests.companions.stage import companion, error, gone, wait_ready
+from tests.files import lines
 
 JOBS = """
 import os
@@ -48,8 +49,7 @@ def daemon(folder: Path, scripts: str, **arguments: Any) -> Daemon:
 
 def ran(served: Daemon) -> list[str]:
     """Keys of the runs whose code was begun, in that order."""
-    path = served.app / "ran"
-    return path.read_text().split() if path.exists() else []
+    return lines(served.app / "ran")
 
 
 def wait_ran(served: Daemon, count: int, timeout: float = TIMEOUT) -> list[str]:
@@ -72,8 +72,14 @@ def open_gate(served: Daemon) -> None:
 
 def scheduler(served: Daemon) -> int:
     """PID of the scheduler, once there is only one: that of a candidate which was refused takes a moment to leave."""
-    until(lambda: len(served.children("rocksyd: scheduler")) == 1, "one scheduler to be left")
-    return served.children("rocksyd: scheduler")[0]
+    found: list[int] = []
+
+    def one() -> bool:
+        found[:] = served.children("rocksyd: scheduler")
+        return len(found) == 1
+
+    until(one, "one scheduler to be left")
+    return found[0]
 
 
 __all__ = ["companion", "daemon", "error", "gone", "open_gate", "ran", "scheduler", "ticks", "until", "wait_ran", "wait_ready"]

@@ -98,12 +98,12 @@ def test_whoever_is_killed_between_two_steps_of_a_generation_each_part_is_run_on
             (here / "stop-at").write_text(step)
             until((here / "stopped").exists, f"the step {step}")
             (companion,) = served.children("rocksyd: one")
+            for one in ("stop-at", "stopped"):
+                (here / one).unlink()  # it stands there; whoever is started in its place does not
             pid = companion if victim == "scheduler" else served.master_pid
             os.kill(pid, signal.SIGKILL)
             if victim != "scheduler":
                 os.kill(companion, signal.SIGKILL)  # it stands at the step, and cannot leave by itself
-            for one in ("stop-at", "stopped"):
-                (here / one).unlink()
             gone(companion)
         count = sum(key.endswith(".finish") for key in ran(served))
         until(lambda: sum(key.endswith(".finish") for key in ran(served)) >= count + 2, "two more")

@@ -14,6 +14,7 @@ import pytest
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import Conversation, until
 from rocksyd.testing.project import for_tests
+from tests.files import lines
 from tests.schedule.stage import error, gone, scheduler, wait_ready
 
 JOBS = """
@@ -93,8 +94,7 @@ def staged(folder: Path, scripts: str) -> Daemon:
 
 
 def ran(served: Daemon) -> list[str]:
-    path = served.app / "ran"
-    return path.read_text().split() if path.exists() else []
+    return lines(served.app / "ran")
 
 
 def begin(talk: Conversation, name: str) -> str:
@@ -211,7 +211,7 @@ jobs = { instances = 20 }
 instances = 2
 finish = "done"
 overlap = "buffer_one"
-every = "1h"
+cron = "0 3 29 2 *"
 """
 
 

@@ -63,7 +63,8 @@ def test_new_code_brings_its_schedules_by_a_restart_and_by_a_reload_and_takes_th
         assert served.children("rocksyd: scheduler") == []
         replaced(served, "@job\ndef fails", YEARLY + "\n@job\ndef fails")
         assert served.restart() == {"error_text": "Restarted successfully"}
-        assert list(listed(served.talk())) == ["yearly"]
+        talk = served.talk()
+        until(lambda: list(listed(talk)) == ["yearly"], "the new code's schedule")
         replaced(served, "0 3 29 2 *", "0 4 29 2 *")
         assert served.talk().rpc("reload")["generation"] == 3
         talk = served.talk()

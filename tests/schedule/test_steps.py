@@ -109,12 +109,12 @@ def test_whoever_is_killed_between_two_steps_of_a_tick_it_is_run_once(tmp_path: 
             (here / "stop-at").write_text(step)
             until((here / "stopped").exists, f"the step {step}")
             (companion,) = served.children("rocksyd: one")
+            for one in ("stop-at", "stopped"):
+                (here / one).unlink()  # it stands there; whoever is started in its place does not
             pid = {"scheduler": companion, "keeper": served.pid}.get(victim) or served.master_pid
             os.kill(pid, signal.SIGKILL)
             if victim != "scheduler":
                 os.kill(companion, signal.SIGKILL)  # it stands at the step, and cannot leave by itself
-            for one in ("stop-at", "stopped"):
-                (here / one).unlink()
             if victim == "keeper":
                 served.wait(-9)
                 served.start()
@@ -161,8 +161,8 @@ def test_a_tick_that_one_scheduler_had_left_out_is_not_run_by_one_that_slept(tmp
             until((tmp_path / name / "stopped").exists, f"{name} to be about to order a tick")
         before = ran(served)
         (first,) = served.children("rocksyd: one")
+        (tmp_path / "one" / "stop-at").unlink()  # it stands there; the one that is started in its place does not
         os.kill(first, signal.SIGKILL)
-        (tmp_path / "one" / "stop-at").unlink()
         wait_ran(served, len(before) + 2)
         (tmp_path / "two" / "stop-at").unlink()
         with open(tmp_path / "two" / "never", "w") as never:

@@ -71,6 +71,10 @@ def prints_bytes(hex):
 '''
 
 
+CLOCK = r"(\d\d:\d\d:\d\d|[A-Z][a-z]{2} \d\d \d\d:\d\d|\d{4}-\d\d-\d\d)"
+"""How a moment is shown: of today, and of yesterday, which it may have become meanwhile."""
+
+
 @contextmanager
 def staged(folder: Path, *, workers: int = 2, top: str = "") -> Iterator[Daemon]:
     """The daemon; ``workers`` at most."""

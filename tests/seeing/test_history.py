@@ -18,7 +18,7 @@ from rocksyd.companions.history_outputs import text_of
 from rocksyd.errors import RequestError
 from rocksyd.testing.daemon import Daemon, until
 from tests.companions.stage import companion
-from tests.seeing.stage import on_terminal, rocksyd, staged
+from tests.seeing.stage import CLOCK, on_terminal, rocksyd, staged
 from tests.seeing.test_commands import EVIL
 
 
@@ -68,7 +68,7 @@ def test_the_command_shows_what_was_found(tmp_path: Path) -> None:
         comes(lambda: found(client, "4711") != [])
         plain = rocksyd(daemon, "search", "order", "4711")
         assert (plain.returncode, plain.stderr) == (0, "")
-        assert re.search(r"^\d\d:\d\d:\d\d  k.*  prints  ok\n    .*the order 4711 came\n$", plain.stdout, re.DOTALL)
+        assert re.search(rf"^{CLOCK}  k.*  prints  ok\n    .*the order 4711 came\n$", plain.stdout, re.DOTALL)
         assert json.loads(rocksyd(daemon, "search", "4711", "--json").stdout)[0]["key"] == f"k{EVIL}"
         shown = re.sub(r"\x1b\[[0-9;]*m|\r", "", on_terminal(daemon, "search", "4711"))
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
@@ -133,7 +133,7 @@ def test_the_oldest_outputs_go_when_there_are_too_many(tmp_path: Path) -> None:
         client.free("p4")
         client.run("prints", "once more", key="q").wait()
         comes(lambda: found(client, "once") == ["q"])
-        assert outputs(daemon) == ["going", "p2", "p3", "q"], "what others have removed does not count"
+        comes(lambda: outputs(daemon) == ["going", "p2", "p3", "q"], "what others have removed not to count")
         (tmp_path / "go").touch()
         going.wait()
         comes(lambda: outputs(daemon) == ["going", "p3", "q"])

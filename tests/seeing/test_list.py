@@ -9,6 +9,7 @@ import pytest
 
 from rocksyd.client import Client
 from rocksyd.errors import RequestError
+from rocksyd.testing.daemon import until
 from tests.seeing.stage import staged
 
 
@@ -27,6 +28,7 @@ def test_list_takes_every_filter_and_says_what_a_run_waits_for(client: Client, t
     client.run("bad", key="b1", labels={"tenant": "4", "day": "mon"}).wait()
     client.run("bad", key="b2").wait()
     holder = client.run("holds", str(tmp_path / "go"), key="h", labels={"tenant": "4"})
+    until(lambda: holder.status()["state"] == "running", "the pool to be full")
     waiting = client.run("good", key="w")
     delayed = client.run("good", key="later", delay="1h", labels={"tenant": "4"})
     assert keys(client, failed=True) == ["b2", "b1"]

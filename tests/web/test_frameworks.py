@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -82,6 +83,12 @@ def test_the_example_shop_has_pages(tmp_path: Path) -> None:
         connection.close()
 
 
+def _listens(path: Path) -> bool:
+    """Whether somebody does; the file is there before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 def test_p1_nginx_in_front_with_posts_over_restarts(tmp_path: Path) -> None:
     (block,) = re.findall(r"```nginx\n(.*?)```", (HOW_TO / "nginx.md").read_text(), re.DOTALL)
@@ -101,14 +108,12 @@ def test_p1_nginx_in_front_with_posts_over_restarts(tmp_path: Path) -> None:
         assert NGINX is not None
         nginx = subprocess.Popen([NGINX, "-c", str(conf), "-e", f"{tmp_path}/error.log"])
         try:
-            until(front.exists, "nginx to listen")
+            until(lambda: _listens(front), "nginx to listen")
             wrong: list[str] = []
             asked = [0]
             over = threading.Event()
 
             def post() -> None:
-                import socket
-
                 while not over.is_set():
                     with socket.socket(socket.AF_UNIX) as client:
                         client.settimeout(30)

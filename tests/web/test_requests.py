@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import Daemon, until
+from tests.files import lines, wait_lines, whole
 from tests.web.stage import ASGI, Kept, connect, get, port, row, served
 
 SPECIAL = """
@@ -19,7 +20,7 @@ SPECIAL = """
     if scope["path"] == "/who":
         import json
         from rocksyd import current
-        current().finish(lambda: open("finished", "w").write(current().request_id))
+        current().finish(lambda: open("finished", "a").write(f"{current().request_id}\\n"))
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         said = {"client": scope["client"], "scheme": scope["scheme"], "id": current().request_id, "headers": headers}
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -86,7 +87,7 @@ def plain(environ, start_response):
         return [b"three"]
     if path == "/id":
         start_response("200 OK", [("Content-Type", "text/plain")])
-        current().finish(lambda: open("finished", "w").write(current().request_id))
+        current().finish(lambda: open("finished", "a").write(f"{current().request_id}\\n"))
         return [current().request_id.encode()]
     text = f"{environ['REQUEST_METHOD']} {path} {environ['QUERY_STRING']} {size}".encode("latin-1")
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
@@ -94,12 +95,6 @@ def plain(environ, start_response):
 
 application = validator(plain)
 """
-
-
-def finished(daemon: Daemon) -> str:
-    """What ``finish()`` has written by now."""
-    file = daemon.app / "finished"
-    return file.read_text() if file.exists() else ""
 
 
 def answer(connection: socket.socket) -> tuple[int, bytes]:
@@ -184,7 +179,7 @@ def for_whom_a_request_is_only_who_is_trusted_may_say(asgi: Daemon) -> None:
     said = {"X_Forwarded_For": "6.6.6.6, 1.2.3.4, 10.1.1.1", "X_Forwarded_Proto": "https", "X_Request_ID": "from-the-proxy.1"}
     believed = json.loads(get(asgi, "/who", **said)[1])
     assert (believed["client"], believed["scheme"], believed["id"]) == (["1.2.3.4", 0], "https", "from-the-proxy.1")
-    until(lambda: finished(asgi) == "from-the-proxy.1", "what finish() was given")
+    assert wait_lines(asgi.app / "finished") == ["from-the-proxy.1"]
     made = json.loads(get(asgi, "/who", X_Request_ID="what ever")[1])
     assert re.fullmatch("[0-9a-f]{24}", made["id"])
     stranger = Kept(asgi, port(asgi))
@@ -195,22 +190,29 @@ def for_whom_a_request_is_only_who_is_trusted_may_say(asgi: Daemon) -> None:
     assert not [name for name in doubted["headers"] if name.startswith("x-forwarded")]
     line = r'^1\.2\.3\.4 - - \[.*\] "GET /who HTTP/1\.1" 200 \d+ "-" "-" \d+\.\d+ from-the-proxy\.1$'
     log = asgi.folder / "access.log"
-    until(lambda: re.search(line, log.read_text(), re.MULTILINE), "a line in the access log")
-    os.rename(asgi.folder / "access.log", asgi.folder / "access.log.1")
-    until(lambda: get(asgi) and (asgi.folder / "access.log").exists(), "a log of the old name")
+    until(lambda: re.search(line, whole(log), re.MULTILINE), "a line in the access log")
+    os.rename(log, asgi.folder / "access.log.1")
+    until(lambda: get(asgi) and lines(log), "a log of the old name")
+
+
+def settle(asgi: Daemon, path: str) -> None:
+    """Wait until all that was answered is counted: a request is when its response is out, and in the log after that."""
+    assert get(asgi, path)[0] == 200
+    until(lambda: f'"GET {path} ' in whole(asgi.folder / "access.log"), "the line of the last request")
 
 
 def pages_and_numbers(asgi: Daemon) -> None:
     assert get(asgi, "/ping") == (200, "pong")
+    settle(asgi, "/before")
     before = row(asgi)
     for _ in range(5):
         assert get(asgi)[0] == 200
     assert get(asgi, "/boom")[0] == 500
-    until(lambda: row(asgi)["served"] - before["served"] >= 6, "them to be counted, which is after they have been answered")
+    settle(asgi, "/after")
     now = row(asgi)
-    assert now["status"]["2xx"] - before["status"]["2xx"] == 5
+    assert now["status"]["2xx"] - before["status"]["2xx"] == 6
     assert now["status"]["5xx"] - before["status"]["5xx"] == 1
-    assert now["served"] - before["served"] == 6
+    assert now["served"] - before["served"] == 7
     assert 0 < now["latency"]["p50"] <= now["latency"]["p99"]
     said = json.loads(get(asgi, "/status?json")[1])
     assert said["pool"] == "app/web"
@@ -264,7 +266,7 @@ def wsgi_as_the_validator_wants_it(wsgi: Daemon) -> None:
     assert connection.ask("/caught") == (500, "oh")
     status, text = connection.ask("/id", X_Request_ID="abc")
     assert (status, text) == (200, "abc")
-    until(lambda: finished(wsgi) == "abc", "what finish() was given")
+    assert wait_lines(wsgi.app / "finished") == ["abc"]
     connection.close()
     assert get(wsgi, "/boom")[0] == 500
     assert get(wsgi, "/a")[0] == 200

@@ -29,7 +29,7 @@ from rocksyd.client import Client
 from rocksyd.units import format_duration
 
 PACKAGE = Path(next(iter(rocksyd.__path__)))
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 """Seconds after which a test gives up on something that should have happened long before."""
 
 CONFIG = """\
