@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 from rocksyd.testing import Daemon, until
+from tests.files import whole
 from tests.web.stage import connect, get, row, served
 
 ASGI = """
@@ -64,8 +65,7 @@ def entry(daemon: Daemon, *words: str) -> str:
     found: list[str] = []
 
     def look() -> bool:
-        text = file.read_text() if file.exists() else ""
-        entries = re.split(r"^(?=\d{4}-\d\d-\d\dT)", text, flags=re.MULTILINE)
+        entries = re.split(r"^(?=\d{4}-\d\d-\d\dT)", whole(file), flags=re.MULTILINE)
         found[:] = [one for one in entries if all(word in one for word in words)]
         return bool(found)
 
@@ -138,7 +138,7 @@ def workers_that_crash_have_the_application_loaded_afresh(daemon: Daemon) -> Non
     until(crash, "the application to be loaded afresh")
     assert len(crashed) == 2
     assert row(daemon)["generation"] == 1
-    assert b" 200 " in ask(daemon, "/").partition(b"\r\n")[0]
+    until(lambda: b" 200 " in ask(daemon, "/").partition(b"\r\n")[0], "an answer, which may take too long at first")
 
 
 def test_what_takes_long_is_told_and_what_cannot_be_ended_is_replaced(tmp_path: Path) -> None:
