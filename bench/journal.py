@@ -47,8 +47,8 @@ def made(number: int, count: int, chance: random.Random, now: float) -> Run:
     return Run(f"k{number}", order, attempt, state=ENDED, pool=order.app, sequence=number, rev=number)
 
 
-def fill(path: str, count: int) -> None:
-    """Make the journal."""
+def fill(path: str, count: int, change: Callable[[Run], None] = lambda run: None) -> None:
+    """Make the journal, of runs that were changed so."""
     chance, now = random.Random(1), time.time()
     with closing(Journal(path, sync="normal")) as journal:
         journal.own()
@@ -57,7 +57,9 @@ def fill(path: str, count: int) -> None:
         db.execute("PRAGMA cache_size = -262144")
         for begin in range(0, count, BATCH):
             db.execute("BEGIN")
-            runs = (made(number, count, chance, now) for number in range(begin, min(begin + BATCH, count)))
+            runs = [made(number, count, chance, now) for number in range(begin, min(begin + BATCH, count))]
+            for run in runs:
+                change(run)
             db.executemany(RUNS.put, (RUNS.row(run.key, run) for run in runs))
             db.execute("COMMIT")
             print(f"\r{min(begin + BATCH, count):,} runs", end="", flush=True)

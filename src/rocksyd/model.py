@@ -100,6 +100,14 @@ class Retry(NamedTuple):
     key: str
 
 
+class Edit(NamedTuple):
+    """A caller wants something else of a run that waits: what was said, unchecked."""
+
+    key: str
+    changes: dict[str, Any]
+    """``params``, and options of a run (``core.editing.OPTIONS``), by name."""
+
+
 # --- the run ----------------------------------------------------------------------------------------------------------
 class Elsewhere(NamedTuple):
     """What is too large to be kept in memory, and how it is read."""
@@ -108,7 +116,10 @@ class Elsewhere(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What a caller asked for, with the settings that hold for it. Nothing in it ever changes. Durations are seconds."""
+    """What a caller asked for, with the settings that hold for it. Durations are seconds.
+
+    Nothing in it ever changes: a run that is edited has another one.
+    """
 
     app: str = ""
     name: str = ""

@@ -42,6 +42,11 @@ class Redaction:
             ]
         return {**record, **shown}
 
+    def holds_hidden(self, value: Any) -> bool:
+        """Whether something stands in it that only stands for a value."""
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return value == HIDDEN or any(self.holds_hidden(one) for one in inside)
+
     def value(self, value: Any) -> Any:
         """Any value without what is hidden in it, at whatever depth."""
         if isinstance(value, dict):

@@ -30,6 +30,7 @@ ACTING = (
     ("POST", "/runs/k/retry", {}),
     ("DELETE", "/runs/k", None),
     ("POST", "/rpc/run", {"target": "add", "params": [1, 2]}),
+    ("POST", "/rpc/edit", {"key": "k", "priority": 1}),
 )
 ADMIN = ("restart", "reload", "drain", "stop")
 
@@ -86,6 +87,7 @@ def test_every_route_without_a_token_with_a_wrong_one_and_with_one_that_may_not(
         talk.rpc("run", target="say", params=["x"], key="other")
         talk.rpc("wait", key="other")
         assert runner.post("/runs/other/retry").status == 403
+        assert runner.post("/rpc/edit", {"key": "other", "priority": 1}).status == 403
         assert runner.post("/runs/k/retry").status == 200
         assert chief.post("/rpc/restart", {}).json == {"result": {"generation": 2}}
 
@@ -128,6 +130,14 @@ def what_is_hidden(chief: Web) -> None:
         assert "geheim" not in answer.text
         assert "[redacted]" in answer.text
     assert chief.get("/runs/hidden").json["labels"] == {"secret": "[redacted]", "x": "y"}
+    chief.post("/runs", {**order, "key": "later", "delay": "1h"})
+    assert chief.post("/rpc/edit", {"key": "later", "priority": 3}).json["result"]["priority"] == 3
+    page = chief.get("/run/later").text
+    assert 'data-edit="later"' in page
+    assert 'name="params"' not in page, "what is hidden would be lost"
+    for params in ({"a": {"Password": "[redacted]"}, "b": 2}, {"a": ["[redacted]"], "b": 2}):
+        assert chief.post("/rpc/edit", {"key": "later", "params": params}).status == 400
+    assert chief.post("/rpc/edit", {"key": "later", "params": {"a": {"Password": "neu"}, "b": 2}}).status == 200
 
 
 def test_what_a_browser_can_be_made_to_send_by_a_stranger_is_refused(tmp_path: Path) -> None:

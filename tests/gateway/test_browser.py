@@ -1,18 +1,23 @@
-"""The pages in headless Chromium, as Debian has it: every page without an error, live, with its orders, and harmless."""
+"""The pages in headless Chromium, as Debian has it: each without an error and accessible, live, with its orders, and harmless."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rocksyd.journal.store import Journal
+from rocksyd.journal.tables import RUNS as TABLE
+from rocksyd.model import ENDED, Attempt, Order, Run
 from tests.companions.stage import Gate
 from tests.gateway.stage import daemon, web
-from tests.restart.stage import JOBS, restart
+from tests.restart.stage import JOBS, many, restart
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -40,7 +45,14 @@ def hostile(text):
 ATTACK = (
     "<img src=x onerror=window.hit=1><script>window.hit=1</script>\"'><svg onload=window.hit=1>\x1b[31m\x1b]0;x\x07\u202e{{7*7}}"
 )
-PAGES = ("/", "/targets", "/target/app/typed", "/schedules", "/schedule/nightly", "/restarts", "/errors", "/search", "/api")
+PAGES = (
+    "/", "/targets", "/target/app/typed", "/schedules", "/schedule/nightly", "/restarts", "/errors", "/search", "/api", "/login",
+    "/run/running", "/run/waiting", "/run/failed", "/run/k17", "/run/k17/flame",
+)  # fmt: skip
+RUNS = 10_000
+ANYWHERE = {} if many(0, 1) else {"runOnly": ["color-contrast", "scrollable-region-focusable"]}
+"""What axe looks for a second time in the other colours and at the other width: what depends on those. All in the long form."""
+AXE = files("axe_playwright_python") / "axe.min.js"
 
 
 @contextmanager
@@ -59,22 +71,79 @@ def browser(**more: Any) -> Iterator[tuple[Any, list[str]]]:
             chromium.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (390, "dark")])
-def test_every_page_is_drawn_without_an_error_and_as_wide_as_the_window(tmp_path: Path, width: int, scheme: Any) -> None:
-    with daemon(tmp_path, SCRIPTS, JOBS + MORE) as served:
+def fill(folder: Path, number: int) -> None:
+    """A journal with so many ended runs, the latest ones in the last hour, a tenth of them failed."""
+    (folder / "var").mkdir()
+    now = time.time()
+    with closing(Journal(str(folder / "var" / "journal.sqlite"), sync="normal")) as journal:
+        journal.own()
+        for place in range(number):
+            at = now - 2 * (number - place)
+            order = Order(
+                "app", "typed", "jobs:typed", params=["oak", place], submitted_at=at - 3, labels={"tenant": str(place % 7)}
+            )
+            attempt = Attempt(outcome="failed" if place % 10 == 0 else "ok", retcode=0, started_at=at - 1, ended_at=at)
+            run = Run(f"k{place}", order, attempt, state=ENDED, pool="app", sequence=place, rev=place)
+            journal._db.execute(TABLE.put, TABLE.row(run.key, run))
+
+
+def faults(page: Any, **more: Any) -> list[str]:
+    """What axe finds on a page."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("options => axe.run(options)", {"resultTypes": ["violations"], **more})["violations"]
+    return [f"{one['id']}: {one['help']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+
+def looked_at(page: Any, path: str) -> None:
+    """The page is complete, fits a window that is wide and light and one that is narrow and dark, and is accessible in both."""
+    page.wait_for_selector("#live.on, body[data-live='']")
+    assert page.title().endswith("rocksyd")
+    for width, scheme, rules in ((1360, "light", {}), (390, "dark", ANYWHERE)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert (path, scheme, faults(page, **rules)) == (path, scheme, [])
+
+
+@pytest.mark.timeout(400)
+def test_every_page_with_ten_thousand_runs_is_drawn_without_an_error_fits_the_window_and_is_accessible(tmp_path: Path) -> None:
+    fill(tmp_path, RUNS)
+    with daemon(tmp_path, SCRIPTS, JOBS + MORE, 'pm = "static"\nmax_workers = 1') as served, browser() as (page, complaints):
         talk = served.talk()
-        there = web(talk)
-        talk.rpc("run", target="typed", params=["x"], key="k", labels={"a": "b"})
-        talk.rpc("wait", key="k")
-        with browser(viewport={"width": width, "height": 800}, color_scheme=scheme) as (page, complaints):
-            for path in (*PAGES, "/run/k"):
-                page.goto(there.address + path)
-                page.wait_for_selector("#live.on")
-                assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-                assert page.title().endswith("rocksyd")
-            assert not complaints
+        there, held = web(talk), Gate(tmp_path / "held")
+        talk.rpc("run", target="hostile", params=["it is broken"], key="failed", labels={"a": "b"})
+        talk.rpc("wait", key="failed")
+        talk.rpc("run", target="gate", params=[str(held.path)], key="running")
+        held.wait_entered()
+        talk.rpc("run", target="typed", params=["x"], key="waiting")
+        for path in PAGES:
+            page.goto(there.address + path, wait_until="domcontentloaded")
+            looked_at(page, path)
+        held.open("open")
+
+        page.goto(f"{there.address}/search?target=typed&outcome=failed")
+        seen = page.locator("#found a.key").all_inner_texts()
+        assert len(set(seen)) == 100
+        page.keyboard.press("j")
+        assert page.evaluate("document.activeElement.textContent") == seen[0]
+        page.click("a[rel=next]")
+        page.wait_for_url("**after=**")
+        further = page.locator("#found a.key").all_inner_texts()
+        assert len(set(further)) == 100
+        assert not set(seen) & set(further)
+        # Of what no index leads to the latest are found, and one can always look further back.
+        page.goto(f"{there.address}/search?label=tenant%3D3")
+        found = page.locator("#found a.key").all_inner_texts()
+        assert found[:2] == ["k9999", "k9992"]
+        page.click("a[rel=next]")
+        page.wait_for_url("**until=**")
+        assert page.locator("#found a.key").count() > 0
+        page.goto(f"{there.address}/search?label=tenant%3Dnobody&since=30m")
+        page.wait_for_selector("text=No run fits.")
+        assert not complaints
 
 
+@pytest.mark.timeout(400)
 def test_it_is_live_and_orders_can_be_given(tmp_path: Path) -> None:
     with daemon(tmp_path, "", JOBS + MORE) as served:
         talk = served.talk()
@@ -98,6 +167,17 @@ def test_it_is_live_and_orders_can_be_given(tmp_path: Path) -> None:
             held.open("open")
             page.wait_for_selector("h1 .o-ok")
 
+            talk.rpc("run", target="typed", params=["oak"], key="later", delay="1h")
+            page.goto(f"{there.address}/run/later")
+            page.click("text=Change it while it waits")
+            page.fill("#change [name=params]", '["elm", 2]')
+            page.fill("#change [name=priority]", "7")
+            page.fill("#change [name=delay]", "0")
+            page.click("#change button")
+            page.wait_for_selector("h1 .o-ok")
+            assert '"elm",\n  2,\n  false' in page.inner_text("#result")
+            assert talk.rpc("status", key="later")["priority"] == 7
+
             page.goto(f"{there.address}/target/app/typed")
             page.fill("[name=name]", "oak")
             page.fill("[name=count]", "3")
@@ -113,10 +193,11 @@ def test_it_is_live_and_orders_can_be_given(tmp_path: Path) -> None:
             page.fill("[name=target]", "typed")
             page.keyboard.press("Enter")
             page.wait_for_url("**/search?target=typed")
-            assert page.locator("#found tbody tr").count() == 1
+            assert page.locator("#found tbody tr").count() == 2
         assert not [one for one in complaints if "ERR_" not in one]  # a stream that the restart ended is no fault
 
 
+@pytest.mark.timeout(400)
 def test_whatever_a_run_contains_no_script_runs(tmp_path: Path) -> None:
     with daemon(tmp_path, "", JOBS + MORE) as served:
         talk = served.talk()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,36 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from rocksyd.companions.gateway import connections
 from rocksyd.companions.gateway.connections import Served
 from tests.gateway.stage import daemon, web
+from tests.restart.stage import many
 
 NEVER = 3600.0
+POST = b"POST /call/add HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HOSTILE = (
+    b"",
+    b"POST /call/add HTTP/1.1\r\nA: ",
+    POST + b"Content-Length: 1000000000000\r\n\r\n" + b"x" * 1000,
+    POST + b"Content-Length: 500000\r\n\r\n[",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n[1,",
+    b"\x16\x03\x01\x02\x00\x01\x00",
+)
+"""What is no request, or never comes to its end."""
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"hello"})
+
+
+@contextmanager
+def open_files(number: int) -> Iterator[None]:
+    """So many files may be open in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @asynccontextmanager
@@ -164,18 +187,25 @@ def test_what_is_relied_on_of_uvicorn() -> None:
     assert "response_complete" in inspect.getsource(RequestResponseCycle.__init__)
 
 
-def test_hundreds_of_silent_connections_hold_up_neither_the_gateway_nor_the_master(tmp_path: Path) -> None:
-    with daemon(tmp_path) as running:
-        there = web(running.talk())
-        crowd = [socket.create_connection((there.host, there.port)) for _ in range(700)]
+def test_a_crowd_of_hostile_connections_holds_up_neither_the_gateway_nor_the_master(tmp_path: Path) -> None:
+    """Hundreds of them; five thousand in the long form."""
+    number = many(700, 5000)
+    with daemon(tmp_path) as running, open_files(number + 200):
+        talk = running.talk()
+        there = web(talk)
+        before = talk.rpc("stats")["curr_connections"]
+        crowd = []
         try:
-            for one in crowd[::7]:
+            for place in range(number):
+                crowd.append(one := socket.create_connection((there.host, there.port)))
                 try:
-                    one.sendall(b"POST /call/add HTTP/1.1\r\nA: ")
+                    one.sendall(HOSTILE[place % len(HOSTILE)])
                 except OSError:
                     pass  # this one has had to go
-            assert there.post("/call/add", [1, 2]).json == {"result": 3}
-            assert running.talk().rpc("call", target="add", params=[1, 2])["result"] == 3
+                if place % 100 == 99:
+                    assert there.post("/call/add", [place, 2]).json == {"result": place + 2}
+            assert talk.rpc("call", target="add", params=[1, 2])["result"] == 3
+            assert talk.rpc("stats")["curr_connections"] <= before + 2, "what does not say what it wants never reaches the master"
         finally:
             for one in crowd:
                 one.close()

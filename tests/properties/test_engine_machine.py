@@ -95,6 +95,16 @@ class EngineMachine(RuleBasedStateMachine):
         self.look_up(key)
         self.order(kind(key))
 
+    @rule(
+        key=keys,
+        changes=st.fixed_dictionaries(
+            {}, optional={"params": st.just([7]), "priority": st.integers(-1, 1), "delay": st.sampled_from([0, 1.5, 30])}
+        ),
+    )
+    def edit(self, key: str, changes: dict[str, Any]) -> None:
+        self.look_up(key)
+        self.order(ev.Edit(key, changes))
+
     def look_up(self, key: str) -> None:
         """What is not in memory is brought back from the journal."""
         known = self.world.engine.find(key) is not None

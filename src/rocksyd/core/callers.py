@@ -16,6 +16,7 @@ from rocksyd import bounds, codes, ticks
 from rocksyd.core import events as ev
 from rocksyd.core import lifecycle, outcome, targets
 from rocksyd.core.costs import TABLE as COSTS
+from rocksyd.core.editing import edit
 from rocksyd.core.state import SIGTERM, State, not_found
 from rocksyd.core.submission import new_run, same_order
 from rocksyd.errors import RequestError
@@ -305,6 +306,7 @@ HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     ev.Terminate: terminate,
     ev.Free: free,
     ev.Retry: retry,
+    ev.Edit: edit,
     ev.Drain: drain,
     ev.Undrain: undrain,
 }

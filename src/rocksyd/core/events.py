@@ -20,6 +20,7 @@ Submit = model.Submit
 Terminate = model.Terminate
 Free = model.Free
 Retry = model.Retry
+Edit = model.Edit
 
 
 class WorkerFound(NamedTuple):

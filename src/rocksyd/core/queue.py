@@ -179,7 +179,7 @@ class Queue:
 
     def _waits(self, entry: _Entry) -> bool:
         run = self._runs.get(entry[2])
-        return run is not None and run.sequence == entry[1]
+        return run is not None and (-run.order.priority, run.sequence) == entry[:2]
 
     def _group(self, run: Run) -> _Group:
         order = run.order

@@ -42,17 +42,9 @@ def new_run(event: Submit, target: Target, config: Config, number: tuple[int, in
     app, kind = config.apps[target.app], kind_of(event.kind)
     settings = _settings(event, target, app)
     each = bool(event.options.get("each"))
-    if each:
-        _check_each(event.params)
-    if deeper_than(event.params, MAX_PARAMS):
-        data = {"parameter": "params", "advice": "let the job read from a file what is nested so deep"}
-        text = f"params nest deeper than {MAX_PARAMS} levels"
-        raise RequestError(codes.INVALID_PARAMS, text, classic="Invalid params", data=data)
+    check_params(target, event.params, each=each, typed=event.typed and not settings["after_results"])
     if settings["after_results"]:
         _check_results(event)
-    elif event.typed and target.signature is not None:
-        for params in event.params if each else [event.params]:
-            _check(target, target.signature, params)
     for name, most in (("labels", bounds.LABELS), ("env", bounds.ENVIRONMENT)):
         if settings[name] and bounds.too_long(settings[name], most):
             data = {"parameter": name, "advice": "let the job read from params, or from a file, what is so long"}
@@ -116,6 +108,24 @@ def new_run(event: Submit, target: Target, config: Config, number: tuple[int, in
         weight=bounds.weight(event.params),
         behind=unnamed,
     )
+
+
+def check_params(target: Target, params: Any, *, each: bool, typed: bool) -> None:
+    """Raises RequestError unless a run of this target may have these parameters.
+
+    Args:
+        each: whether they are an array of parameters, one for each of its calls.
+        typed: whether they are held against the job's signature, where that is known.
+    """
+    if each:
+        _check_each(params)
+    if deeper_than(params, MAX_PARAMS):
+        data = {"parameter": "params", "advice": "let the job read from a file what is nested so deep"}
+        text = f"params nest deeper than {MAX_PARAMS} levels"
+        raise RequestError(codes.INVALID_PARAMS, text, classic="Invalid params", data=data)
+    if typed and target.signature is not None:
+        for one in params if each else [params]:
+            _check(target, target.signature, one)
 
 
 def _check_each(params: Any) -> None:

@@ -185,7 +185,7 @@ class Turn:
 
     def order(self, event: Any, callback: Callable[[ev.Answer], None]) -> None:
         """Give the engine a caller's order; ``callback`` gets the answer at the end of the turn."""
-        if self.writing.trouble and isinstance(event, ev.Submit | ev.Retry):
+        if self.writing.trouble and isinstance(event, ev.Submit | ev.Retry | ev.Edit):
             error = RequestError(codes.NOT_NOW, "the journal cannot be written", classic="Too busy", data=self.writing.trouble)
             callback(ev.Answer(0, error=error))
             return

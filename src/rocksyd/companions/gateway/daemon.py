@@ -69,6 +69,8 @@ class Daemon:
 
     async def answers(self, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
         """What the daemon answers to several calls at once; None for what it refuses."""
+        if not calls:
+            return []
         try:
             found = await self.client.answers(calls)
         except NoDaemon as error:

@@ -70,6 +70,7 @@ def _pages(daemon: Daemon) -> list[tuple[str, str, Make]]:
         ("/", "now.html", now.page),
         ("/restarts", "restarts.html", now.restarts),
         ("/run/{key}", "run.html", runs.run),
+        ("/run/{key}/flame", "flame.html", runs.flame),
         ("/errors", "errors.html", runs.errors),
         ("/search", "search.html", runs.search),
         ("/targets", "targets.html", targets.all_of_them),

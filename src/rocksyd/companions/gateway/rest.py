@@ -15,6 +15,7 @@ from rocksyd.companions.gateway.access import Caller, check_scope
 from rocksyd.companions.gateway.daemon import ORDERS, Daemon
 from rocksyd.companions.gateway.streams import Streams
 from rocksyd.companions.gateway.web import EVENTS, Refused, Request, Response, Route, as_json
+from rocksyd.redaction import HIDDEN
 
 MOST_OF_BATCH = 100
 """Requests of JSON-RPC in one body."""
@@ -23,7 +24,7 @@ ELSEWHERE = {
     "auth": "the token of the gateway goes into the header: Authorization: Bearer",
 }
 """Methods that make no sense in one request and its answer."""
-_BY_KEY = frozenset({"terminate", "retry", "free"})
+_BY_KEY = frozenset({"terminate", "retry", "free", "edit", "profile.start"})
 
 
 class Resource(NamedTuple):
@@ -139,6 +140,9 @@ class Rest:
             params = dict(zip(names, params, strict=False))
         if method == "logs" and params.get("follow"):
             text = f"output is followed at GET /runs/{{key}}/logs with Accept: {EVENTS}"
+            raise Refused(HTTPStatus.BAD_REQUEST, text, codes.INVALID_PARAMS)
+        if method == "edit" and self._daemon.redaction and self._daemon.redaction.holds_hidden(params.get("params")):
+            text = f"params holds {HIDDEN!r}, which stands for a value that is not shown: give all values, or leave params out"
             raise Refused(HTTPStatus.BAD_REQUEST, text, codes.INVALID_PARAMS)
         if caller.targets and described[method].get("x-scope") != "read":
             await self._check_target(caller, method, params)

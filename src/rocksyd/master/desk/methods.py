@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from rocksyd.codes import IN_USE, INVALID_PARAMS, JOB_FAILED, NOT_ALLOWED, NOT_FOUND, NOT_NOW, TOO_BUSY
-from rocksyd.core import reasons, schema
+from rocksyd.core import editing, reasons, schema
 from rocksyd.core.schema import Schema
 from rocksyd.errors import RequestError
 from rocksyd.model import OUTCOMES
-from rocksyd.options import ORDER, said_in
+from rocksyd.options import BY_NAME, ORDER, said_in
 
 EVENTS = ("run.started", "run.progress", "run.ended", "restarted")
 HEALTH = "health"
@@ -379,6 +379,17 @@ METHODS: dict[str, Method] = {
     ),
     "free": Method("The record and the output may be forgotten.", (_THE_KEY,), RECORD, errors=(NOT_FOUND, NOT_NOW), acts=True),
     "retry": Method("Run an ended run again under its key.", (_THE_KEY,), RECORD, errors=(NOT_FOUND, NOT_NOW), acts=True),
+    "edit": Method(
+        "Change a run that waits: its params, its priority, its timeout, when it may begin; all of it or nothing.",
+        (
+            _THE_KEY,
+            Parameter("params", {"type": ["array", "object"]}, "other params, all of them"),
+            *(Parameter(name, BY_NAME[name].form.schema, BY_NAME[name].text) for name in editing.OPTIONS),
+        ),
+        RECORD,
+        errors=(NOT_FOUND, NOT_NOW, TOO_BUSY),
+        acts=True,
+    ),
     "logs": Method(
         "A piece of the run's output; with `follow` the rest comes as notifications.",
         (

@@ -56,6 +56,7 @@ class Runs:
         rpc.serves("terminate", self._terminate)
         rpc.serves("free", lambda caller, params: self._by_key(params["key"], ev.Free, caller))
         rpc.serves("retry", lambda caller, params: self._by_key(params["key"], ev.Retry, caller))
+        rpc.serves("edit", self._edit)
         rpc.serves("why", self._why)
         rpc.serves("stack", self._stack)
         rpc.serves("left_behind", lambda caller, params: self._left_behind.processes())
@@ -105,6 +106,10 @@ class Runs:
     def _terminate(self, caller: Caller, params: dict[str, Any]) -> Any:
         number = _signal(params.get("signal", "TERM"))
         return self._by_key(params["key"], lambda key: ev.Terminate(key, number), caller)
+
+    def _edit(self, caller: Caller, params: dict[str, Any]) -> Any:
+        changes = {name: value for name, value in params.items() if name != "key"}
+        return self._by_key(params["key"], lambda key: ev.Edit(key, changes), caller)
 
     def _accepted(self, caller: Caller, answer: ev.Answer) -> None:
         try:

@@ -5,18 +5,31 @@ What must live here: which of the daemon's answers make these pages. What this f
 
 from __future__ import annotations
 
+import re
 import time
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup
+
+from rocksyd import codes
 from rocksyd.client import failures
 from rocksyd.companions.gateway.daemon import Daemon
 from rocksyd.companions.gateway.web import Refused
 from rocksyd.model import OUTCOMES
+from rocksyd.units import parse_duration
 
+_NUMBER = re.compile(r"[0-9]{9,11}(\.[0-9]{1,9})?")
+"""Unix seconds, as they stand in an address."""
 PAGE = 100
 """Runs on a page of Search."""
+UNINDEXED = frozenset({"label", "app"})
+"""Filters that the journal has no index for: it has to look at every run."""
+HOUR, FURTHEST = 3600.0, 20 * 366 * 86_400.0
+"""Seconds: how far it is looked back at first, and at most."""
+PATIENCE = 0.1
+"""Seconds for which it is looked further back for a page."""
 FILTERS = ("text", "target", "app", "state", "outcome", "label", "since", "until")
 
 
@@ -36,8 +49,23 @@ class Runs:
             "run": record,
             "why": why or {"reasons": [], "ahead": None},
             "stretches": stretches(record, time.time()),
+            "hidden": self._daemon.redaction.holds_hidden(record["params"]),
             "failure": failures.fingerprint(record) if record["outcome"] not in (None, "ok") else "",
         }
+
+    async def flame(self, query: dict[str, str], key: str) -> dict[str, Any]:
+        """Where the time of a run goes, as the companion ``profiler`` has seen it, where there is one."""
+        record = await self._daemon.ask("status", {"key": key})
+        methods = {one["name"] for one in (await self._daemon.described())["methods"]}
+        there, seen = "profile.get" in methods, None
+        if there:
+            (seen,) = await self._daemon.answers(("profile.get", {"key": key, "format": "svg"}))
+        picture = (seen or {}).get("svg", "")
+        before, _, rest = picture.partition("<style>")  # the page has its own: none may stand in it
+        return {
+            "title": f"Flame graph {key}", "run": record, "there": there, "seen": seen,
+            "picture": Markup(before + rest.partition("</style>")[2]),  # the profiler has escaped it
+        }  # fmt: skip
 
     # --- what failed --------------------------------------------------------------------------------------------------
     async def errors(self, query: dict[str, str]) -> dict[str, Any]:
@@ -66,23 +94,48 @@ class Runs:
     async def search(self, query: dict[str, str]) -> dict[str, Any]:
         """Search."""
         chosen = {name: query[name] for name in FILTERS if query.get(name)}
-        problem = ""
+        problem, reached = "", 0.0
         records: list[dict[str, Any]] = []
         pieces: dict[str, str] = {}
         try:
             if chosen.get("text"):
                 records, pieces = await self._by_text(chosen, query.get("after"))
+            elif chosen.keys() & UNINDEXED and not query.get("after") and chosen.get("state") in (None, "ended"):
+                records, reached = await self._back_in_time(_as_list(chosen))
             else:
                 records = await self._daemon.ask("list", {**_as_list(chosen), "limit": PAGE, **_after(query)})
         except Refused as refused:
             if refused.status == HTTPStatus.SERVICE_UNAVAILABLE and not refused.code:
                 raise
             problem = str(refused)
-        more = urlencode({**chosen, "after": records[-1]["key"]}) if len(records) >= PAGE else ""
+        more = urlencode({**chosen, "after": records[-1]["key"]}) if len(records) >= PAGE and not reached else ""
+        if reached:
+            more = urlencode({**chosen, "until": f"{reached:.6f}"})
         return {
             "title": "Search", "records": records, "pieces": pieces, "chosen": chosen, "problem": problem, "more": more,
-            "begun": "after" in query, "outcomes": list(OUTCOMES), "states": ["waiting", "running", "ended"],
+            "reached": reached, "begun": "after" in query, "outcomes": list(OUTCOMES), "states": ["waiting", "running", "ended"],
         }  # fmt: skip
+
+    async def _back_in_time(self, asked: dict[str, Any]) -> tuple[list[dict[str, Any]], float]:
+        """Runs that no index leads to: looked for in the latest hour, then further back, for as long as that is quick.
+
+        Returns them, and the time from which on it is to be looked further back; 0 when all that there is was looked at.
+        """
+        now, began = time.time(), time.monotonic()
+        last = _seconds_of(asked.pop("until", None), now)
+        first = max(_seconds_of(asked.pop("since", None), 0.0), now - FURTHEST)
+        found: dict[str, dict[str, Any]] = {}
+        span, until, latest = HOUR, last, last == now
+        while until > first and len(found) < PAGE and time.monotonic() - began < PATIENCE:
+            since = max(first, until - span)
+            upper = {} if latest else {"until": until}  # what comes at this very moment is not left out
+            asked_at, latest = time.monotonic(), False
+            records = await self._daemon.ask("list", {**asked, "since": since, **upper, "limit": PAGE})
+            found.update((record["key"], record) for record in records)
+            if time.monotonic() - asked_at < PATIENCE / 8:
+                span *= 4
+            until = min((_moment(record) for record in records), default=since) if len(records) >= PAGE else since
+        return list(found.values()), until if until > first else 0.0
 
     async def _by_text(self, chosen: dict[str, str], after: str | None) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """Runs with these words: by the index of outputs where there is one, else the run that has this very key."""
@@ -111,6 +164,9 @@ def _piece(text: Any) -> str:
 def _as_list(chosen: dict[str, str]) -> dict[str, Any]:
     """The filters as the method ``list`` takes them."""
     given: dict[str, Any] = {name: value for name, value in chosen.items() if name not in ("text", "label", "outcome")}
+    for name in ("since", "until"):
+        if _NUMBER.fullmatch(given.get(name, "")):
+            given[name] = float(given[name])
     outcome, label = chosen.get("outcome"), chosen.get("label", "")
     if outcome == "failed*":
         given["failed"] = True
@@ -120,6 +176,21 @@ def _as_list(chosen: dict[str, str]) -> dict[str, Any]:
     if separator:
         given["labels"] = {name: value}
     return given
+
+
+def _seconds_of(moment: Any, otherwise: float) -> float:
+    """Unix seconds of what ``since`` and ``until`` may be; what is wrong is left to the daemon to refuse."""
+    if not isinstance(moment, str):
+        return otherwise if moment is None else float(moment)
+    try:
+        return time.time() - parse_duration(moment)
+    except ValueError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"{error}", codes.INVALID_PARAMS) from None
+
+
+def _moment(record: dict[str, Any]) -> float:
+    """The time by which ``list`` finds a run."""
+    return float(record["ended_at"] or record["started_at"] or record["submitted_at"])
 
 
 def _after(query: dict[str, str]) -> dict[str, str]:

@@ -16,10 +16,12 @@ from rocksyd.companions.gateway.web import Refused
 DAY = 86400.0
 MARKS = 200
 """Ticks of one script in the calendar of the next day."""
-STRIP = 40
-"""Ticks in the strip of what became of them."""
-MOST = 100
+STRIP, SHORT_STRIP = 40, 20
+"""Ticks in the strip of what became of them: of one script, and of each in the list."""
+MOST = 50
 """Scripts that are shown on a page."""
+LOOKS = (2, 25, MARKS)
+"""How many ticks are asked for, as long as all of them are within a day: of a script that has few, many would be weeks ahead."""
 
 
 class Schedules:
@@ -34,17 +36,29 @@ class Schedules:
         text, begin = query.get("text", "").lower(), int(query["from"]) if query.get("from", "").isdecimal() else 0
         wanted = [row for row in rows or [] if text in f"{row['name']} {row.get('target') or ''} {' '.join(row['tags'])}".lower()]
         shown = wanted[begin : begin + MOST]
-        calls = [call for row in shown for call in (("schedule.show", {"name": row["name"], "count": STRIP}),
-                                                    ("schedule.next", {"name": row["name"], "count": MARKS}))]  # fmt: skip
-        found = await self._daemon.remembered(
-            f"schedules {[row['name'] for row in shown]}", lambda: self._daemon.answers(*calls), 5.0
-        ) if calls else []  # fmt: skip
+        names = [row["name"] for row in shown]
+        found = await self._daemon.remembered(f"schedules {names}", lambda: self._ticks(names), 5.0)
         now = time.time()
-        for place, row in enumerate(shown):
-            shows, due = found[2 * place] or {"ticks": []}, found[2 * place + 1] or []
+        for row in shown:
+            shows, due = found[row["name"]]
             row.update(_of_ticks(shows), marks=_marks(due, now))
         more = begin + MOST if begin + MOST < len(wanted) else 0
         return {"title": "Schedules", "rows": shown, "all": len(wanted), "there": rows is not None, "text": text, "more": more}
+
+    async def _ticks(self, names: list[str]) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """What became of the latest ticks of each of these scripts, and those of the next day."""
+        shows = await self._daemon.answers(*(("schedule.show", {"name": name, "count": SHORT_STRIP}) for name in names))
+        due: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        wanted, end = list(names), time.time() + DAY
+        for count in LOOKS:
+            for name, rows in zip(wanted, await self._next(wanted, count), strict=True):
+                due[name] = rows
+            wanted = [name for name in wanted if len(due[name]) >= count and _at(due[name][-1]) < end]
+        return {name: (show or {"ticks": []}, due[name]) for name, show in zip(names, shows, strict=True)}
+
+    async def _next(self, names: list[str], count: int) -> list[list[dict[str, Any]]]:
+        found = await self._daemon.answers(*(("schedule.next", {"name": name, "count": count}) for name in names))
+        return [one or [] for one in found]
 
     async def one(self, query: dict[str, str], name: str) -> dict[str, Any]:
         """Schedule."""
@@ -79,7 +93,11 @@ def _outcome(tick: dict[str, Any]) -> str:
     return str(tick["outcome"] or tick["what"])
 
 
+def _at(one: dict[str, Any]) -> float:
+    return datetime.fromisoformat(one["at"]).timestamp()
+
+
 def _marks(due: list[dict[str, Any]], now: float) -> list[tuple[float, str]]:
     """Where in the next 24 hours its ticks are."""
-    shares = [((datetime.fromisoformat(one["at"]).timestamp() - now) / DAY, str(one["at"])) for one in due]
+    shares = [((_at(one) - now) / DAY, str(one["at"])) for one in due]
     return [(share, text) for share, text in shares if 0 <= share <= 1]

@@ -15,7 +15,7 @@ from rocksyd.companions.gateway.daemon import Daemon
 from rocksyd.companions.gateway.pages.charts import percentile
 from rocksyd.companions.gateway.web import Refused
 
-LOOKED_AT = 1000
+LOOKED_AT = 500
 """Runs from which the numbers of a target are made: its latest."""
 SHARES = (0.5, 0.9, 0.99, 1.0)
 
@@ -95,13 +95,21 @@ def fields(signature: dict[str, Any] | None) -> list[dict[str, Any]] | None:
     for parameter in signature["parameters"]:
         if parameter.get("kind") in ("rest", "others", "positional"):
             return None  # they have no names that could be given
-        schema = parameter.get("schema") or {}
+        schema = _simple(parameter.get("schema") or {})
         found.append({
             "name": parameter["name"], "required": bool(parameter.get("required")), "schema": json.dumps(schema),
             "kind": _kind(schema), "choices": schema.get("enum", []), "default": parameter.get("default", schema.get("default")),
             "says": schema.get("description") or schema.get("format") or _said(schema),
         })  # fmt: skip
     return found
+
+
+def _simple(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same without null, which a field that is left empty stands for."""
+    others = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    if len(others) == 1 and len(schema["anyOf"]) == 2:
+        return {**{name: value for name, value in schema.items() if name != "anyOf"}, **others[0]}
+    return schema
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -115,5 +123,7 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _said(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of these"
     kinds = [str(one.get("type", "")) for one in schema.get("anyOf", ())] or [str(schema.get("type", "JSON"))]
     return " or ".join(kind for kind in kinds if kind)

@@ -31,10 +31,13 @@
       const said = button.textContent;
       button.textContent = button.dataset.sure;
       button.classList.add("sure");
-      setTimeout(() => {
+      // Who turns to something else has not meant it. (Not after a time: a slow hand would press another button than it sees.)
+      const forget = () => {
         button.textContent = said;
         button.classList.remove("sure");
-      }, 4000);
+      };
+      button.addEventListener("blur", forget, { once: true });
+      button.addEventListener("pointerleave", forget, { once: true });
       return;
     }
     button.disabled = true;
@@ -83,6 +86,19 @@
     }
   }
 
+  async function edit(form) {
+    const body = { key: form.dataset.edit };
+    try {
+      for (const field of all("[data-kind]", form)) {
+        if (field.value !== field.defaultValue) body[field.name] = read(field);
+      }
+      await send("/rpc/edit", "POST", body);
+      location.reload();
+    } catch (error) {
+      toast(error.message, true);
+    }
+  }
+
   async function login(form) {
     try {
       const found = await send("/login", "POST", { token: $("[name=token]", form).value, next: form.dataset.next });
@@ -101,9 +117,11 @@
   });
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if ("run" in form.dataset || "login" in form.dataset) {
+    const sends = { run: order, edit: edit, login: login };
+    const which = Object.keys(sends).find((name) => name in form.dataset);
+    if (which) {
       event.preventDefault();
-      ("run" in form.dataset ? order : login)(form);
+      sends[which](form);
       return;
     }
     for (const field of all("input, select", form)) if (field.name && field.value === "") field.disabled = true;
