@@ -32,12 +32,11 @@
       button.textContent = button.dataset.sure;
       button.classList.add("sure");
       // Who turns to something else has not meant it. (Not after a time: a slow hand would press another button than it sees.)
-      const forget = () => {
+      button.onblur = () => {
         button.textContent = said;
         button.classList.remove("sure");
       };
-      button.addEventListener("blur", forget, { once: true });
-      button.addEventListener("pointerleave", forget, { once: true });
+      button.onpointerleave = (event) => event.pointerType === "mouse" && button.onblur();
       return;
     }
     button.disabled = true;
@@ -110,6 +109,7 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");
+    for (const other of all("button.sure")) if (other !== button) other.onblur();
     if (!button) return;
     if (button.dataset.post) press(button);
     else if ("themeSwitch" in button.dataset) turn();
