@@ -88,8 +88,7 @@ def fill(folder: Path, number: int) -> None:
 
 
 def faults(page: Any, **more: Any) -> list[str]:
-    """What axe finds on a page."""
-    page.evaluate(AXE.read_text())
+    """What axe, which has been loaded, finds on a page."""
     found = page.evaluate("options => axe.run(options)", {"resultTypes": ["violations"], **more})["violations"]
     return [f"{one['id']}: {one['help']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
@@ -98,6 +97,7 @@ def looked_at(page: Any, path: str) -> None:
     """The page is complete, fits a window that is wide and light and one that is narrow and dark, and is accessible in both."""
     page.wait_for_selector("#live.on, body[data-live='']")
     assert page.title().endswith("rocksyd")
+    page.evaluate(AXE.read_text())
     for width, scheme, rules in ((1360, "light", {}), (390, "dark", ANYWHERE)):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 800})
