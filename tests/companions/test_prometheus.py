@@ -78,9 +78,10 @@ def asked(where: str, query: str) -> list[dict[str, Any]]:
         ) as answer:
             reply = json.load(answer)
     except urllib.error.HTTPError as error:
-        if error.code == 503:
-            return []
-        raise AssertionError(f"{query}: {error.read().decode()}") from error
+        with error:
+            if error.code == 503:
+                return []
+            raise AssertionError(f"{query}: {error.read().decode()}") from error
     except OSError:
         return []
     assert reply["status"] == "success", reply
