@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from rocksyd.testing import Daemon, until
-from rocksyd.testing.daemon import TIMEOUT
+from rocksyd.testing.daemon import PACKAGE, TIMEOUT
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("httptools")
@@ -82,14 +82,21 @@ JOBS = "from rocksyd import job, current\n@job\ndef add(a, b):\n    return a + b
 
 
 def site(
-    folder: Path, text: str, *, interface: str = "asgi", pool: str = POOL, more: dict[str, str] | None = None, **parts: str
+    folder: Path,
+    text: str,
+    *,
+    interface: str = "asgi",
+    pool: str = POOL,
+    more: dict[str, str] | None = None,
+    package: Path = PACKAGE,
+    **parts: str,
 ) -> Daemon:
     """A daemon, not started yet, whose application answers requests by ``website:application`` as in ``text``.
 
     ``more``: further modules, by their file's name.
     """
     config = CONFIG.format(**{"top": "", "web": "", **parts}, interface=interface, pool=pool)
-    daemon = Daemon(folder, JOBS, config=config)
+    daemon = Daemon(folder, JOBS, config=config, package=package)
     (daemon.app / "website.py").unlink(missing_ok=True)
     for name, module in {"website.py": text, **(more or {})}.items():
         (daemon.app / name).write_text(module)
@@ -142,10 +149,10 @@ def get(daemon: Daemon, path: str = "/", method: str = "GET", body: bytes | None
 
 
 class Load:
-    """Clients with kept connections, think times and GETs and POSTs, who count what fails."""
+    """Clients with kept connections, think times and GETs and POSTs, who count what fails; ``fresh``: a connection a request."""
 
-    def __init__(self, daemon: Daemon, clients: int = 8, at: int = 0) -> None:
-        self.daemon, self._at = daemon, at
+    def __init__(self, daemon: Daemon, clients: int = 8, at: int = 0, *, fresh: bool = False) -> None:
+        self.daemon, self._at, self._fresh = daemon, at, fresh
         self.answered = 0
         self.failed: list[str] = []
         self.versions: set[str] = set()
@@ -176,6 +183,9 @@ class Load:
                     self.failed.append(f"{status} {text!r} for /{number}/{count}")
                 self.versions.add(version)
                 self.answered += 1
+                if self._fresh:
+                    connection.close()
+                    connection = Kept(self.daemon, self._at)
                 self._over.wait(count * 37 % 101 / 1000)
         except Exception as error:  # noqa: BLE001  (whatever it is, it is what is counted)
             self.failed.append(f"{type(error).__name__}: {error} after {count} requests")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,11 +13,10 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.project import for_tests
+from tests.web.proxy import HOW_TO, needs_nginx, nginx
 from tests.web.stage import ASGI, Kept, served
 
-HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
 def pages(name: str) -> dict[str, str]:
@@ -83,61 +79,36 @@ def test_the_example_shop_has_pages(tmp_path: Path) -> None:
         connection.close()
 
 
-def _listens(path: Path) -> bool:
-    """Whether somebody does; the file is there before."""
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(path)) == 0
-
-
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+@needs_nginx
 def test_p1_nginx_in_front_with_posts_over_restarts(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```nginx\n(.*?)```", (HOW_TO / "nginx.md").read_text(), re.DOTALL)
-    with served(tmp_path, ASGI) as daemon:
-        front = daemon._short / "front.sock"
-        block = block.replace("unix:/srv/shop/run/shop.sock", f"unix:{daemon._link / 'web.sock'}")
-        block = block.replace("listen 80;", f"listen unix:{front}; access_log off;")
-        for name in ("body", "proxy"):
-            (tmp_path / name).mkdir()
-        conf = tmp_path / "nginx.conf"
-        temporary = " ".join(f"{kind}_temp_path {tmp_path}/other;" for kind in ("fastcgi", "uwsgi", "scgi"))
-        conf.write_text(
-            f"daemon off; {'user root;' if os.geteuid() == 0 else ''} worker_processes 1; pid {tmp_path}/nginx.pid;"
-            f" error_log {tmp_path}/error.log; events {{}} http {{ client_body_temp_path {tmp_path}/body;"
-            f" proxy_temp_path {tmp_path}/proxy; {temporary}\n{block}\n}}\n"
-        )
-        assert NGINX is not None
-        nginx = subprocess.Popen([NGINX, "-c", str(conf), "-e", f"{tmp_path}/error.log"])
-        try:
-            until(lambda: _listens(front), "nginx to listen")
-            wrong: list[str] = []
-            asked = [0]
-            over = threading.Event()
+    with served(tmp_path, ASGI) as daemon, nginx(daemon, tmp_path) as front:
+        wrong: list[str] = []
+        asked = [0]
+        over = threading.Event()
 
-            def post() -> None:
-                while not over.is_set():
-                    with socket.socket(socket.AF_UNIX) as client:
-                        client.settimeout(30)
-                        client.connect(str(front))
-                        client.sendall(b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
-                        data = b""
-                        while part := client.recv(4096):
-                            data += part
-                    if not data.startswith(b"HTTP/1.1 200") or b"/p 5" not in data:
-                        wrong.append(repr(data[:200]))
-                    asked[0] += 1
+        def post() -> None:
+            import socket
 
-            threads = [threading.Thread(target=post) for _ in range(3)]
-            for thread in threads:
-                thread.start()
-            for _ in range(2):
-                assert daemon.restart() == {"error_text": "Restarted successfully"}
-                before = asked[0]
-                until(lambda before=before: asked[0] > before + 20 or wrong, "more posts")
-            over.set()
-            for thread in threads:
-                thread.join()
-            assert wrong == []
-        finally:
-            nginx.send_signal(signal.SIGTERM)
-            nginx.wait()
-            front.unlink(missing_ok=True)
+            while not over.is_set():
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.settimeout(30)
+                    client.connect(str(front))
+                    client.sendall(b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+                    data = b""
+                    while part := client.recv(4096):
+                        data += part
+                if not data.startswith(b"HTTP/1.1 200") or b"/p 5" not in data:
+                    wrong.append(repr(data[:200]))
+                asked[0] += 1
+
+        threads = [threading.Thread(target=post) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(2):
+            assert daemon.restart() == {"error_text": "Restarted successfully"}
+            before = asked[0]
+            until(lambda before=before: asked[0] > before + 20 or wrong, "more posts")
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert wrong == []

@@ -125,10 +125,15 @@ class WebCrew:
         decided, self._effects = self._effects, []
         return decided
 
-    def forked(self, number: int, pid: int) -> None:
-        """The worker that was ordered lives."""
-        if number in self.workers:
-            self.workers[number].pid = pid
+    def forked(self, number: int, pid: int, now: float) -> None:
+        """A worker lives that was ordered here, or by the master before. What is decided of it since then it has not heard."""
+        self.found(number, pid, now)
+        worker = self.workers[number]
+        worker.pid = pid
+        if worker.state == LEAVING:
+            self._effects.append(Tell(number, "leave", alone=self.stopping))
+        elif self.stopping or worker.generation < self.current:
+            self._leave(worker, now, alone=self.stopping)
 
     def found(self, number: int, pid: int, now: float) -> None:
         """A worker that this master did not order."""

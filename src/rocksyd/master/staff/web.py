@@ -75,9 +75,13 @@ class Web(WebOrders):
             raise MessageError("Forked, without the channel to the worker")
         link = self.links.link((message.worker, message.pid), zygote.app, zygote.name, message.fds[0])
         pool = self.pool_of(zygote.app)
-        if pool is not None:
-            pool.forked(message.worker, message.pid)
+        if pool is None:
+            link.say(m.Leave(alone=True))
+            return
+        pool.forked(message.worker, message.pid, time.monotonic())
+        if pool.workers[message.worker].state != LEAVING:
             self._serve(link)
+        self.act(pool)
 
     def fork_failed(self, zygote: Zygote, message: m.ForkFailed) -> None:
         """It does not come."""
@@ -90,10 +94,12 @@ class Web(WebOrders):
     def found(self, zygote: Zygote, worker: tuple[int, int], fd: int) -> None:
         """After a crash: a worker, (number, PID), that is there. It says itself what it is at."""
         pool = self.pool_of(zygote.app)
-        if worker[0] in self.links:
+        link = self.links.get(worker[0])
+        if link is None:
+            link = self.links.link(worker, zygote.app, zygote.name, fd)
+        else:  # its channel was on the shelf as well: the master that died had not got to taking it from there
             os.close(fd)
-            return
-        link = self.links.link(worker, zygote.app, zygote.name, fd)
+            self.links.belongs(link, worker[1], zygote)
         if pool is None:
             link.say(m.Leave(alone=True))
             return

@@ -18,7 +18,7 @@ from rocksyd.core import web_crew as decisions
 from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
 from rocksyd.master.barrier import Stranger
 from rocksyd.master.staff.keeper import Keeper
-from rocksyd.master.staff.zygotes import Zygotes
+from rocksyd.master.staff.zygotes import Zygote, Zygotes
 from rocksyd.posix import webpage
 from rocksyd.posix.channel import Channel, close_all
 from rocksyd.posix.log import WARNING, log
@@ -97,6 +97,13 @@ class WebLinks(dict[int, WebLink]):
         self[link.number] = link
         self.loop.register(fd, link, select.EPOLLIN)
         return link
+
+    def belongs(self, link: WebLink, pid: int, zygote: Zygote) -> None:
+        """A worker that was taken for an orphan has a zygote, which can bring its channel again."""
+        link.pid, link.app, link.parent, link.served = pid, zygote.app, zygote.name, False
+        if link.shelved:
+            link.shelved = False
+            self._keeper.tell(m.Unshelve((shelf_names.worker(link.number),)))
 
     def part(self, number: int) -> WebLink | None:
         """A worker is no more: hear its last words."""

@@ -124,9 +124,7 @@ class Door:
 
     async def _connect(self, connection: socket.socket, head: bytes) -> None:
         try:
-            _, protocol = await self._loop.connect_accepted_socket(lambda: Connection(self._engine), connection)
-            if head:
-                protocol.data_received(head)
+            await self._loop.connect_accepted_socket(lambda: Connection(self._engine, head), connection)
         except OSError:
             connection.close()
         finally:
@@ -184,6 +182,10 @@ class Door:
         self._open, self._alone = False, self._alone or alone
         self._look_for_room()
         self._engine.leaving = True
+        self.give_all()
+
+    def give_all(self) -> None:
+        """Give away all that are between two requests. Who was not, because something was still to be written, may be now."""
         for one in list(self._engine.connections):
             self._give(one)
 

@@ -21,12 +21,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from rocksyd.units import format_duration
 from rocksyd.worker import output, results
+from rocksyd.worker.web import framing
 from rocksyd.worker.web.engine import Engine, running_request
 from rocksyd.worker.web.request import Request
 
 USED = (
-    "_start_asgi_task", "_unset_keepalive_if_required", "connections", "cycle", "expect_100_continue", "flow", "headers",
-    "on_headers_complete", "on_message_begin", "on_message_complete", "parser", "pipeline", "scope", "url",
+    "_start_asgi_task", "_unset_keepalive_if_required", "_unsupported_upgrade_warning", "connections", "cycle",
+    "expect_100_continue", "flow", "headers", "on_headers_complete", "on_message_begin", "on_message_complete", "parser",
+    "pipeline", "scope", "url",
 )  # fmt: skip
 """Members of ``HttpToolsProtocol`` that are overridden or read here."""
 
@@ -44,13 +46,20 @@ class Cycle(RequestResponseCycle):
     task: Any = None
     request: Request
     given_up = False
+    until_close = False
+    """Whether the end of the connection is the end of the body, as where HTTP/1.0 is spoken and its length is not known."""
 
     async def send(self, message: Any) -> None:
         """As uvicorn does, counting."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if not self.response_started:
+                message = framing.response(self, message)
         elif not self.response_complete:
-            self.sent += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self.sent += size
+            if self.until_close:
+                self.expected_content_length = size
         await super().send(message)
 
     def look(self, now: float) -> None:
@@ -66,10 +75,13 @@ class Cycle(RequestResponseCycle):
             engine.slow.tell(self, f"has reached its timeout of {limit}; its thread goes on, so its worker is replaced")
         if self.task is not None:
             self.task.cancel()
-        if self.connection.refused:
-            self.connection.transport.close()
+        connection = self.connection
+        if connection.refused:
+            connection.transport.close()
         elif not self.disconnected:
-            self.connection.refuse(503, "The request took too long.", own=True, retry=True)
+            connection.pipeline.clear()  # what waits behind it is not answered either
+            connection.cycle = self
+            connection.refuse(503, "The request took too long.", own=True, retry=True)
         engine.ended(self)
 
 
@@ -79,11 +91,23 @@ class Connection(HttpToolsProtocol):
     cycle: Any
     transport: Any
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, head: bytes = b"") -> None:
         super().__init__(engine.config, engine.state, engine.lifespan.state, engine.loop)
         self.engine = engine
         self.head = b""
         """What has come of a head that is not whole."""
+        self._brought = head
+        """What another worker had read of it."""
+        self._active: Any = None
+        """The request that is being answered; ``cycle`` is the one that came last."""
+        self._stopped_at = 0
+        """Where in what was read the parser stopped, although there is more."""
+        self._ignored: framing.Head | None = None
+        """A head that asked for another protocol, and whose body is still to come."""
+        self._primed = True
+        """Whether the parser has been told what head it is in; until then what it says is of no request."""
+        self._between = 0
+        """Bytes since the last of a body: sizes of chunks and their extensions, trailers."""
         self._in_message = False
         self._unknown = False
         """Whether a message began in the middle of what was read: then nobody knows its bytes."""
@@ -102,6 +126,9 @@ class Connection(HttpToolsProtocol):
         self.trusted = self.engine.proxies.trust(self.client)
         self.engine.connections.add(self)
         self.engine.watch()
+        if self._brought:
+            self.data_received(self._brought)
+            self._brought = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Its end, for whatever reason."""
@@ -111,6 +138,8 @@ class Connection(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """It is no HTTP any longer."""
+        if self.refused:
+            return
         self.engine.connections.discard(self)
         self.engine.page["requests"] += 1
         self.engine.page["status_1xx"] += 1
@@ -146,27 +175,45 @@ class Connection(HttpToolsProtocol):
     # --- reading ------------------------------------------------------------------------------------------------------
     def data_received(self, data: bytes) -> None:
         """Follow where messages begin and end, and let uvicorn read."""
-        if self.refused:
-            return
-        if not self._in_message:
-            self.touched = time.monotonic()
-            self.head = data
-        elif self.head:
-            self.head += data
-        if self.cycle is not None:
-            self.cycle.touched = time.monotonic()
-        super().data_received(data)
+        while data and not self.refused:
+            if not self._in_message:
+                self.touched = time.monotonic()
+                self.head = data
+            elif self.head:
+                self.head += data
+            if self.cycle is not None:
+                self.cycle.touched = time.monotonic()
+            self._between += len(data)
+            self._stopped_at = len(data)
+            super().data_received(data)
+            data = data[self._stopped_at :]
         if len(self.head) > self.engine.max_head and self._in_message:
             self.refuse(431, "The head of the request is too large.")
+        elif self._in_body and self._between > self.engine.max_head:
+            self.refuse(431, "There is too much between the chunks of the body, or behind them.", own=True)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """It wants to go on with another protocol than HTTP, and does not get it: its body follows, or the next request."""
+        error = sys.exception()
+        if isinstance(error, httptools.HttpParserUpgrade):
+            self._stopped_at = int(error.args[0])
+        if self._ignored is not None and not self.refused:
+            self._primed = False
+            self.parser = self._ignored.parser_of_body(self)
+            self._primed, self._ignored = True, None
 
     def on_message_begin(self) -> None:
         """A head begins; at the beginning of what was read, unless something stood before it."""
+        if not self._primed:
+            return
         self._unknown = self._in_message or not self.head
         self._in_message = True
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
         """Its end. What comes now in the same bytes begins at a place that nobody knows."""
+        if self._ignored is not None:
+            return
         self._in_message = self._unknown = self._in_body = False
         self.head = b""
         if not self.refused:
@@ -175,6 +222,7 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Some of a body, of which there may be so much."""
         self._size += len(body)
+        self._between = 0
         if self.refused:
             return
         if self.engine.max_body and self._size > self.engine.max_body:
@@ -184,7 +232,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A head is whole: refuse what is not to be served, else begin."""
-        self.head, self._size, self._unknown, self._in_body = b"", 0, False, True
+        if not self._primed:
+            return
+        self.head, self._size, self._between, self._unknown, self._in_body = b"", 0, 0, False, True
         if self.refused:
             return
         engine = self.engine
@@ -198,17 +248,15 @@ class Connection(HttpToolsProtocol):
 
     def _wrong(self) -> tuple[int, str] | None:
         """What is wrong with a head that could be read."""
-        hosts = length = 0
-        for name, value in self.headers:
-            if name == b"content-length" and value.isdigit():
-                length = int(value)
-            elif name == b"host":
-                hosts += 1
-        if hosts != 1 and (hosts > 1 or self.parser.get_http_version() == "1.1"):
-            return 400, "A request has one Host."
-        if self.engine.max_body and length > self.engine.max_body:
-            return 413, "The body of the request is too large."
-        return None
+        head = framing.Head(self.headers)
+        if self.parser.should_upgrade():
+            if not self._should_upgrade():
+                self._ignored = head if head.has_body else None
+            elif head.has_body or self.parser.get_method() != b"GET":
+                return 400, "A WebSocket begins with a GET that has no body."
+            elif self.cycle is not None and not self.cycle.response_complete:
+                return 400, "A WebSocket does not begin before all requests are answered."
+        return head.problem(self.parser.get_http_version(), self.engine.max_body)
 
     def _begin(self, request: Request) -> None:
         """As uvicorn's own, with a cycle that counts."""
@@ -245,6 +293,7 @@ class Connection(HttpToolsProtocol):
             engine.page["refused"] += 1
             self.refuse(503, "The server is full.", own=True, retry=True)
             return
+        self.headers = []  # for trailers, which nobody has looked at: they are not the request's
         app = engine.pages.app_for(scope["path"]) or engine.config.loaded_app
         if first:
             self._start_asgi_task(cycle, app)
@@ -255,6 +304,7 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Begin to answer."""
         cycle.began = cycle.touched = time.monotonic()
+        self._active = cycle
         self.engine.began(cycle)
         context = contextvars.copy_context()
         context.run(running_request.set, cycle.request)
@@ -300,6 +350,9 @@ class Connection(HttpToolsProtocol):
             return
         self.refused = True
         cycle = self.cycle
+        if own and self.pipeline:  # it waits behind others: they are answered, and then the connection is closed
+            self.pipeline.popleft()
+            cycle, own = self.pipeline[0][0] if self.pipeline else self._active, False
         if cycle is not None and not cycle.response_complete and not own:
             cycle.keep_alive = False
             return

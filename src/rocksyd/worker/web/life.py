@@ -220,6 +220,7 @@ class Life:
 
     def _look_whether_over(self) -> None:
         assert self._door is not None
+        self._door.give_all()
         if self._door.empty:
             self._over.set()
         elif time.monotonic() >= self._end_at:

@@ -21,6 +21,10 @@ _ID = re.compile(rb"[A-Za-z0-9._:=+/@-]{1,128}")
 _MOST_HOPS = 32
 
 
+def _is_forwarding(name: bytes) -> bool:
+    return name in _FORWARDING or name.startswith(b"x-forwarded-")
+
+
 class Proxies:
     """Whom to believe."""
 
@@ -47,7 +51,9 @@ class Proxies:
         kept = []
         for pair in headers:
             name = pair[0]
-            if name in _FORWARDING or name.startswith(b"x-forwarded-"):
+            if b"_" in name and _is_forwarding(name.replace(b"_", b"-")):
+                continue  # many an application would take it for the one with hyphens
+            if _is_forwarding(name):
                 if name == b"x-forwarded-for" and name in said:
                     said[name] += b"," + pair[1]
                 else:
