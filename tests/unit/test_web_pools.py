@@ -15,7 +15,7 @@ def serving(pool: WebPool, generation: int = 1) -> list[int]:
     pool.begin(generation, 0.0, hold=False)
     numbers = [effect.number for effect in pool.effects()]
     for number in numbers:
-        pool.forked(number, number % 1000 + 1)
+        pool.forked(number, number % 1000 + 1, 0.0)
         pool.serving(number, 0.0, accepting=False, leaving=False)
     pool.effects()
     return numbers
@@ -49,7 +49,7 @@ def test_one_that_says_that_it_is_spent_is_replaced_and_leaves_when_its_successo
     one, two = serving(pool)
     pool.look({one: Sample(0, 5), two: Sample(0, 5, spent=True)}, 0, 1.0)
     (fork,) = pool.effects()
-    pool.forked(fork.number, 99)
+    pool.forked(fork.number, 99, 1.0)
     pool.serving(fork.number, 2.0, accepting=False, leaving=False)
     assert web_crew.Tell(two, "leave") in pool.effects()
     assert pool.recycled == 1

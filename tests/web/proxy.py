@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ from rocksyd.testing import Daemon, until
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+
+
+def _accepts(where: Path) -> bool:
+    """Whether somebody listens there: the file alone says that it is bound."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(where)) == 0
 
 
 @contextmanager
@@ -43,7 +50,7 @@ def nginx(daemon: Daemon, folder: Path, *, port: int = 0) -> Iterator[Path]:
     )
     process = subprocess.Popen([NGINX, "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"])
     try:
-        until(front.exists, "nginx to listen")
+        until(lambda: _accepts(front), "nginx to listen")
         yield front
     finally:
         process.send_signal(signal.SIGTERM)
