@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -198,6 +199,44 @@ class Load:
         until(lambda: self.answered >= before + count or self.failed, f"{count} more answers")
 
 
+class Difficult(Load):
+    """Clients with kept connections whose heads come in two parts, whose bodies do, and several of whose requests in one."""
+
+    def _ask(self, number: int) -> None:
+        connection, count = connect(self.daemon), 0
+        try:
+            while not self._over.is_set():
+                count += 1
+                path = f"/{number}/{count}"
+                request = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789".encode()
+                stream = f"GET /stream?4 HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+                parts, times = [
+                    ([request * 3], 3),
+                    ([request[:20], request[20:]], 1),
+                    ([request[:-5], request[-5:]], 1),
+                    ([stream], 1),
+                ][count % 4]
+                for part in parts:
+                    connection.sendall(part)
+                    self._over.wait(count * 37 % 101 / 1000)
+                data = b""
+                while data.count(b"\r\n0\r\n\r\n") < times:
+                    more = connection.recv(65536)
+                    if not more:
+                        raise ConnectionError(f"it was closed behind {data!r}")
+                    data += more
+                path, size = ("/stream", 0) if parts == [stream] else (path, 10)
+                found = re.findall(rb"(\d+) \d+ (/\S+) (\d+)", data)
+                if [(one[1].decode(), int(one[2])) for one in found] != [(path, size)] * times:
+                    self.failed.append(f"{data!r} for {times} x {path}")
+                self.versions.update(one[0].decode() for one in found)
+                self.answered += 1
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is what is counted)
+            self.failed.append(f"{type(error).__name__}: {error} after {count} turns")
+        finally:
+            connection.close()
+
+
 @contextmanager
 def served(folder: Path, text: str, **parts: Any) -> Iterator[Daemon]:
     """As ``site``, started."""
@@ -210,4 +249,20 @@ def web_workers(daemon: Daemon) -> list[int]:
     return daemon.children("rocksyd: worker app/web (accepting)")
 
 
-__all__ = ["ASGI", "WSGI", "Kept", "Load", "connect", "get", "json", "os", "port", "row", "served", "site", "time", "web_workers"]
+__all__ = [
+    "ASGI",
+    "WSGI",
+    "Difficult",
+    "Kept",
+    "Load",
+    "connect",
+    "get",
+    "json",
+    "os",
+    "port",
+    "row",
+    "served",
+    "site",
+    "time",
+    "web_workers",
+]

@@ -85,8 +85,8 @@ class Site:
         """A further restart is one as any other: its code serves, and nobody of an older one is left."""
         self.write_next()
         assert self.daemon.restart() == {"error_text": "Restarted successfully"}
-        assert get(self.daemon)[1].startswith(f"{self.version} ")
         self.wait_for_one_of_each()
+        assert get(self.daemon)[1].startswith(f"{self.version} ")
 
 
 @contextmanager

@@ -3,30 +3,79 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
-from rocksyd.testing import until
+from rocksyd.testing import Daemon, until
 from tests.restart.stage import many
-from tests.web.stage import ASGI, WSGI, Kept, Load, get, port, row, served, site, web_workers
+from tests.web.stage import ASGI, WSGI, Difficult, Kept, Load, get, port, row, served, site, web_workers
+
+
+class Releases:
+    """Versions of an application, each in a folder of its own; the daemon's folder is a link to one of them."""
+
+    def __init__(self, daemon: Daemon, text: str) -> None:
+        self._link, self._text = daemon.app, HOLDS.format(daemon.folder) + text
+        self._folder = daemon.folder / "releases"
+        self._folder.mkdir()
+        os.rename(self._link, self._folder / "0")
+        os.symlink("releases/0", self._link)
+
+    def release(self, number: int) -> None:
+        """From now on this is the one."""
+        release = self._folder / str(number)
+        shutil.copytree(self._folder / "0", release, ignore=shutil.ignore_patterns("__pycache__"))
+        (release / "website.py").write_text(self._text.replace("VERSION = 1", f"VERSION = {number}"))
+        os.symlink(f"releases/{number}", self._folder / "next")
+        os.rename(self._folder / "next", self._link)
+
+
+HOLDS = """
+import os, time
+while os.path.exists("{0}/hold"):
+    open("{0}/loading", "w").close()
+    time.sleep(0.005)
+"""
+"""An application that takes as long to load as the test wants."""
+ONE, TWO = 'pm = "static"\nmax_workers = 1', 'pm = "static"\nmax_workers = 2'
+SHOWN = {
+    "asgi": (ASGI, TWO),
+    "wsgi": (WSGI, ONE),
+    **({"asgi, one worker": (ASGI, ONE), "wsgi, two": (WSGI, TWO)} if many(0, 1) else {}),
+}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("interface", "text"), [("asgi", ASGI), ("wsgi", WSGI)])
-def test_p1_restarts_and_recycles_fail_no_request_and_close_no_connection(tmp_path: Path, interface: str, text: str) -> None:
-    pool = 'pm = "static"\nmax_workers = 2\ngrace = "2s"\nmax_jobs = 150\nmax_jobs_jitter = 50'
-    started = served(tmp_path, text, interface=interface, pool=pool)
-    with started as daemon, Load(daemon) as load, Load(daemon, 4, port(daemon)) as tcp:
-        for number in range(many(2, 100)):
-            (daemon.app / "website.py").write_text(text.replace("VERSION = 1", f"VERSION = {number + 2}"))
-            assert daemon.restart() == {"error_text": "Restarted successfully"}
-            load.more()
-            tcp.more()
-        until(lambda: row(daemon)["recycled"] >= many(2, 100) or load.failed, "workers to be recycled")
-        until(lambda: str(many(2, 100) + 1) in load.versions or load.failed, "answers of the newest code")
-        assert load.failed + tcp.failed == []
+@pytest.mark.timeout(many(120, 3000))
+@pytest.mark.parametrize(("name", "text", "pool"), [(name, *shown) for name, shown in SHOWN.items()], ids=SHOWN)
+def test_p1_restarts_and_recycles_fail_no_request_and_close_no_connection(
+    tmp_path: Path, name: str, text: str, pool: str
+) -> None:
+    pool += '\ngrace = "2s"\nmax_jobs = 150\nmax_jobs_jitter = 50'
+    daemon = site(tmp_path, text, interface=name[:4], pool=pool)
+    releases = Releases(daemon, text)
+    with daemon, Load(daemon) as load, Load(daemon, 4, port(daemon)) as tcp, Difficult(daemon, 3) as cut:
+        loads = [load, tcp, cut]
+        for number in range(2, many(2, 100) + 2):
+            releases.release(number)
+            (tmp_path / "hold").touch()
+            talk = daemon.talk()
+            talk.send("restart")
+            until((tmp_path / "loading").exists, "the new code to be loaded")
+            for one in loads:
+                one.more(10)
+            (tmp_path / "hold").unlink()
+            (tmp_path / "loading").unlink(missing_ok=True)
+            assert talk.line() == b'{"error_text":"Restarted successfully"}'
+            talk.close()
+            for one in loads:
+                one.more(10)
+        until(lambda: row(daemon)["recycled"] >= many(2, 100) or any(one.failed for one in loads), "workers to be recycled")
+        until(lambda: str(many(2, 100) + 1) in load.versions or any(one.failed for one in loads), "answers of the newest code")
+        assert [failed for one in loads for failed in one.failed] == []
         assert row(daemon)["adopted"]
 
 
