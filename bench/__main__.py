@@ -29,6 +29,8 @@ MEASUREMENTS = (
     "generation",
     "watching",
     "pages",
+    "web",
+    "web_avalanche",
 )
 
 

@@ -46,6 +46,8 @@ def write() -> None:
             _draw(report)
         if report.name == "avalanche":
             draw_avalanche(report)
+        if report.name == "web_avalanche":
+            draw_avalanche(report, "web-avalanche.svg")
     head, _, rest = PAGE.read_text().partition(BEGIN)
     tail = rest.partition(END)[2]
     PAGE.write_text("\n".join([head + BEGIN, *parts, END + tail]))
@@ -64,11 +66,11 @@ def _kept() -> dict[str, Any]:
     return kept
 
 
-def draw_avalanche(report: Report) -> None:
-    """The plot of docs/refusal.md."""
+def draw_avalanche(report: Report, name: str = "refusal.svg") -> None:
+    """The plot of docs/refusal.md, or of web pools."""
     title = "The time to an answer while the backend is ten times slower"
     curve = plots.plot(title, "seconds", "seconds to the answer, p50", report.curves["time to the answer"], time=True)
-    (DOCS / "refusal.svg").write_text(curve)
+    (DOCS / name).write_text(curve)
 
 
 def _draw(report: Report) -> None:

@@ -147,6 +147,7 @@ class Uvicorn(Server):
 
     def words(self) -> list[str]:
         words = f"bench_web:asgi --workers 2 --port {self.port} --log-level error --no-access-log".split()
+        words += ["--timeout-worker-healthcheck", "60"]  # else it keeps the old code where the new takes 5 s to load
         return [_script("uvicorn"), *words]
 
     def restart(self) -> None:

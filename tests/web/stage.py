@@ -209,7 +209,7 @@ class Difficult(Load):
                 count += 1
                 path = f"/{number}/{count}"
                 request = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789".encode()
-                stream = f"GET /stream?4 HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+                stream = b"GET /stream?4 HTTP/1.1\r\nHost: a\r\n\r\n"
                 parts, times = [
                     ([request * 3], 3),
                     ([request[:20], request[20:]], 1),
