@@ -287,6 +287,8 @@ class PrintStacks(Value):
     """Let the worker ``pid`` print the stacks of its threads, where its standard error goes; asked of one that can."""
 
     pid: int = 0
+    in_c: bool = False
+    """Its interpreter does not come to it: the stack of its main thread alone, printed by C code."""
 
 
 class Retire(Value):

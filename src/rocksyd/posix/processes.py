@@ -193,6 +193,19 @@ def cpu_time(pid: int) -> float:
         return 0.0
 
 
+def main_thread(pid: int) -> tuple[str, float]:
+    """What the main thread of ``pid`` does: its state (proc(5): R, S, D, T ...) and the CPU seconds it has used.
+
+    ``("", 0.0)`` when there is no such process.
+    """
+    try:
+        with open(f"/proc/{pid}/task/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return fields[0].decode(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return "", 0.0
+
+
 def children_of(pid: int) -> list[int]:
     """PIDs of its living children and of its zombies."""
     found: list[int] = []

@@ -26,8 +26,10 @@ _FIRST = int(getattr(signal, "SIGRTMIN", 34))  # macOS, where eager mode must im
 TIME_UP = _FIRST + 8
 """To a worker whose run has reached its deadline: it raises ``JobTimeout`` in the job."""
 STACKS = _FIRST + 9
-"""To a worker that is to print the stacks of all of its threads."""
-_OURS = frozenset((TIME_UP, STACKS))
+"""To a worker whose interpreter is to print the stacks of all of its threads."""
+STACK_IN_C = _FIRST + 10
+"""To a worker whose interpreter does not come to that: C code prints the stack of the main thread."""
+_OURS = frozenset((TIME_UP, STACKS, STACK_IN_C))
 """Real-time signals: nobody's by convention. What a process does not catch of them ends it, so ask ``caught`` before."""
 
 _EVERY = frozenset(int(number) for number in signal.valid_signals())
@@ -53,6 +55,11 @@ def restore(mask: set[int]) -> None:
 def handle(number: int, handler: Callable[[int, FrameType | None], object] | int) -> None:
     """``signal.signal``."""
     _signal.signal(number, handler)
+
+
+def restart_calls(number: int) -> None:
+    """System calls that this signal interrupts go on by themselves where the kernel can do that (``signal.siginterrupt``)."""
+    _signal.siginterrupt(number, False)
 
 
 def unblock(number: int) -> None:
@@ -82,7 +89,7 @@ def caught(pid: int, number: int) -> bool:
 def reset() -> None:
     """Every disposition as in a fresh Python, SIGINT left at the system's default; no wakeup descriptor, nothing blocked.
 
-    The daemon's own two signals keep their handlers: one of them may be on its way.
+    The daemon's own signals keep their handlers: one of them may be on its way.
     """
     _signal.set_wakeup_fd(-1)
     for (number, wanted), found in zip(_WANTED, map(_signal.getsignal, _NUMBERS), strict=True):

@@ -259,8 +259,9 @@ class Server:
 
     def _print_stacks(self, order: messages.PrintStacks) -> None:
         child = self._children.get(order.pid)
-        if child is not None and signals.caught(child.pid, signals.STACKS):
-            os.kill(child.pid, signals.STACKS)
+        number = signals.STACK_IN_C if order.in_c else signals.STACKS
+        if child is not None and signals.caught(child.pid, number):
+            os.kill(child.pid, number)
 
     def _retire(self, _order: messages.Retire) -> None:
         self._retiring = True

@@ -80,14 +80,14 @@ class Children:
         else:
             self.keeper.tell(m.Signal(link.pid, order.number, True))
 
-    def print_stacks(self, number: int) -> None:
-        """Let a worker that can print the stacks of its threads."""
+    def print_stacks(self, number: int, *, in_c: bool = False) -> None:
+        """Let a worker that can print the stacks of its threads; ``in_c``: see ``PrintStacks``."""
         link = self.workers[number]
         zygote = self.zygotes.get(link.parent)
         if zygote is not None:
-            zygote.tell(m.PrintStacks(link.pid))
+            zygote.tell(m.PrintStacks(link.pid, in_c))
         else:
-            self.keeper.tell(m.Signal(link.pid, signals.STACKS))
+            self.keeper.tell(m.Signal(link.pid, signals.STACK_IN_C if in_c else signals.STACKS))
 
     def measure(self, order: ev.MeasurePool) -> None:
         """Have a zygote or template look at its workers' memory."""

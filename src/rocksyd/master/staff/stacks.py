@@ -9,6 +9,7 @@ Only while somebody waits for that is the file looked at.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -23,19 +24,26 @@ from rocksyd.master.turn import Turn
 from rocksyd.model import RUNNING, Now, Run
 from rocksyd.posix.files import open_file
 from rocksyd.posix.log import line
+from rocksyd.posix.processes import main_thread
 from rocksyd.units import format_duration
 
 LOOK = 0.03
 """Seconds between two looks."""
-PATIENCE = 2.0
+STUCK = 1.0
+"""Seconds without a word after which it is looked whether its interpreter comes to it at all."""
+BUSY = 0.3
+"""CPU seconds within which an interpreter that executes Python would have said it."""
+PATIENCE = 3.0
 """Seconds after which there is no point in waiting for more."""
 MOST = 8 << 20
 """Bytes that are read at one look. (A job that prints faster than that is not listened to for ever: see PATIENCE.)"""
 _ENOUGH = 4 << 20
 """Bytes behind the first stack after which no more is read; faulthandler prints at most 100 threads of 100 frames."""
-_BLOCK = re.compile(r"(?:Current thread|Thread) 0x[0-9a-f]+ [^\n]*\(most recent call first\):\n(?:  [^\n]*\n)*")
+_BLOCK = re.compile(r"(?:(?:Current thread|Thread) 0x[0-9a-f]+ [^\n]*|Stack )\(most recent call first\):\n(?:  [^\n]*\n)*")
 """Not only at the start of a line: a job may be in the middle of printing one."""
-_STARTS = (b"Current thread 0x", b"Thread 0x")
+_LAST = ("Current thread 0x", "Stack (most recent call first)")
+"""What the last of the stacks begins with, as the interpreter and as C code print it."""
+_STARTS = (b"Current thread 0x", b"Thread 0x", b"Stack (most recent call first)")
 
 Told = Callable[[str, str], None]
 """Called with the stacks, or with "" and why there are none."""
@@ -53,7 +61,9 @@ class _Asked:
         self.told: list[Told] = []
         self.text = ""
         self.look_at = now + LOOK
+        self.stuck_at = now + STUCK
         self.until = now + PATIENCE
+        self._used = main_thread(run.attempt.pid)[1]
 
     def look(self, now: float) -> bool:
         """Read on; whether that was all."""
@@ -64,8 +74,22 @@ class _Asked:
         found = [at for at in map(printed.find, _STARTS) if at >= 0]  # a job may print faster than an expression searches
         self._printed = printed[min(found) :] if found else printed[-64:]
         self.text = stacks_in(self._printed.decode("utf-8", "replace"))
-        complete = self.text == before and "Current thread 0x" in self.text
+        complete = self.text == before and any(last in self.text for last in _LAST)
         return complete or len(self._printed) > _ENOUGH or now >= self.until or self.run.state != RUNNING
+
+    def stuck(self, now: float) -> bool:
+        """Whether it has said nothing although it could have, so that C code keeps its interpreter from it. True once.
+
+        A process that has not had the processor is not stuck: in the middle of Python's own code its stack may not be read
+        by C code.
+        """
+        if self.text or now < self.stuck_at:
+            return False
+        state, used = main_thread(self.run.attempt.pid)
+        if state not in ("S", "D") and used - self._used < BUSY:
+            return False
+        self.stuck_at, self.until = math.inf, now + PATIENCE
+        return True
 
 
 class Stacks:
@@ -136,6 +160,8 @@ class Stacks:
             try:
                 if asked.look(now):
                     self._answer(asked)
+                elif asked.stuck(now) and self._children.workers.prints_stacks(asked.run.attempt.worker, in_c=True):
+                    self._children.print_stacks(asked.run.attempt.worker, in_c=True)
             except Exception as error:  # noqa: BLE001  (the barrier: it is asked no longer, and whoever asked is told so)
                 asked.text = ""
                 self._barrier.note("run", f"run {asked.run.key}, asked for its stacks,", error)

@@ -220,7 +220,7 @@ class Workers(dict[int, WorkerLink]):
             except Exception as error:  # noqa: BLE001  (the barrier)
                 self._barrier.stop(link, error)  # type: ignore[arg-type]
 
-    def prints_stacks(self, number: int) -> bool:
-        """Whether a worker can print the stacks of its threads."""
+    def prints_stacks(self, number: int, *, in_c: bool = False) -> bool:
+        """Whether a worker can print the stacks of its threads; ``in_c``: see ``PrintStacks``."""
         link = self.get(number)
-        return link is not None and signals.caught(link.pid, signals.STACKS)
+        return link is not None and signals.caught(link.pid, signals.STACK_IN_C if in_c else signals.STACKS)
