@@ -164,6 +164,33 @@ def test_a_worker_that_has_many_runs_sends_each_when_it_has_ended(tmp_path: Path
             until(lambda number=number: len(collector.named("soon")) == number + 1, "its span, while the worker lives")
 
 
+def test_a_script_is_a_span_below_its_callers_and_sees_nothing_of_how_it_is_sent(tmp_path: Path) -> None:
+    inside = (
+        "import os; from opentelemetry import trace; from rocksyd.client.tracing import traceparent; "
+        "print(type(trace.get_tracer_provider()).__name__, 'OTEL_EXPORTER_OTLP_ENDPOINT' in os.environ, traceparent())"
+    )
+    with collecting() as collector, traced(tmp_path, collector) as daemon:
+
+        def execute(*words: str) -> subprocess.CompletedProcess[str]:
+            env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+            command = [sys.executable, "-m", "rocksyd.cli", "exec", "--", *words]
+            env |= {"ROCKSYD_ADDRESS": daemon.address, "TRACEPARENT": PARENT}
+            return subprocess.run(command, env=env, check=False, capture_output=True, text=True)
+
+        done = execute("-c", inside)
+        assert done.returncode == 0, done.stderr
+        provider, env, span = done.stdout.split()
+        assert (provider, env) == ("ProxyTracerProvider", "False"), "as in a Python that was started here"
+        assert execute("-c", "import sys; sys.exit(3)").returncode == 3
+        until(lambda: len(collector.spans) == 2, "both spans")
+        good, bad = sorted(collector.spans, key=lambda span: attributes(span)["process.exit.code"])
+        for one in (good, bad):
+            assert (one.trace_id.hex(), one.parent_span_id.hex()) == tuple(PARENT.split("-")[1:3])
+            assert attributes(one)["rocksyd.key"].startswith("exec-")
+        assert span.split("-")[2] == good.span_id.hex(), "its own spans are below it"
+        assert (bad.status.code, bad.status.message) == (Status.STATUS_CODE_ERROR, "exit status 3")
+
+
 def test_what_a_run_orders_is_below_it(tmp_path: Path) -> None:
     with collecting() as collector, traced(tmp_path, collector) as daemon, daemon.client() as client:
         client.run("orders", env={"ROCKSYD_ADDRESS": daemon.address}, key="o").wait()

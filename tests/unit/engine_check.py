@@ -69,6 +69,8 @@ def check(engine: Engine, now: Now) -> None:
             after = pool.trouble.after
             wakes = due is not None and due <= after and after > now.mono
             assert coming or wakes or pool.trouble.parked or pool.memory.full, "somebody waits and nobody is coming"
+    sequences = [run.sequence for run in engine.runs.values()]
+    assert sequences == sorted(sequences), "a list goes through them from the end"
     held: dict[int, Any] = {}
     for run in engine.runs.values():
         due = engine.next_deadline()

@@ -25,7 +25,7 @@ from rocksyd.core import supervision
 from rocksyd.master.barrier import RECENT
 from rocksyd.master.desk import script_callers
 from rocksyd.master.desk.forwarding import Question
-from rocksyd.master.desk.lists import _List as List
+from rocksyd.master.desk.pieces import Task
 from rocksyd.master.desk.waiters import Caller, Waiter
 from rocksyd.master.server import Server
 from rocksyd.master.staff.children import Children
@@ -260,7 +260,7 @@ def test_what_the_masters_own_handlers_raise_ends_the_master(stage: Stage) -> No
 # --- by time ----------------------------------------------------------------------------------------------------------
 OF_ONE = {
     "Turn._tick", "Clients.on_time", "Children.overdue", "Stacks.on_time", "Companions.on_time", "Forwarding.on_time",
-    "Runs._on_time", "Loading.on_time", "Evidence._look", "Lists.__init__.<locals>.<lambda>",
+    "Endings._on_time", "Loading.on_time", "Evidence._look", "Pieces.__init__.<locals>.<lambda>", "Endings._go_on",
 }  # fmt: skip
 """Each is looked at below, but for companions: see test_forwarding."""
 OF_THE_MASTER = {
@@ -365,7 +365,7 @@ def test_p12_a_caller_who_has_waited_long_enough_and_cannot_be_told_costs_only_i
     for number in (1, 2):
         server.waiters.wait(Waiter(Caller(number), "k", deadline=1.0))
         server.forwarding._asked[number] = Question(Caller(number), "bell", "", 1.0, 0)
-    server.runs._on_time(LATE)
+    server.runs.endings._on_time(LATE)
     server.forwarding.on_time(LATE)
     assert told == [2, 2]
     assert stage.barrier.faults == {"client": 2}
@@ -416,12 +416,27 @@ def test_a_fault_is_a_problem_for_an_hour_and_counted_until_the_next_restart(sta
     assert "3 of a client" in problem
 
 
-def test_p12_a_list_that_cannot_be_sent_costs_whoever_asked_for_it(stage: Stage) -> None:
-    replies, lists, told = stage.server.replies, stage.server.runs.lists, []
-    replies.owed = lambda client: 0  # type: ignore[method-assign]
-    replies.listed = lambda caller, records: raises() if caller.client == 1 else told.append(caller.client)  # type: ignore[method-assign,assignment]
-    lists._begun.extend(List(Caller(number), [RUN], iter(())) for number in (1, 2))
-    while lists._begun:  # in two turns, or more: a turn ends when its time is over
-        lists.go_on()
+def test_p12_what_is_made_in_pieces_and_fails_or_cannot_be_sent_costs_whoever_asked_for_it(stage: Stage) -> None:
+    pieces, told = stage.server.rpc.pieces, []
+
+    def work(client: int) -> Any:
+        yield
+        return client / (client - 1)
+
+    pieces._here = lambda client: True
+    for client in (1, 2, 3):
+        pieces._begun.append(Task(client, work(client), told.append if client == 3 else raises, raises))
+    while pieces._begun:  # in three turns, or more: a turn ends when its time is over
+        pieces.go_on()
+    assert told == [1.5]
+    assert stage.barrier.faults == {"client": 2}
+
+
+def test_p12_the_end_of_a_run_that_cannot_be_said_to_one_of_thousands_costs_that_one(stage: Stage) -> None:
+    endings, told = stage.server.runs.endings, []
+    stage.server.replies.answer = lambda caller, result: raises() if caller.client == 1 else told.append(caller.client)  # type: ignore[method-assign,assignment]
+    endings._untold.extend((Waiter(Caller(client), "k"), RUN) for client in (1, 2))
+    endings._go_on(LATE)
     assert told == [2]
+    assert not endings._untold
     assert stage.barrier.faults == {"client": 1}

@@ -37,8 +37,8 @@ def test_what_is_written_is_what_is_read(found: list[tuple[str, float, int]]) ->
         costs.learn(*run(took=took, outcome=outcome, max_rss=memory, cpu=took / 2))
     other = Costs()
     other.load(json.loads(json.dumps(costs.dump())))
-    assert other.rows() == costs.rows()
-    assert Costs().rows() == []
+    assert [*other.rows()] == [*costs.rows()]
+    assert [*Costs().rows()] == []
 
 
 def test_what_is_no_cost_is_passed_over() -> None:

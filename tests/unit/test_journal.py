@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rocksyd.errors import JournalError
 from rocksyd.journal.search import Filter
-from rocksyd.journal.store import RESTARTS_KEPT, Journal, exists
+from rocksyd.journal.store import RESTARTS_KEPT, Journal, exists, latest
 from rocksyd.journal.tables import OLDEST_READER
 from rocksyd.model import ENDED, RUNNING, WAITING, Run
 from tests.unit.runs import run_of
@@ -86,8 +86,13 @@ def test_refresh_takes_what_has_not_changed_and_reads_the_rest(journal: Journal)
     assert [run.key for run in fresh] == ["k1", "k2", "k5", "new"]
     assert fresh[0] is known[0]
     assert journal.counters() == (8, 9)
-    assert [run.key for run in journal.changed_since(5)] == ["k2", "k3", "new"]
-    assert [run.key for run in journal.changed_since(0, most=0)] == ["k1", "k5", "k2", "new"]
+    assert [run.key for run in journal.changed_since(5, 9).runs] == ["k2", "k3", "new"]
+    assert [run.key for run in journal.changed_since(0, 9, latest(journal, 0)).runs] == ["k1", "k5", "k2", "new"]
+    assert latest(journal, 1) == 0
+    first = journal.changed_since(0, 3)
+    assert [run.key for run in first.runs] == ["k1", "k5", "k2"]
+    assert (first.rev, first.more) == (6, True)
+    assert [run.key for run in journal.changed_since(first.rev, 3).runs] == ["k3", "new"]
 
 
 def test_a_key_that_is_erased_and_written_in_one_turn_is_the_new_run(journal: Journal) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from rocksyd.journal import ageing
 from rocksyd.journal.search import Filter, search
-from rocksyd.journal.store import Journal
+from rocksyd.journal.store import Journal, latest
 from rocksyd.model import ENDED
 from tests.unit.runs import run_of
 
@@ -73,7 +73,8 @@ def test_what_every_start_and_every_turn_asks_for_is_found_by_an_index(journal: 
     journal.counters()
     journal.live()
     journal.refresh([])
-    journal.changed_since(5)
+    journal.changed_since(5, 10)
+    latest(journal, 10)
     journal.get("k1")
     journal.has_ended()
     journal.tick("key", "script")

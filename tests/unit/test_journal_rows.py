@@ -60,7 +60,7 @@ def test_a_row_that_cannot_be_read_is_passed_over_and_set_aside_by_who_serves(pa
         for _ in range(2):
             assert journal.live() == good[:1]
             assert [*filter(None, map(journal.get, chain(*journal.search(Filter()))))] == good[1:]
-            assert journal.changed_since(0) == good
+            assert journal.changed_since(0, 9).runs == good
             assert journal.get("bad") is None
             assert journal.refresh(good[:1]) == good[:1]
         assert (journal.set_aside(), told) == (1, []), "as long as it is another master's, nothing is written"

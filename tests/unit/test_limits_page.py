@@ -14,9 +14,10 @@ from rocksyd.config import Config, OutputConfig, PoolConfig, scripts
 from rocksyd.config.check import MAX_FILE, MAX_TOKEN
 from rocksyd.config.setting import declared
 from rocksyd.config.settings import INSTANCES
-from rocksyd.core import costs, durations, outcome, state, supervision
+from rocksyd.core import costs, deadlines, durations, outcome, state, supervision
 from rocksyd.journal import care, file, repair
-from rocksyd.master.desk import clients, forwarding, lists, news, rpc
+from rocksyd.master import turn
+from rocksyd.master.desk import clients, forwarding, lists, news, rpc, waiters
 from rocksyd.master.records import slowlog, writing
 from rocksyd.master.staff import left_behind, stacks, workers
 from rocksyd.posix import log
@@ -86,8 +87,11 @@ BOUNDS = {
     "what a queue may say in its `depth`": [f"10^{math.log10(consumer.MOST_WAITING):.0f}", f"{consumer.DEPTH_TIMEOUT:.0f} s"],
     "parameters of a run with `each`": [number(bounds.EACH)],
     "a batch of JSON-RPC": [f"{jsonrpc.MAX_BATCH} requests", size(rpc.MOST_REPLIED)],
-    "a `list`": ["1000 records", size(lists.MOST), f"{rpc.SHARE * 1000:.0f} ms"],
-    "what is served of one client in a turn": [f"{rpc.SHARE * 1000:.0f} ms"],
+    "a `list`": ["1000 records", size(lists.MOST), f"{turn.SHARE * 1000:.0f} ms"],
+    "what a subscriber hears that it has missed (`position`)": [number(news.MOST_MISSED), str(news.MISSED_AT_ONCE)],
+    "what becomes due by time (`timeout`, `start_within`, `delay`) in a turn": [str(deadlines.AT_ONCE)],
+    "callers that are told in a turn of a run's end, or that they have waited long enough": [str(waiters.TOLD_AT_ONCE)],
+    "what is served of one client in a turn": [f"{turn.SHARE * 1000:.0f} ms"],
     "a lock of another program on the journal": [f"{file.LOCK_WAIT} ms"],
     "rows that [`rocksyd journal repair`](operations.md#backup) looks for one by one between what is damaged": [
         number(repair.MOST_BETWEEN)

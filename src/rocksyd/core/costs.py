@@ -9,6 +9,7 @@ in a second, are not learned of. What is learned goes with a restart, and is wri
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import ceil, log2
 from typing import Any
 
@@ -162,14 +163,12 @@ class Costs:
         cost = self.of(run.order)
         return max(0.0, cost.percentile(0.5) - gone) if cost is not None and cost.known else None
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each target and script."""
-        found = []
         for name, cost in sorted(self.by_name.items()):
             app, _, target = name.partition(":")
             what = {"target": None, "script": target[1:]} if target.startswith("@") else {"target": target, "script": None}
-            found.append({"app": app, **what, **cost.shown()})
-        return found
+            yield {"app": app, **what, **cost.shown()}
 
     def dump(self) -> dict[str, Any]:
         """For the next master."""

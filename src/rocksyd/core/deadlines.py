@@ -16,6 +16,9 @@ from rocksyd.core.state import LEAVE_TIMEOUT, SIGKILL, State
 from rocksyd.core.worker import BUSY, LEAVING
 from rocksyd.model import RUNNING, TIMEOUT, WAITING, Now, Run
 
+AT_ONCE = 50
+"""Reminders of a step: as many runs may be given up, and have to be written down, before anybody is answered."""
+
 
 class Matter(NamedTuple):
     """One thing that becomes due."""
@@ -31,8 +34,11 @@ def is_current(state: State, reminder: Reminder) -> bool:
 
 
 def tick(state: State, event: ev.Tick, now: Now) -> None:
-    """Do what is due."""
-    while (reminder := state.reminders.pop(now.mono)) is not None:
+    """Do what is due, the first AT_ONCE of it: the rest is still due."""
+    for _ in range(AT_ONCE):
+        reminder = state.reminders.pop(now.mono)
+        if reminder is None:
+            return
         _MATTERS[reminder.what].act(state, reminder.who, now)
 
 

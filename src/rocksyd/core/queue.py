@@ -7,7 +7,7 @@ What this file must not know: workers, time. (Of a rate it knows how many have b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 
@@ -15,6 +15,8 @@ from rocksyd.model import Order, Run
 
 _Entry = tuple[int, int, str]
 _Limits = tuple[int, str, int, tuple[float, ...], tuple[float, ...]]
+_COUNTED = 500
+"""Entries that are looked at in a piece, where somebody wants to know how many are before a run."""
 Subject = tuple[str, str]
 """A target and a concurrency key; "" for all of the target's runs."""
 
@@ -236,6 +238,21 @@ class Queue:
         self.startable += room - self._rooms.pop(home, 0)
         if room:
             self._rooms[home] = room
+
+
+def ahead_in(queue: Queue, run: Run) -> Generator[None, None, tuple[int, int]]:
+    """How many are before it in the line, and how many of these because of their priority; counted piece by piece."""
+    count = higher = 0
+    place = (-run.order.priority, run.sequence)
+    groups = [group for at_home in queue._groups.values() for group in at_home.values()]
+    for group in groups if run.key in queue._runs else ():
+        entries = list(group.entries)
+        for at in range(0, len(entries), _COUNTED):
+            before = [entry for entry in entries[at : at + _COUNTED] if entry < place and queue._waits(entry)]
+            count += len(before)
+            higher += sum([entry[0] < place[0] for entry in before])
+            yield
+    return count, higher
 
 
 def _home(run: Run) -> str:

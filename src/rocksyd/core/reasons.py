@@ -6,13 +6,13 @@ What this file must not know: how any of it comes about (``engine``, ``queue``, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rocksyd.core.circle import RUN, WORKER, Awaited, Need, circle, full
 from rocksyd.core.outcome import PREDECESSOR
 from rocksyd.core.pools import Pool
-from rocksyd.core.queue import rates_of
+from rocksyd.core.queue import ahead_in, rates_of
 from rocksyd.kinds import kind_of
 from rocksyd.model import CANCELLED, FAILED, INTERRUPTED, KILLED, LOST, MEMORY, OK, RUNNING, TIMEOUT, WAITING, Now, Run
 from rocksyd.units import format_size, rough_duration
@@ -43,13 +43,17 @@ class Reason(NamedTuple):
 _STOPPING = Reason("stopping", "the daemon stops: what waits is kept and runs after the next start")
 
 
-def why(engine: Engine, run: Run, now: Now, awaited: Callable[[], Awaited] = dict) -> dict[str, Any]:
+def why(
+    engine: Engine, run: Run, now: Now, awaited: Callable[[], Awaited] = dict, *, ahead: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """What the method ``why`` answers; the first reason is the one that decides.
 
-    ``awaited`` says which workers wait for which runs; it is called for a run that has not ended.
+    ``awaited`` says which workers wait for which runs; it is called for a run that has not ended. ``ahead``: what ``ahead_of``
+    has counted, if it was asked.
     """
     if run.state == WAITING:
-        reasons = [*_in_circle(engine, run, awaited()), *_waits(engine, run, now)]
+        ahead = ahead if ahead is not None else _counted(ahead_of(engine, run))
+        reasons = [*_in_circle(engine, run, awaited()), *_waits(engine, run, now, ahead)]
     elif run.state == RUNNING:
         reasons = [*_in_circle(engine, run, awaited()), *_runs(engine, run, now)]
     else:
@@ -60,7 +64,7 @@ def why(engine: Engine, run: Run, now: Now, awaited: Callable[[], Awaited] = dic
         "state": run.state,
         "outcome": run.attempt.outcome or None,
         "reasons": [reason._asdict() for reason in (*reasons, *_earlier(run))],
-        "ahead": len(_ahead(engine, run)) if run.state == WAITING else None,
+        "ahead": ahead[0] if ahead is not None and run.state == WAITING else None,
     }
 
 
@@ -108,7 +112,7 @@ def _needed(need: Need) -> str:
 
 
 # --- it waits ---------------------------------------------------------------------------------------------------------
-def _waits(engine: Engine, run: Run, now: Now) -> list[Reason]:
+def _waits(engine: Engine, run: Run, now: Now, ahead: tuple[int, int]) -> list[Reason]:
     reasons = []
     if engine.stopping:
         reasons.append(_STOPPING)
@@ -117,7 +121,7 @@ def _waits(engine: Engine, run: Run, now: Now) -> list[Reason]:
     if run.not_before > now.mono:
         reasons.append(_delayed(engine, run, now))
     elif run.key not in engine.following:
-        reasons += _in_line(engine, run, now)
+        reasons += _in_line(engine, run, now, *ahead)
     if run.start_by:
         left = _time(run.start_by - now.mono)
         reasons.append(Reason("start_within", f"it is given up in {left} if it has not started by then (start_within)"))
@@ -151,16 +155,14 @@ def _delayed(engine: Engine, run: Run, now: Now) -> Reason:
     return Reason("retry", f"attempt {run.attempt.number}{most} {begins}{after}")
 
 
-def _in_line(engine: Engine, run: Run, now: Now) -> list[Reason]:
+def _in_line(engine: Engine, run: Run, now: Now, ahead: int, higher: int) -> list[Reason]:
     """Every obstacle between this run and a worker, and its place in the line."""
     reasons = _obstacles(engine, run, now)
     if run.pool not in engine.pools or run.pool not in engine.queues or run.order.app not in engine.applications:
         return reasons
-    ahead = _ahead(engine, run)
     if ahead:
-        higher = sum(1 for other in ahead if other.order.priority > run.order.priority)
         detail = f", {higher} of them with a higher priority" if higher else ""
-        reasons.append(Reason("queue", f"{_count(len(ahead), 'run')} wait{'s' * (len(ahead) == 1)} before it{detail}"))
+        reasons.append(Reason("queue", f"{_count(ahead, 'run')} wait{'s' * (ahead == 1)} before it{detail}"))
     elif not any(reason.code in ("max_running", "rate") for reason in reasons):
         reasons.append(Reason("next", f"it is the next in pool {run.pool!r}"))
     return reasons
@@ -227,13 +229,21 @@ def _coming(pool: Pool) -> str:
     )  # fmt: skip
 
 
-def _ahead(engine: Engine, run: Run) -> list[Run]:
-    """Those that are before it in the line of its pool."""
+def ahead_of(engine: Engine, run: Run) -> Generator[None, None, tuple[int, int]]:
+    """How many are before it in the line of its pool, and how many of these because of their priority; piece by piece."""
     queue = engine.queues.get(run.pool)
-    if queue is None or run.key not in queue:
-        return []
-    place = (-run.order.priority, run.sequence)
-    return [other for other in queue if (-other.order.priority, other.sequence) < place]
+    if queue is None:
+        return 0, 0
+    return (yield from ahead_in(queue, run))
+
+
+def _counted(pieces: Generator[None, None, tuple[int, int]]) -> tuple[int, int]:
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as over:
+            found: tuple[int, int] = over.value
+            return found
 
 
 # --- it runs ----------------------------------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from rocksyd import bounds, ticks
 from rocksyd.errors import JournalError, JournalLocked
@@ -33,11 +33,22 @@ TICKS_KEPT, TICKS_AT_ONCE, TICKS_ERASED = 10_000, 1000, 3000
 """Ticks that are remembered of each script, after how many new ones the oldest are forgotten, and how many of these at once."""
 _PUT_RUN, _ERASE_RUN = RUNS.put, RUNS.erase
 _RUN = "SELECT rowid, key, ended, data FROM runs"
+_CHANGED = _RUN.replace("rowid", "rev, rowid", 1)
 _SET_ASIDE = """
 INSERT INTO set_aside (source, key, data, why, at)
 SELECT ?, {0}, {1}, ?, (julianday('now') - 2440587.5) * 86400.0 FROM {2} WHERE rowid = ?"""
 _LAST = 2**63 - 1
 """What SQLite sorts behind every number that is written: text and bytes, which only damage can have put there."""
+
+
+class Changed(NamedTuple):
+    """Some of the runs that have changed."""
+
+    runs: list[Run]
+    rev: int
+    """Up to which nothing has changed but these, and those before them."""
+    more: bool
+    """Whether there may be more behind it."""
 
 
 class Journal(File):
@@ -117,7 +128,8 @@ class Journal(File):
         oldest = "INDEXED BY runs_ended WHERE ended = 1"
         runs = self._runs(f"{oldest} AND ended_at < ? ORDER BY ended_at LIMIT ?", (before, batch))
         if not runs and most:
-            beyond = self._one("SELECT count(*) FROM runs WHERE ended = 1", ())[0] - most
+            counted = "SELECT 1 FROM runs INDEXED BY runs_ended WHERE ended = 1 LIMIT ?"
+            beyond = self._one(f"SELECT count(*) FROM ({counted})", (most + batch,))[0] - most
             if beyond > 0:
                 runs = self._runs(f"{oldest} ORDER BY ended_at LIMIT ?", (min(beyond, batch),))
         if runs:
@@ -157,11 +169,22 @@ class Journal(File):
                 runs.append(run)
         return sorted(runs, key=lambda run: run.sequence)
 
-    def changed_since(self, rev: int, most: int = 10_000) -> list[Run]:
-        """The runs that have changed after this revision, in that order; of those that have ended the ``most`` latest."""
-        found = self._runs("WHERE ended = 0 AND rev > ?", (rev,))
-        found += self._runs("WHERE ended = 1 AND rev > ? ORDER BY rev DESC LIMIT ?", (rev, most))
-        return sorted(found, key=lambda run: run.rev)
+    def changed_since(self, rev: int, most: int, ended: int = 0) -> Changed:
+        """The first ``most`` runs that have changed after this revision, in that order; those that have ended only if they have
+        changed after the revision ``ended`` as well."""
+        found = [
+            row
+            for what, after in ((0, rev), (1, max(rev, ended)))
+            for row in self._all(f"{_CHANGED} WHERE ended = {what} AND rev > ? ORDER BY rev LIMIT ?", (after, most))
+        ]
+        found = sorted(found, key=_revision)[:most]
+        runs = []
+        for _, rowid, *columns in found:
+            try:
+                runs.append(rows.run_of(*columns))
+            except rows.BadRow as bad:
+                self._set_aside(RUNS.name, rowid, str(bad))
+        return Changed(runs, _revision(found[-1]) if found else rev, len(found) == most)
 
     def counters(self) -> tuple[int, int]:
         """The highest revision and the highest sequence that are here, each from the end of an index: clients wait meanwhile."""
@@ -202,10 +225,10 @@ class Journal(File):
         found = self._read(STARTS.name, query, (), lambda name, row: (name, rows.document(row)))
         return {str(name): row for name, row in found}
 
-    def restarts(self, limit: int = 20) -> list[dict[str, Any]]:
-        """The latest records of the audit, newest first."""
-        query = "SELECT rowid, data FROM restarts ORDER BY number DESC LIMIT ?"
-        return self._read(RESTARTS.name, query, (limit,), rows.document)
+    def restarts(self, limit: int = 20, skip: int = 0) -> list[dict[str, Any]]:
+        """The latest records of the audit, newest first; without the first ``skip`` of them."""
+        query = "SELECT rowid, data FROM restarts ORDER BY number DESC LIMIT ? OFFSET ?"
+        return self._read(RESTARTS.name, query, (limit, skip), rows.document)
 
     def set_aside(self) -> int:
         """How many rows could not be read and were set aside."""
@@ -245,6 +268,10 @@ class Journal(File):
         self._tell(f"{self.path}: row {name!r} of table {table} cannot be read ({why}); it is in table {SET_ASIDE.name} now")
 
 
+def _revision(row: Sequence[Any]) -> int:
+    return row[0] if isinstance(row[0], int) else _LAST  # nothing but damage
+
+
 def park(run: Run, journal: Journal) -> None:
     """The journal holds the run as it is now: if its params are large, they need not be in memory as well."""
     if run.weight > bounds.LARGE and type(run.order.params) is not Elsewhere:
@@ -269,6 +296,13 @@ def remembered(journal: Journal, table: Table) -> dict[str, dict[str, Any]]:
         except rows.BadRow:
             continue
     return found
+
+
+def latest(journal: Journal, number: int) -> int:
+    """The revision after which as many of the runs that have ended have changed last; 0 where there are not so many."""
+    query = "SELECT rev FROM runs WHERE ended = 1 AND rev < ? ORDER BY rev DESC LIMIT 1 OFFSET ?"
+    found = journal.query(query, (_LAST, number))
+    return int(found[0][0]) if found else 0
 
 
 def exists(path: str) -> bool:

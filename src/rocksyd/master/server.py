@@ -24,9 +24,11 @@ from rocksyd.master.desk.daemon import Daemon
 from rocksyd.master.desk.door import Door
 from rocksyd.master.desk.forwarding import Forwarding
 from rocksyd.master.desk.generations import Generations
+from rocksyd.master.desk.lists import LAST_SEARCH
 from rocksyd.master.desk.news import News
 from rocksyd.master.desk.numbers import Numbers
 from rocksyd.master.desk.orders import RESTART, Requester
+from rocksyd.master.desk.pieces import Pieces
 from rocksyd.master.desk.replies import Replies
 from rocksyd.master.desk.rpc import Rpc
 from rocksyd.master.desk.runs import Runs
@@ -109,7 +111,7 @@ class Server:
         self.turn.ends(self.clients.send_owed)  # callers that waited for the drain: nothing else may wake this loop for long
         self.numbers = Numbers(self.turn, self.clients, children, self.loading, self.generations)
         self.numbers.companions, self.numbers.door, self.numbers.served = self.companions, self.door, lambda: self.classic.served
-        self.rpc = Rpc(self.replies, self.forwarding)
+        self.rpc = Rpc(self.replies, self.forwarding, Pieces(self.turn, self.replies.here, self.replies.broken))
         self.runs.serve(self.rpc)
         self.news.serve(self.rpc, self.numbers.news)
         daemon = Daemon(self.turn, self.clients, self.numbers, self.generations, self.stopping)
@@ -186,14 +188,17 @@ class Server:
         self.turn.finish()
 
     def finish_batches(self) -> bool:
-        """Serve all that is left of batches and lists, because a hand-over carries none that is half served; whether any was."""
+        """Serve all that is left of batches and of what is made in pieces, because a hand-over carries none; whether any was."""
         clients = [client for client in self.clients.by_number.values() if client.parts]
         for client in clients:
             self.rpc.go_on(client, math.inf)
-        listed = self.runs.lists.finish()
-        if clients or listed:
+        lists = self.runs.lists
+        lists.search_left = LAST_SEARCH
+        any_left = [self.rpc.pieces.finish(), self.runs.endings.finish(), bool(clients)]
+        lists.search_left = math.inf
+        if any(any_left):
             self.turn.finish()
-        return bool(clients or listed)
+        return any(any_left)
 
     def begin(self, generation: int) -> None:
         """What has to be known before the first turn."""

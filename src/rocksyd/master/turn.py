@@ -36,6 +36,8 @@ _AT_ONCE = frozenset({ev.StartJob, ev.Slow})
 Step = Callable[[], None]
 LOOK = 0.1
 """Seconds between two looks at the machine's memory."""
+SHARE = 0.01
+"""Seconds of a turn for one client's requests, and for all that is made piece by piece (``desk.pieces``)."""
 
 
 class Moments:
@@ -287,6 +289,11 @@ class Turn:
     def commit(self) -> bool:
         """Write this turn down; false while the journal cannot be written, and then nothing of it is said or done yet."""
         return self.writing.write(self.now.mono) and self.writing.sync(self.now.mono)
+
+
+def left(turn: Turn) -> float:
+    """Seconds that this turn still has for what takes long; 0 when the others are to have theirs."""
+    return max(0.0, turn.now.mono + SHARE - time.monotonic())
 
 
 def _with_past(event: ev.Submit, turn: Turn) -> ev.Submit:

@@ -190,7 +190,7 @@ class _Asker:
         for index, call in sorted(calls().items(), key=lambda item: item[1].method != "subscribe"):
             reply = self.answer(index, call)
             if call.method == "subscribe" and reply.error is None:
-                wanted = {name: call.params.get(name) for name in ("app", "target", "keys", "events", "labels")}
+                wanted: dict[str, Any] = {name: call.params.get(name) for name in ("app", "target", "keys", "events", "labels")}
                 told.append((Subscriber(0, 0, **wanted), reply.result["position"]))
                 yield reply
                 continue

@@ -121,6 +121,11 @@ def memcached_error(text: str) -> bytes:
     return b"CLIENT_ERROR " + _word(text) + b"\r\n"
 
 
+def memcached_failed(text: str) -> bytes:
+    """Ours, in memcached's words."""
+    return b"SERVER_ERROR " + _word(text) + b"\r\n"
+
+
 def _word(value: object) -> bytes:
     """One line's text, so that no value can pretend to be another line of the reply."""
     text = "".join(character if character.isprintable() else " " for character in str(value))

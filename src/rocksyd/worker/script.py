@@ -36,7 +36,7 @@ from rocksyd.posix import libc, signals
 from rocksyd.posix.channel import read_memfd
 from rocksyd.posix.titles import set_title
 from rocksyd.surroundings import Surroundings
-from rocksyd.worker import console, deadline, files, inherited, output, stacks, stdio
+from rocksyd.worker import console, deadline, files, inherited, output, stacks, stdio, tracing
 from rocksyd.worker.context import Context
 from rocksyd.worker.conversation import Conversation
 from rocksyd.worker.debugger import Debugger, without_ours
@@ -141,7 +141,14 @@ class Serving:
         before, started = cpu_used(), time.monotonic()
         set_title(self._context.job_title(job.title))
         self._seat.leaves(job.leftover, job.grace)
-        ending = run(job.fds, self._context, lambda: self._seat.at("running", job.key))
+        span = tracing.Script(job) if tracing.wanted else None
+
+        def began() -> None:
+            self._seat.at("running", job.key)
+            if span is not None:
+                span.begin(os.environ.get("TRACEPARENT", ""))
+
+        ending = run(job.fds, self._context, began)
         self._seat.done(job.key)
         retcode = 128 + ending.signal if ending.signal else ending.status
         max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -149,6 +156,8 @@ class Serving:
         result = messages.Result(job.key, retcode == 0, retcode, cpu=cpu, max_rss=max_rss, started=started, ended=ended)
         self._master.say(result)
         self._master.await_ack(result)
+        if span is not None:
+            span.end(retcode)
         os._exit(0)
 
 

@@ -11,6 +11,7 @@ Source: https://opentelemetry.io/docs/specs/otel/trace/sdk/, https://www.w3.org/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -70,17 +71,58 @@ def flush() -> None:
         _sending.force_flush()
 
 
+class Script:
+    """The span of a script that ``exec`` runs: in the caller's environment, and beside whatever the script does of its own.
+
+    So where spans go is read before the environment is the caller's; no provider is made the process's, because that is the
+    script's to do; and it is sent when the caller has been told how the script ended. Nothing here ever raises.
+    """
+
+    def __init__(self, job: Any) -> None:
+        self._job = job
+        self._span: Any = None
+        self._sending = _Sending()
+        with contextlib.suppress(Exception):
+            self._sending.begin()
+            _provider.add_span_processor(self._sending)
+
+    def begin(self, traceparent: str) -> None:
+        """The script begins; ``traceparent``: the span of its caller, as its environment has it."""
+        with contextlib.suppress(Exception):
+            from opentelemetry import context, trace  # noqa: PLC0415
+
+            self._span = _provider.get_tracer("rocksyd").start_span(**_described(self._job, traceparent))
+            context.attach(trace.set_span_in_context(self._span))
+
+    def end(self, status: int) -> None:
+        """It has ended with this exit status."""
+        if self._span is not None:
+            with contextlib.suppress(Exception):
+                from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415
+
+                self._span.set_attribute("process.exit.code", status)
+                if status:
+                    self._span.set_status(Status(StatusCode.ERROR, f"exit status {status}"))
+                self._span.end()
+        self._sending.force_flush()
+
+
 def _span(job: Any) -> Any:
+    return _traced().start_as_current_span(**_described(job, job.traceparent))
+
+
+def _described(job: Any, traceparent: str) -> dict[str, Any]:
+    """What a run's span begins with."""
     from opentelemetry.trace import SpanKind  # noqa: PLC0415
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 
-    parent = TraceContextTextMapPropagator().extract({"traceparent": job.traceparent}) if job.traceparent else None
+    parent = TraceContextTextMapPropagator().extract({"traceparent": traceparent}) if traceparent else None
     attributes = {
         "rocksyd.key": job.key, "rocksyd.app": _app, "rocksyd.target": job.target, "rocksyd.attempt": job.attempt,
         "process.pid": os.getpid(),
     }  # fmt: skip
     name = job.title.rpartition(" #")[0] or job.target
-    return _traced().start_as_current_span(name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes)
+    return {"name": name, "context": parent, "kind": SpanKind.CONSUMER, "attributes": attributes}
 
 
 def _traced() -> Any:
@@ -118,7 +160,7 @@ class _Sending:
         if not span.context.trace_flags.sampled:
             return
         if self._pid != os.getpid():
-            self._begin()
+            self.begin()
         with self._lock:
             if len(self._spans) < MOST:
                 self._spans.append(span)
@@ -126,7 +168,8 @@ class _Sending:
         if full:
             self.force_flush()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """In this process, from here on."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
         self._pid, self._spans, self._lock = os.getpid(), [], threading.Lock()

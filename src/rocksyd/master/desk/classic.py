@@ -19,15 +19,17 @@ from rocksyd.master.desk.listeners import peer_of
 from rocksyd.master.desk.monitoring import Monitoring
 from rocksyd.master.desk.numbers import Numbers
 from rocksyd.master.desk.orders import Requester
-from rocksyd.master.desk.rpc import SHARE, Rpc
+from rocksyd.master.desk.pieces import Task
+from rocksyd.master.desk.rpc import Rpc
 from rocksyd.master.desk.stopping import Stopping
-from rocksyd.master.turn import Turn
+from rocksyd.master.turn import SHARE, Turn
 from rocksyd.model import ENDED, REASONS
 from rocksyd.wire import encode, memcached, requests
 
 _STILL_RUNNING = encode.classic_error("Still running")
 _NOT_FOUND = encode.classic_error("Hash not found")
 _OK = encode.classic_error("OK")
+_UNREADABLE = encode.memcached_failed("the journal cannot be read")
 _LOCKED = 'Not authorised: say auth {"token":"..."} first'
 _UNLOCKED = (requests.Auth, requests.Bye, requests.Quit, requests.Version, requests.Answer, requests.Call, requests.Batch)
 """What a client without authority may say; calls are looked at one by one (``rpc``)."""
@@ -141,7 +143,15 @@ class Classic:
             client.closing = True
 
     def _stats(self, client: Client, request: requests.Stats) -> None:
-        client.reply(self._monitoring.answer(request.arguments))
+        slot = client.reserve()
+        client.held = True
+
+        def made(reply: bytes) -> None:
+            client.held = False
+            client.fill(slot, reply)
+
+        task = Task(client.number, self._monitoring.answer(request.arguments), made, lambda error: made(_UNREADABLE))
+        self._rpc.pieces.begin(task)
 
     @staticmethod
     def _version(client: Client, request: requests.Version) -> None:

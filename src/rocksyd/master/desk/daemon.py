@@ -16,10 +16,14 @@ from rocksyd.master.desk.generations import Generations
 from rocksyd.master.desk.listeners import peer_of
 from rocksyd.master.desk.numbers import Numbers
 from rocksyd.master.desk.orders import Requester
+from rocksyd.master.desk.pieces import Work
 from rocksyd.master.desk.rpc import LATER, Rpc
 from rocksyd.master.desk.stopping import Stopping
 from rocksyd.master.desk.waiters import Caller
 from rocksyd.master.turn import Turn
+
+_READ_AT_ONCE = 50
+"""Rows of the audit that are read in a piece."""
 
 
 class Daemon:
@@ -37,9 +41,9 @@ class Daemon:
         rpc.serves("auth", self._auth)
         rpc.serves("rpc.discover", lambda caller, params: openrpc.document(added()))
         rpc.serves("targets", self._targets)
-        rpc.serves("restarts", lambda caller, params: self._generations.records(params.get("limit", 20)))
+        rpc.serves("restarts", self._restarts)
         rpc.serves("stats", lambda caller, params: self._numbers.full())
-        rpc.serves("costs", lambda caller, params: self._turn.engine.costs.rows())
+        rpc.serves("costs", self._costs)
         rpc.serves("durations", lambda caller, params: self._numbers.durations())
         rpc.serves("pools", lambda caller, params: self._numbers.pools())
         rpc.serves("health", lambda caller, params: {**self._numbers.health(), "version": __version__})
@@ -52,6 +56,23 @@ class Daemon:
         if not self._clients.by_number[caller.client].show_token(params["token"]):
             raise RequestError(codes.NOT_ALLOWED, "wrong token", data="the token is in the daemon's token_file")
         return {"authorised": True}
+
+    def _restarts(self, caller: Caller, params: dict[str, Any]) -> Work:
+        found: list[dict[str, Any]] = []
+        left = params.get("limit", 20)
+        while left > 0:
+            some = self._generations.records(min(left, _READ_AT_ONCE), len(found))
+            found += some
+            left = left - len(some) if some else 0
+            yield
+        return found
+
+    def _costs(self, caller: Caller, params: dict[str, Any]) -> Work:
+        found = []
+        for row in self._turn.engine.costs.rows():
+            found.append(row)
+            yield
+        return found
 
     def _targets(self, caller: Caller, params: dict[str, Any]) -> Any:
         applications, app = self._turn.engine.applications, params.get("app")

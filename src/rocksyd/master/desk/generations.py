@@ -174,10 +174,10 @@ class Generations:
             self._recorded = float(next(iter(self.records(1)), {}).get("at", 0.0))
         return self._recorded
 
-    def records(self, limit: int) -> list[dict[str, Any]]:
-        """The latest audit records, newest first."""
+    def records(self, limit: int, skip: int = 0) -> list[dict[str, Any]]:
+        """The latest audit records, newest first; without the first ``skip`` of them."""
         try:
-            return self._turn.writing.journal.restarts(limit)
+            return self._turn.writing.journal.restarts(limit, skip)
         except JournalError:
             return []
 

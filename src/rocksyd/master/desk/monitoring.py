@@ -8,13 +8,16 @@ Source: memcached's ``doc/protocol.txt``, "General-purpose statistics".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import fields
 from typing import Any
 
 from rocksyd.master.desk.generations import Generations
+from rocksyd.master.desk.lists import LOOKED_AT
 from rocksyd.master.desk.numbers import Numbers
+from rocksyd.master.desk.pieces import Work
 from rocksyd.master.turn import Turn
+from rocksyd.model import RUNNING
 from rocksyd.wire import encode
 
 _RESET = "memcached_reset"
@@ -25,6 +28,7 @@ _COUNTED = (
 )  # fmt: skip
 """How names of numbers begin that only grow; ``requests_per_second`` is none."""
 Pairs = list[tuple[str, Any]]
+Made = Generator[None, None, Pairs]
 
 
 class Monitoring:
@@ -37,8 +41,8 @@ class Monitoring:
         self._base: dict[str, Any] | None = None
         """The counters at the last ``stats reset``; None as long as the journal was not asked."""
 
-    def answer(self, arguments: tuple[str, ...]) -> bytes:
-        """The reply to ``stats`` with these words behind it."""
+    def answer(self, arguments: tuple[str, ...]) -> Work:
+        """The reply to ``stats`` with these words behind it, made piece by piece."""
         if arguments == ("reset",):
             self._reset()
             return encode.memcached_reset()
@@ -46,13 +50,15 @@ class Monitoring:
                  ("restarts",): self._restarts}.get(arguments)  # fmt: skip
         if asked is None:
             return encode.memcached_unknown()
-        return encode.stats((name, value) for name, value in asked() if not isinstance(value, list | dict | None))
+        pairs = yield from asked()
+        return encode.stats((name, value) for name, value in pairs if not isinstance(value, list | dict | None))
 
     # --- stats --------------------------------------------------------------------------------------------------------
-    def _general(self) -> Pairs:
+    def _general(self) -> Made:
         base = self._known_base()
         last = next(iter(self._generations.records(1)), {})
-        pairs = [(name, max(value - base.get(name, 0), 0) if _counts(name) else value) for name, value in self._numbers.values()]
+        values = yield from self._numbers.values()
+        pairs = [(name, max(value - base.get(name, 0), 0) if _counts(name) else value) for name, value in values.items()]
         pairs += [("last_restart_waited_ms", last.get("waited_ms")), ("last_restart_ok", last.get("ok"))] if last else []
         return [*pairs, *self._gauges({name for name, _ in pairs})]
 
@@ -65,7 +71,7 @@ class Monitoring:
                 yield (name if names.count(name) == 1 and name not in taken else f"{app}:{name}"), value
 
     def _reset(self) -> None:
-        self._base = {name: value for name, value in self._numbers.values() if _counts(name)}
+        self._base = {name: value for name, value in self._numbers.counted().items() if _counts(name)}
         self._turn.writing.put_row("meta", _RESET, self._base)
 
     def _known_base(self) -> dict[str, Any]:
@@ -75,27 +81,31 @@ class Monitoring:
         return self._base
 
     # --- stats WORD ---------------------------------------------------------------------------------------------------
-    def _pools(self) -> Pairs:
-        return [
-            (f"{pool['pool']}:{name}", value) for pool in self._numbers.pools() for name, value in pool.items() if name != "pool"
-        ]
+    def _pools(self) -> Made:
+        pools = yield from self._numbers.pools()
+        return [(f"{pool['pool']}:{name}", value) for pool in pools for name, value in pool.items() if name != "pool"]
 
-    def _jobs(self) -> Pairs:
+    def _jobs(self) -> Made:
         """How many of each target wait and run."""
         engine = self._turn.engine
         counts: dict[str, list[int]] = {}
         for name, app in sorted(engine.applications.items()):
             counts |= {f"{name}:{row['name']}": [0, 0] for row in app.rows() if row["kind"] != "pattern"}
-        for run in engine.runs.values():
-            counts.setdefault(f"{run.order.app}:{run.order.name}", [0, 0])[run.state == "running"] += 1
+        there = list(engine.runs.values())
+        while there:
+            for run in there[-LOOKED_AT:]:
+                counts.setdefault(f"{run.order.app}:{run.order.name}", [0, 0])[run.state == RUNNING] += 1
+            del there[-LOOKED_AT:]
+            yield
         return [
             pair
             for job, (waiting, running) in counts.items()
             for pair in ((f"{job}:waiting", waiting), (f"{job}:running", running))
         ]
 
-    def _settings(self) -> Pairs:
+    def _settings(self) -> Made:
         """What is in force, as memcached says it: yes and no."""
+        yield
         config, pairs = self._turn.engine.config, []
         pairs += [("maxconns", self._numbers.door.limit), ("state_dir", config.state_dir), ("max_line", config.max_line)]
         pairs += [(f"listen:{number}", address) for number, address in enumerate(self._numbers.health()["listen"])]
@@ -105,7 +115,8 @@ class Monitoring:
         said = {True: "yes", False: "no"}
         return [(name, said[value] if isinstance(value, bool) else value) for name, value in pairs if value not in ("", None)]
 
-    def _restarts(self) -> Pairs:
+    def _restarts(self) -> Made:
+        yield
         rows = self._generations.records(20)
         return [(f"{number}:{name}", value) for number, row in enumerate(rows) for name, value in row.items()]
 

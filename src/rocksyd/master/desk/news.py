@@ -6,13 +6,15 @@ What this file must not know: why a run has changed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from rocksyd import codes
 from rocksyd.core import events as ev
 from rocksyd.core.engine import not_found
-from rocksyd.errors import RequestError
+from rocksyd.errors import JournalError, RequestError
+from rocksyd.journal.store import latest
 from rocksyd.master.desk.condition import Condition
 from rocksyd.master.desk.methods import EVENTS
 from rocksyd.master.desk.replies import Replies
@@ -20,11 +22,13 @@ from rocksyd.master.desk.rpc import Rpc
 from rocksyd.master.desk.waiters import Caller, Follower, Subscriber, Waiters
 from rocksyd.master.records import seen
 from rocksyd.master.records.output import CHUNK, Outputs
-from rocksyd.master.turn import Turn
+from rocksyd.master.turn import Turn, left
 from rocksyd.model import ENDED, WAITING, Run
 
 MOST_OUTPUT = 1 << 20
-"""Bytes owed to a client beyond which it gets no more output of runs."""
+"""Bytes owed to a client beyond which it gets no more output of runs, and hears no more of what it has missed."""
+MOST_MISSED, MISSED_AT_ONCE = 10_000, 20
+"""Of how many that have ended, the latest, it hears then; and how many runs are looked at in a piece."""
 
 
 class News:
@@ -54,15 +58,19 @@ class News:
         rpc.serves("logs", self._logs)
 
     def _next_moment(self) -> float | None:
-        """At once, while a follower that has read what it got has more to come."""
-        return 0.0 if self._behind and any(self._takes_output(follower) for follower in self._behind) else None
+        """At once, while one that has read what it got has more to come."""
+        more: list[Follower | Subscriber] = [*self._behind, *self._waiters.behind]
+        return 0.0 if more and any(self._takes_output(one) for one in more) else None
 
     # --- news ---------------------------------------------------------------------------------------------------------
     def _subscribe(self, caller: Caller, params: dict[str, Any]) -> Any:
         position = params.get("position", self._turn.told)
-        missed = self._missed(position) if "position" in params else []
-        wanted = {name: params.get(name) for name in ("app", "target", "keys", "events", "labels", "failed", "scripts")}
-        self._waiters.subscribe(Subscriber(caller.client, caller.id, **wanted), position, missed)
+        names = ("app", "target", "keys", "events", "labels", "failed", "scripts")
+        wanted: dict[str, Any] = {name: params.get(name) for name in names}
+        subscriber = Subscriber(caller.client, caller.id, **wanted)
+        if "position" in params:
+            subscriber.missed, subscriber.ended = position, latest(self._turn.writing.journal, MOST_MISSED)
+        self._waiters.subscribe(subscriber)
         events = params.get("events") or list(EVENTS)
         return {"subscribed": events, "position": position, "generation": self._turn.engine.generation}
 
@@ -74,7 +82,7 @@ class News:
     def _tell_all(self, event: str, run: Run) -> None:
         """Tell those who want to hear of it."""
         for subscriber in self._waiters.subscribers:
-            if subscriber.wants(event, run):
+            if subscriber.missed is None and subscriber.wants(event, run):
                 self._tell(subscriber, event, run, self._turn.told)
 
     def _tell(self, subscriber: Subscriber, event: str, run: Run, position: int) -> None:
@@ -90,23 +98,39 @@ class News:
         """Tell those who want to hear of restarts."""
         for subscriber in self._waiters.subscribers:
             if subscriber.wants("restarted", None):
-                news = {"generation": self._turn.engine.generation, **facts, "position": self._turn.told}
+                position = self._turn.told if subscriber.missed is None else subscriber.missed
+                news = {"generation": self._turn.engine.generation, **facts, "position": position}
                 self._replies.notify(subscriber.client, "restarted", news)
 
-    def _missed(self, position: int) -> list[Run]:
-        """The runs that have changed since then, as the journal has them: who subscribes again is told of these first."""
-        writing = self._turn.writing
-        writing.write_behind(self._turn.now.mono, everything=True)
-        return writing.journal.changed_since(position)
-
     def _tell_missed(self) -> None:
-        """Those who subscribe again hear first what they have missed."""
-        missed, self._waiters.missed = self._waiters.missed, []
-        for subscriber, position, runs in missed:
-            for run in runs:
-                for event in _news_of(run):
-                    if subscriber.wants(event, run):
-                        self._tell(subscriber, event, run, position)  # not further: the rest is yet to come
+        """Those who subscribe again hear first what they have missed, a part of it in a turn; then what happens from then on."""
+        behind = self._waiters.behind
+        until = time.monotonic() + left(self._turn)
+        for _ in range(len(behind)):
+            subscriber = behind.popleft()
+            owed = self._replies.owed(subscriber.client)
+            if owed is None:
+                continue
+            if owed > MOST_OUTPUT or self._tell_some(subscriber):
+                behind.append(subscriber)
+            if time.monotonic() >= until:
+                return
+
+    def _tell_some(self, subscriber: Subscriber) -> bool:
+        """Tell it of the next runs that it has missed; whether there are more of them."""
+        writing = self._turn.writing
+        try:
+            writing.write_begun(self._turn.now.mono)
+            found = writing.journal.changed_since(subscriber.missed or 0, MISSED_AT_ONCE, subscriber.ended)
+        except JournalError as error:  # it comes again, with the last position that it has seen
+            self._replies.broken(subscriber.client, error)
+            return False
+        for run in found.runs:
+            for event in _news_of(run):
+                if subscriber.wants(event, run):
+                    self._tell(subscriber, event, run, subscriber.missed or 0)  # not further: the rest is yet to come
+        subscriber.missed = found.rev if found.more else None
+        return found.more
 
     # --- output -------------------------------------------------------------------------------------------------------
     def _logs(self, caller: Caller, params: dict[str, Any]) -> Any:
@@ -165,7 +189,7 @@ class News:
             self._replies.notify(follower.client, "logs", params)
         return chunk.end
 
-    def _takes_output(self, follower: Follower) -> bool:
+    def _takes_output(self, follower: Follower | Subscriber) -> bool:
         """Whether it has read enough to get another piece; if not, the next piece follows when it has."""
         owed = self._replies.owed(follower.client)
         return owed is not None and owed < MOST_OUTPUT

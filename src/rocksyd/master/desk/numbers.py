@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from rocksyd import __version__
@@ -54,8 +54,16 @@ class Numbers:
         self.web_rows: Callable[[], list[dict[str, Any]]] = list
         """The rows of the pools that serve requests."""
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """Names and numbers of the daemon as a whole."""
+    def values(self) -> Generator[None, None, dict[str, Any]]:
+        """Names and numbers of the daemon as a whole; piece by piece, because each process is asked for its memory."""
+        memory = yield from self._memory()
+        return dict(self._values(memory))
+
+    def counted(self) -> dict[str, Any]:
+        """The same without what only the system knows."""
+        return dict(self._values(0))
+
+    def _values(self, memory: int) -> Iterator[tuple[str, Any]]:
         clients, generations, engine = self._clients, self._generations, self._turn.engine
         yield "pid", os.getppid()
         yield "master_pid", os.getpid()
@@ -72,7 +80,7 @@ class Numbers:
         now = time.monotonic()
         for seconds in (1, 10, 60):
             yield "requests_per_second" + (f"_{seconds}" if seconds > 1 else ""), round(self.rates.over(seconds, now), 3)
-        yield "total_memory", self._memory()
+        yield "total_memory", memory
         yield "data_memory", sum(resident_memory(zygote.pid) for zygote in self._children.zygotes.values() if zygote.pid)
         for name in ("journal_commits", "journal_rows"):
             yield name, engine.counters[name]
@@ -89,18 +97,23 @@ class Numbers:
         yield "crashes", generations.crashes
         yield "draining", int(engine.draining)
 
-    def _memory(self) -> int:
+    def _memory(self) -> Generator[None, None, int]:
         """Resident bytes of all the daemon's processes; what they share counts for each."""
         pids = [os.getpid(), os.getppid(), *(zygote.pid for zygote in self._children.zygotes.values())]
         pids += [worker.pid for worker in self._turn.engine.workers.values()]
         pids += [process.pid for process in self.companions.processes.values()]
-        return sum(resident_memory(pid) for pid in pids if pid)
+        memory = 0
+        for pid in filter(None, pids):
+            memory += resident_memory(pid)
+            yield
+        return memory
 
-    def full(self) -> dict[str, Any]:
-        """Everything, with the audit of restarts."""
+    def full(self) -> Generator[None, None, dict[str, Any]]:
+        """Everything, with the audit of restarts; piece by piece."""
         generations = self._generations
+        values = yield from self.values()
         return {
-            **dict(self.values()),
+            **values,
             "gauges": self._turn.engine.gauges,
             "restart_count": generations.restarts,
             "restarts": generations.records(20),
@@ -113,11 +126,15 @@ class Numbers:
             engine.durations = Durations()
         return {"bounds": BOUNDS, "rows": engine.durations.rows()}
 
-    def pools(self) -> list[dict[str, Any]]:
-        """One row a pool."""
+    def pools(self) -> Generator[None, None, list[dict[str, Any]]]:
+        """One row a pool; made worker by worker, because the system is asked about each."""
         engine = self._turn.engine
         rows = []
-        for name, pool in engine.pools.items():
+        for name, pool in list(engine.pools.items()):
+            processes = []
+            for worker in list(pool.workers.values()):
+                processes.append(self._process(worker))
+                yield
             queue = engine.queues.get(name)
             app = engine.applications.get(pool.app)
             rows.append(
@@ -146,7 +163,7 @@ class Numbers:
                     "parked": pool.trouble.parked,
                     "failures": pool.trouble.failures,
                     "trouble": pool.trouble.reason or None,
-                    "processes": [self._process(worker) for worker in pool.workers.values()],
+                    "processes": processes,
                 }
             )
         return [*rows, *self.web_rows()]

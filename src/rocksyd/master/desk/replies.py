@@ -18,6 +18,10 @@ from rocksyd.master.desk.waiters import Caller
 from rocksyd.wire import encode
 
 
+class Encoded(list[bytes]):
+    """Members of an array that is the result, encoded already."""
+
+
 class Replies:
     """The way back to whoever called."""
 
@@ -26,11 +30,10 @@ class Replies:
 
     def answer(self, caller: Caller, result: Any, *, waited: bool = True) -> None:
         """The result, to whoever called."""
-        self._reply(caller, waited, lambda: encode.rpc_result(caller.id, result))
-
-    def listed(self, caller: Caller, records: list[bytes]) -> None:
-        """An array whose members are encoded already, as the result."""
-        self._reply(caller, True, lambda: encode.rpc_array(caller.id, records))
+        if isinstance(result, Encoded):
+            self._reply(caller, waited, lambda: encode.rpc_array(caller.id, result))
+        else:
+            self._reply(caller, waited, lambda: encode.rpc_result(caller.id, result))
 
     def fail(self, caller: Caller, error: RequestError, *, waited: bool = False) -> None:
         """The error, to whoever called."""
@@ -54,10 +57,10 @@ class Replies:
             del client.batches[number]
             client.send(encode.rpc_batch(state[1]))
 
-    def group_of(self, caller: Caller) -> int:
-        """The process group that whoever called is in; 0 where nobody knows."""
-        client = self._clients.by_number.get(caller.client)
-        return group_of(client.socket) if client is not None else 0
+    def group_of(self, client: int) -> int:
+        """The process group that a client is in; 0 where nobody knows."""
+        found = self._clients.by_number.get(client)
+        return group_of(found.socket) if found is not None else 0
 
     def in_batch(self, caller: Caller) -> int:
         """Bytes of the replies that the batch of a request has so far."""
@@ -74,6 +77,10 @@ class Replies:
     def broken(self, client: int, error: Exception) -> None:
         """What was to be said to a client has raised what nobody expected."""
         self._clients.broken(client, error)
+
+    def here(self, client: int) -> bool:
+        """Whether a client has not gone."""
+        return client in self._clients.by_number
 
     def owed(self, client: int) -> int | None:
         """Bytes that a client is owed and has not taken; None when it has gone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import GeneratorType
 from typing import Any
 
 from rocksyd import codes
@@ -16,8 +17,10 @@ from rocksyd.master.desk import methods
 from rocksyd.master.desk.clients import Client
 from rocksyd.master.desk.forwarding import Forwarding
 from rocksyd.master.desk.listeners import user_of
+from rocksyd.master.desk.pieces import Pieces, Task
 from rocksyd.master.desk.replies import Replies
 from rocksyd.master.desk.waiters import Caller
+from rocksyd.master.turn import SHARE
 from rocksyd.wire import jsonrpc, requests
 
 LATER = object()
@@ -25,8 +28,6 @@ LATER = object()
 _LOCKED = "not authorised: call auth with the token first"
 MOST_WAITS = 20_000
 """Replies that one connection may wait for: each costs memory until it is given."""
-SHARE = 0.01
-"""Seconds that a client's requests are served in a turn before the others have theirs; one request is never cut."""
 MOST_REPLIED = 16 << 20
 """Bytes of replies in one batch."""
 
@@ -36,14 +37,18 @@ Serve = Callable[[Caller, dict[str, Any]], Any]
 class Rpc:
     """The methods that are served. Modules register for theirs with ``serves``."""
 
-    def __init__(self, replies: Replies, forwarding: Forwarding) -> None:
+    def __init__(self, replies: Replies, forwarding: Forwarding, pieces: Pieces) -> None:
         self._replies = replies
+        self.pieces = pieces
         self._forwarding = forwarding
         self._batch = 0
         self.methods: dict[str, Serve] = {}
 
     def serves(self, name: str, serve: Serve) -> None:
-        """Have ``serve(caller, parameters)`` serve a method: it returns the result, or LATER, or raises RequestError."""
+        """Have ``serve(caller, parameters)`` serve a method: it returns the result, or LATER, or raises RequestError.
+
+        One that may take long is a generator, which returns the result (``pieces``).
+        """
         self.methods[name] = serve
 
     def call(self, client: Client, request: requests.Call, batch: int = 0) -> None:
@@ -68,14 +73,24 @@ class Rpc:
                 result: Any = LATER
             else:
                 result = self.methods[request.method](caller, methods.arguments(request.method, method, request.params))
-        except RequestError as error:
-            return self._replies.fail(caller, error)
-        except JournalError as error:
-            return self._replies.fail(caller, RequestError(codes.INTERNAL_ERROR, "the journal cannot be read", data=str(error)))
+        except (RequestError, JournalError) as error:
+            return self._fail(caller, error)
+        if type(result) is GeneratorType:
+            client.waits += not request.notify and not batch
+            answer, fail = self._replies.answer, self._fail
+            task = Task(
+                client.number, result, lambda found: answer(caller, found), lambda error: fail(caller, error, waited=True)
+            )
+            return self.pieces.begin(task)
         if result is LATER:
             client.waits += not request.notify and not batch
             return None
         return self._replies.answer(caller, result, waited=False)
+
+    def _fail(self, caller: Caller, error: RequestError | JournalError, *, waited: bool = False) -> None:
+        if isinstance(error, JournalError):
+            error = RequestError(codes.INTERNAL_ERROR, "the journal cannot be read", data=str(error))
+        self._replies.fail(caller, error, waited=waited)
 
     def batch(self, client: Client, request: requests.Batch) -> None:
         """Several at once, answered as one array when the last is answered."""

@@ -14,17 +14,19 @@ from uuid import uuid4
 
 from rocksyd import codes, ticks
 from rocksyd.core import events as ev
-from rocksyd.core import outcome, reasons
+from rocksyd.core import reasons
 from rocksyd.core.engine import not_found
 from rocksyd.errors import RequestError
+from rocksyd.master.desk.endings import Endings
 from rocksyd.master.desk.lists import Lists
+from rocksyd.master.desk.pieces import Work
 from rocksyd.master.desk.replies import Replies
 from rocksyd.master.desk.rpc import LATER, Rpc
 from rocksyd.master.desk.waiters import Caller, Waiter, Waiters
 from rocksyd.master.staff.left_behind import LeftBehind
 from rocksyd.master.staff.stacks import Stacks
 from rocksyd.master.turn import Turn
-from rocksyd.model import ENDED, OK, Now, Run
+from rocksyd.model import ENDED, WAITING, Now, Run
 from rocksyd.options import ORDERED
 from rocksyd.units import parse_duration
 
@@ -42,9 +44,7 @@ class Runs:
         """Begins every key that this master makes up; with a number behind it as unlike any other as a UUID, and cheaper."""
         self._keys = 0
         self.lists = Lists(turn, replies)
-        turn.performs(ev.Answered, self._on_answered)
-        turn.performs(ev.Ended, self._on_ended)
-        turn.due(waiters.next_deadline, self._on_time)
+        self.endings = Endings(turn, waiters, replies)
 
     def serve(self, rpc: Rpc) -> None:
         """Serve these methods."""
@@ -75,7 +75,7 @@ class Runs:
             if answer.run is None:
                 self._accepted(caller, answer)
             elif answer.run.state == ENDED or answer.run.attempt.answered_at:
-                self._over(Waiter(caller, event.key, call=True), answer.run)
+                self.endings.tell(Waiter(caller, event.key, call=True), answer.run)
             elif not caller.notify:
                 self._waiters.wait(Waiter(caller, event.key, call=True))
 
@@ -131,19 +131,22 @@ class Runs:
             raise not_found(key)
         return run
 
-    def _why(self, caller: Caller, params: dict[str, Any]) -> Any:
-        run = self.known(params["key"])
-        found = reasons.why(self._turn.engine, run, Now(time.monotonic(), time.time()), self._awaited)
+    def _why(self, caller: Caller, params: dict[str, Any]) -> Work:
+        run, engine = self.known(params["key"]), self._turn.engine
+        ahead = (yield from reasons.ahead_of(engine, run)) if run.state == WAITING else None
+        found = reasons.why(engine, run, Now(time.monotonic(), time.time()), self._awaited, ahead=ahead)
         if run.state == ENDED and run.order.log:
-            found["reasons"] += [reasons.left_behind(one)._asdict() for one in self._left_behind.processes(run.order.log)]
+            left = yield from self._left_behind.processes(run.order.log)
+            found["reasons"] += [reasons.left_behind(one)._asdict() for one in left]
         return found
 
     def _awaited(self) -> dict[int, list[str]]:
         """By process group: keys of the runs that its processes wait for. A worker leads the group of all that its run starts."""
         found: dict[int, list[str]] = {}
-        for key, waiters in self._waiters.ends.items():
-            for group in {self._replies.group_of(waiter.caller) for waiter in waiters} - {0}:
-                found.setdefault(group, []).append(key)
+        for client, keys in self._waiters.awaited():
+            group = self._replies.group_of(client)
+            if group:
+                found.setdefault(group, []).extend(keys)
         return found
 
     def _stack(self, caller: Caller, params: dict[str, Any]) -> Any:
@@ -170,36 +173,6 @@ class Runs:
         self._waiters.wait(Waiter(caller, run.key, deadline=deadline))
         return LATER
 
-    def _on_answered(self, effect: ev.Answered) -> None:
-        for waiter in self._waiters.answered(effect.run.key):
-            self._over(waiter, effect.run)
-
-    def _on_ended(self, effect: ev.Ended) -> None:
-        for waiter in self._waiters.ended(effect.run.key):
-            self._over(waiter, effect.run)
-
-    def _over(self, waiter: Waiter, run: Run) -> None:
-        """The run that a caller waited for has ended, or has answered."""
-        try:
-            if not waiter.call:
-                self._replies.answer(waiter.caller, run.record())
-            elif run.attempt.outcome == OK or run.attempt.answered_at:
-                self._replies.answer(waiter.caller, run.returned())
-            else:
-                self._replies.fail(waiter.caller, _job_failed(run), waited=True)
-        except Exception as error:  # noqa: BLE001  (the barrier: the others that wait are told all the same)
-            self._replies.broken(waiter.caller.client, error)
-
-    def _on_time(self, now: float) -> None:
-        """Callers that have waited long enough."""
-        for waiter in self._waiters.overdue(now):
-            try:
-                run = self._turn.lookup(waiter.key)
-                record = run.record() if run is not None else {"key": waiter.key}
-                self._replies.answer(waiter.caller, {**record, "timed_out": True})
-            except Exception as error:  # noqa: BLE001  (the barrier)
-                self._replies.broken(waiter.caller.client, error)
-
 
 def submission(key: str, params: dict[str, Any], *, unnamed: bool = False) -> ev.Submit:
     """The event that orders a run under ``key``, from the parameters of ``run`` and ``call``."""
@@ -221,9 +194,3 @@ def _duration(value: Any, name: str) -> float:
         return parse_duration(value)
     except ValueError as error:
         raise RequestError(codes.INVALID_PARAMS, f"{name}: {error}") from error
-
-
-def _job_failed(run: Run) -> RequestError:
-    data = run.failure()
-    code = codes.TOO_BUSY if data["type"] == outcome.TOO_BUSY and not run.attempt.started_at else codes.JOB_FAILED
-    return RequestError(code, f"{data['type']}: {data['message']}", data=data)

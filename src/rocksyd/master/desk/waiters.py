@@ -6,11 +6,17 @@ What this file must not know: how a reply reaches a client.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from heapq import heappop, heappush
 from typing import Any
 
 from rocksyd.model import OK, Run
+
+TOLD_AT_ONCE, DROPPED_AT_ONCE = 15, 200
+"""Callers that are answered in a turn of those whose time is over, and of those that wait for the same run; and callers that are
+forgotten in a turn."""
 
 
 @dataclass(slots=True)
@@ -48,6 +54,10 @@ class Subscriber:
     labels: dict[str, str] | None = None
     failed: bool | None = None
     scripts: bool | None = None
+    missed: int | None = None
+    """The revision up to which it has been told what changed while it was not there; None when it has been told all of that."""
+    ended: int = 0
+    """Of what has ended it is told only if that has changed after this revision."""
 
     def wants(self, event: str, run: Run | None) -> bool:
         """Whether this news is for it."""
@@ -76,41 +86,51 @@ class Waiters:
     """All of them."""
 
     def __init__(self) -> None:
-        self.ends: dict[str, list[Waiter]] = {}
+        self.ends: dict[str, dict[Waiter, None]] = {}
         self.followers: dict[str, list[Follower]] = {}
         self.subscribers: list[Subscriber] = []
-        self.missed: list[tuple[Subscriber, int, list[Run]]] = []
-        """Subscribers that go on where a lost connection ended, and the runs that have changed since: told at the turn's end."""
+        self.behind: deque[Subscriber] = deque()
+        """Those of them that are still being told what they have missed."""
         self.drains: list[Caller] = []
         self.listening: dict[int, int] = {}
         """Client -> how many runs it follows and how often it subscribed: while it has any, more is to come for it."""
+        self._of: dict[int, dict[Waiter, None]] = {}
+        """Client -> what it waits for: when it goes nobody looks at all that others wait for."""
+        self.gone: deque[Waiter] = deque()
+        """Those of clients that have gone: they are dropped a few at a time."""
         self._deadlines: list[tuple[float, int, Waiter]] = []
         self._count = 0
 
     def wait(self, waiter: Waiter) -> None:
         """Wait for the end of a run."""
-        self.ends.setdefault(waiter.key, []).append(waiter)
+        self.ends.setdefault(waiter.key, {})[waiter] = None
+        self._of.setdefault(waiter.caller.client, {})[waiter] = None
         if waiter.deadline:
             self._count += 1
             heappush(self._deadlines, (waiter.deadline, self._count, waiter))
 
     def ended(self, key: str) -> list[Waiter]:
-        """The run has ended: who waited for it."""
-        waiters = self.ends.pop(key, [])
-        for waiter in waiters:
-            waiter.done = True
-        return waiters
+        """The run has ended: who waited for it. Each is ``over`` when it is told so."""
+        return list(self.ends.pop(key, ()))
+
+    def over(self, waiter: Waiter) -> None:
+        """It waits no longer."""
+        waiter.done = True
+        mine = self._of.get(waiter.caller.client, {})
+        mine.pop(waiter, None)
+        if not mine:
+            self._of.pop(waiter.caller.client, None)
 
     def answered(self, key: str) -> list[Waiter]:
         """The run has its result and goes on: who called it. Who waits for its end waits on."""
-        waiters = self.ends.get(key, [])
-        callers = [waiter for waiter in waiters if waiter.call]
-        waiters[:] = [waiter for waiter in waiters if not waiter.call]
+        callers = [waiter for waiter in self.ends.get(key, ()) if waiter.call]
         for waiter in callers:
-            waiter.done = True
-        if not waiters:
-            self.ends.pop(key, None)
+            self._leave(waiter)
         return callers
+
+    def awaited(self) -> Iterator[tuple[int, list[str]]]:
+        """Clients that wait for the ends of runs, with their keys."""
+        return ((client, [waiter.key for waiter in mine]) for client, mine in self._of.items())
 
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds at which the next one has waited long enough."""
@@ -119,16 +139,27 @@ class Waiters:
         return self._deadlines[0][0] if self._deadlines else None
 
     def overdue(self, now: float) -> list[Waiter]:
-        """Those that have waited long enough."""
-        found = []
-        while (due := self.next_deadline()) is not None and due <= now:
+        """Those that have waited long enough, TOLD_AT_ONCE of them at most."""
+        found: list[Waiter] = []
+        while len(found) < TOLD_AT_ONCE and (due := self.next_deadline()) is not None and due <= now:
             waiter = heappop(self._deadlines)[2]
-            waiter.done = True
-            self.ends[waiter.key].remove(waiter)
-            if not self.ends[waiter.key]:
-                del self.ends[waiter.key]
+            self._leave(waiter)
             found.append(waiter)
         return found
+
+    def tidy(self) -> None:
+        """Drop some of those whose clients have gone."""
+        for _ in range(min(DROPPED_AT_ONCE, len(self.gone))):
+            waiter = self.gone.popleft()
+            if not waiter.done:
+                self._leave(waiter)
+
+    def _leave(self, waiter: Waiter) -> None:
+        self.over(waiter)
+        others = self.ends.get(waiter.key, {})
+        others.pop(waiter, None)
+        if not others:
+            self.ends.pop(waiter.key, None)
 
     def follow(self, follower: Follower) -> None:
         """Follow a run's output."""
@@ -142,11 +173,11 @@ class Waiters:
             if not self.listening[follower.client]:
                 del self.listening[follower.client]
 
-    def subscribe(self, subscriber: Subscriber, position: int = 0, missed: list[Run] | None = None) -> None:
-        """Tell it the news, and first what it has missed since ``position``."""
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell it the news, and first what it has missed."""
         self.subscribers.append(subscriber)
-        if missed:
-            self.missed.append((subscriber, position, missed))
+        if subscriber.missed is not None:
+            self.behind.append(subscriber)
         self._listens(subscriber.client)
 
     def _listens(self, client: int) -> None:
@@ -154,17 +185,13 @@ class Waiters:
 
     def forget_client(self, client: int) -> None:
         """A client has gone."""
-        for key, waiters in list(self.ends.items()):
-            for waiter in waiters:
-                waiter.done = waiter.caller.client == client
-            waiters[:] = [waiter for waiter in waiters if not waiter.done]
-            if not waiters:
-                del self.ends[key]
+        self.gone.extend(self._of.pop(client, ()))
         for key, followers in list(self.followers.items()):
             followers[:] = [f for f in followers if f.client != client]
             if not followers:
                 del self.followers[key]
         self.subscribers = [s for s in self.subscribers if s.client != client]
+        self.behind = deque(s for s in self.behind if s.client != client)
         self.drains = [caller for caller in self.drains if caller.client != client]
         self.listening.pop(client, None)
 

@@ -76,6 +76,10 @@ class Behind:
             first = oldest if first is None else min(first, oldest)
         return None if first is None else first + DELAY
 
+    def take_begun(self) -> dict[str, Run]:
+        """What runs and what has ended: from here on the journal knows it."""
+        return self._known({**{key: run for key, (_, run) in self._running.items()}, **self._ended})
+
     def take_ended(self) -> dict[str, Run]:
         """What has ended: from here on the journal knows it."""
         return self._known(dict(self._ended))

@@ -17,11 +17,11 @@ from rocksyd.posix.log import log
 
 FORGET_INTERVAL = 600.0
 """Seconds between two looks; there is a look only while any ended run is kept."""
-LOOKED_AT, AT_ONCE = 200, 100
+LOOKED_AT, AT_ONCE = 200, 50
 """Rows that are looked at in a turn; runs that are forgotten in one: each costs what all its indexes cost."""
 COUNTED_AT_ONCE = 100_000
 """Runs that are counted in a turn."""
-_SOON = 0.05
+_SOON = 0.025
 """Seconds until the next part of much that is to be forgotten."""
 
 

@@ -15,7 +15,7 @@ import os
 import select
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ from rocksyd.posix.log import log
 
 LULL = 0.1
 CHUNK = 256 * 1024
+EXPIRED_AT_ONCE = 50
+"""Outputs that are looked at in a turn whether they are to be removed."""
 STRAYS = 1000
 """Outputs that go on growing after the ends of their runs of which it is known how much was cut, the latest."""
 _IN_IGNORED, _IN_MODIFY, _IN_Q_OVERFLOW, _IN_ONLYDIR, _IN_CLOEXEC, _IN_NONBLOCK = (
@@ -69,6 +71,8 @@ class Outputs:
         self._folders: dict[str, int] = {}
         self._by_watch: dict[int, str] = {}
         self._resume_at = 0.0
+        self._aged: Iterator[os.DirEntry[str]] | None = None
+        """Goes through what may be too old; None while nobody does."""
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
         if self._fd < 0:
@@ -227,36 +231,41 @@ class Outputs:
         end = begin + len(data)
         return Chunk(data.decode(errors="replace"), end, end >= size, begin if begin > offset else 0)
 
-    def expire(self, root: str, before: float, most: int = 500) -> int:
-        """Remove up to ``most`` outputs, in the folders of days, that nobody has written to since ``before`` (Unix seconds).
+    def expire(self, root: str, before: float, most: int = EXPIRED_AT_ONCE) -> bool:
+        """Look at up to ``most`` outputs, in the folders of days, and remove what nobody has written to since ``before`` (Unix
+        seconds); whether there are more. The next call goes on where this one has stopped.
 
         Whole days only: a day that ``before`` is in is left for tomorrow, so that no folder is read again and again.
         """
-        removed = 0
-        limit = f"{datetime.fromtimestamp(before, UTC):%Y-%m-%d}"
-        for day in sorted(name for name in os.listdir(root) if name < limit):
-            folder = f"{root}/{day}"
+        if self._aged is None:
+            limit = f"{datetime.fromtimestamp(before, UTC):%Y-%m-%d}"
+            self._aged = self._expiring([f"{root}/{day}" for day in sorted(os.listdir(root)) if day < limit], before)
+        for _ in range(most):
+            if next(self._aged, None) is None:
+                self._aged = None
+                return False
+        return True
+
+    def _expiring(self, folders: list[str], before: float) -> Iterator[os.DirEntry[str]]:
+        """Remove what is old enough; one output after the other, those that stay as well."""
+        for folder in folders:
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
-                        if removed >= most:
-                            return removed
-                        removed += self._expire_one(entry, before)
+                        self._expire_one(entry, before)
+                        yield entry
                 if not self._prints_in(folder):
                     os.rmdir(folder)
             except OSError:
                 continue  # not empty: what is in it is younger, still running, or not to be removed; or it is no folder
-        return removed
 
-    def _expire_one(self, entry: os.DirEntry[str], before: float) -> bool:
+    def _expire_one(self, entry: os.DirEntry[str], before: float) -> None:
         """Remove it if it is old enough. What cannot be removed is tried again at the next look, and hinders nothing else."""
         try:
-            if entry.path in self.by_path or entry.stat(follow_symlinks=False).st_mtime >= before:
-                return False
-            os.unlink(entry.path)
+            if entry.path not in self.by_path and entry.stat(follow_symlinks=False).st_mtime < before:
+                os.unlink(entry.path)
         except OSError:
-            return False
-        return True
+            return
 
     @staticmethod
     def remove(runs: Iterable[Run]) -> None:

@@ -110,6 +110,10 @@ class Writing:
         if (everything and self._behind) or self._behind.due(now):
             self._write_now(self._behind.take(now, everything=everything), now)
 
+    def write_begun(self, now: float) -> None:
+        """Write which runs run and how runs ended, because somebody is about to be told of that."""
+        self._write_now(self._behind.take_begun(), now)
+
     def write_ended(self, now: float) -> None:
         """Write how runs ended, because somebody is about to look for those that have ended."""
         self._write_now(self._behind.take_ended(), now)

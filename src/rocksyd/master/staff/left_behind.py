@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Generator
 from typing import Any
 
 from rocksyd.core.submission import key_of
@@ -28,13 +29,17 @@ class LeftBehind:
         self._root = os.path.realpath(f"{state_dir}/output") + "/"
         """As the kernel names it."""
 
-    def processes(self, log: str = "") -> list[dict[str, Any]]:
-        """``pid``, ``name``, ``key`` (None if it prints elsewhere), ``age`` in seconds; of all, or of who prints into ``log``."""
+    def processes(self, log: str = "") -> Generator[None, None, list[dict[str, Any]]]:
+        """``pid``, ``name``, ``key`` (None if it prints elsewhere), ``age`` in seconds; of all, or of who prints into ``log``.
+
+        They are looked at one by one.
+        """
         found: list[dict[str, Any]] = []
         wanted = os.path.realpath(log) if log else ""
         for pid in processes.children_of(os.getppid()):
             if len(found) == MOST:
                 break
+            yield
             if self._is_left(pid):
                 output = self._output(pid)
                 if not wanted or output == wanted:
