@@ -35,7 +35,9 @@ _MOST = 3500
 _BEGINNING = 2500
 """Those of them that come before what is cut; the others are the end, because that of a traceback says what it is about."""
 _STEERS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(0x7F, 0xA0))}
-"""Control characters but tabs and line breaks, and how they are shown: what a run says must not steer whoever reads the log."""
+_STEERS |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+"""Control characters but tabs and line breaks, and what turns the direction of writing, and how they are shown: what a run says
+must not steer whoever reads the log."""
 _lost = 0
 
 
