@@ -31,6 +31,7 @@ MEASUREMENTS = (
     "pages",
     "web",
     "web_avalanche",
+    "history",
 )
 
 
