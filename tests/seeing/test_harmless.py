@@ -50,7 +50,8 @@ def strange(text="", path=None, fails=False):
     return {{STRANGE: [STRANGE]}}
 '''
 STEERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]|\x1b")
-COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
+OURS = re.compile(r"\x1b\[[0-9;:]*m|\r\x1b\[K")
+"""Colours, and what a line of progress begins with when it is drawn anew: nothing of that is in STRANGE."""
 MORE: dict[str, list[list[str]]] = {
     "run": [["run", "strange", f"text={STRANGE}", "--follow"], ["run", "strange", "--wait"], ["run", STRANGE]],
     "logs": [["logs", KEY], ["logs", KEY, "--timestamps"], ["logs", KEY, "--grep", "OWNED"], ["logs", KEY, "--tail", "2"]],
@@ -115,8 +116,8 @@ def terminal() -> Iterator[list[bytes]]:
 
 
 def steered(data: bytes) -> list[str]:
-    """What of it steers a terminal, but for colours."""
-    text = COLOURS.sub("", data.decode(errors="surrogateescape"))
+    """What of it steers a terminal, but for what is ours."""
+    text = OURS.sub("", data.decode(errors="surrogateescape"))
     return [text[max(found.start() - 40, 0) : found.end() + 20] for found in STEERS.finditer(text)]
 
 
