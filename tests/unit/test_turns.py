@@ -54,6 +54,7 @@ ASKED: dict[str, list[dict[str, Any]]] = {
     "free": [{"key": "e2"}],
     "retry": [{"key": "e3"}],
     "terminate": [{"key": "w200"}],
+    "edit": [{"key": "w201", "priority": 5}],
     "logs": [{"key": "e1", "times": True}],
     "why": [{"key": "w3900"}, {"key": "e1"}],
     "subscribe": [{"position": 0}, {"position": 0, "app": "nobody"}],
