@@ -35,6 +35,8 @@ def serve(companion):
             time.sleep(60)
     if there("starting"):
         open(os.path.join(here, "starting")).read()
+    if there("refuses"):
+        raise CannotAttend("the bell has cracked meanwhile")
 
     def ring(request):
         return {"pid": os.getpid(), "trusted": request.trusted, "address": request.address, "params": request.params}

@@ -59,7 +59,7 @@ def test_p7_many_restarts_and_the_jobs_of_all_of_them_leave_nothing_behind(tmp_p
 
     What a restart leaves in the keeper is seen from 4 KB on, however many there are: what it is allowed to grow goes with them.
     """
-    rest = many(60, 280)
+    rest = many(30, 280)
     with Daemon(tmp_path, JOBS, parts={"pool": IDLE_POOL}) as daemon:
         talk = daemon.talk()
         for turn in range(20):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import until
 from tests.schedule.stage import gone
 from tests.schedule.test_generations import ran, staged
@@ -63,15 +64,15 @@ def serve(companion):
     scheduler.serve(companion)
 """
 TABLE = """
-[companions.one]
+[companions.{name}]
 target = "gated:serve"
 path = "."
-[companions.one.settings]
+[companions.{name}.settings]
 timezone = "UTC"
 file = ""
 calendars = {{}}
 store = {store}
-[companions.one.settings.scripts.beat]
+[companions.{name}.settings.scripts.{name}]
 target = "one"
 every = 1.0
 misfire = "all"
@@ -80,33 +81,40 @@ overlap = "buffer_all"
 jobs = {{ from = "shops" }}
 finish = "done"
 """
+NAMES = ("alpha", "beta", "gamma", "delta", "epsilon")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("victim", ["scheduler", "master"])
 def test_whoever_is_killed_between_two_steps_of_a_generation_each_part_is_run_once(tmp_path: Path, victim: str) -> None:
+    """Several schedulers, each with a script of its own, stand at a step of theirs when they are killed."""
     (tmp_path / "gated.py").write_text(GATED)
-    here = tmp_path / "one"
-    here.mkdir()
-    os.mkfifo(here / "never")
-    table = TABLE.format(store=json.dumps(str(here / "schedule.sqlite")))
-    with staged(tmp_path, table) as served:
-        for step in STEPS if victim == "scheduler" else STEPS[::4]:
-            before = len(ran(served))
-            until(lambda: len(ran(served)) > before, "something to go on")  # noqa: B023
-            (here / "stop-at").write_text(step)
-            until((here / "stopped").exists, f"the step {step}")
-            (companion,) = served.children("rocksyd: one")
-            for one in ("stop-at", "stopped"):
-                (here / one).unlink()  # it stands there; whoever is started in its place does not
-            pid = companion if victim == "scheduler" else served.master_pid
-            os.kill(pid, signal.SIGKILL)
-            if victim != "scheduler":
-                os.kill(companion, signal.SIGKILL)  # it stands at the step, and cannot leave by itself
-            gone(companion)
-        count = sum(key.endswith(".finish") for key in ran(served))
-        until(lambda: sum(key.endswith(".finish") for key in ran(served)) >= count + 2, "two more")
+    tables = ""
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        os.mkfifo(tmp_path / name / "never")
+        tables += TABLE.format(name=name, store=json.dumps(str(tmp_path / name / "schedule.sqlite")))
+    steps = STEPS if victim == "scheduler" else STEPS[::4]
+    with staged(tmp_path, tables) as served:
+        for first in range(0, len(steps), len(NAMES)):
+            stops = dict(zip(NAMES, steps[first : first + len(NAMES)], strict=False))
+            _wait_each(served, dict.fromkeys(stops, 1))
+            for name, step in stops.items():
+                (tmp_path / name / "stop-at").write_text(step)
+            for name, step in stops.items():
+                until((tmp_path / name / "stopped").exists, f"the step {step}")
+                for one in ("stop-at", "stopped"):
+                    (tmp_path / name / one).unlink()
+            companions = [pid for name in stops for pid in served.children(f"rocksyd: {name}")]
+            assert len(companions) == len(stops)
+            if victim == "master":
+                os.kill(served.master_pid, signal.SIGKILL)
+            for pid in companions:  # they stand at the step, and cannot leave by themselves
+                os.kill(pid, signal.SIGKILL)
+            for pid in companions:
+                gone(pid)
+        _wait_each(served, dict.fromkeys(NAMES, 2), "finish")
         begun = ran(served)
         assert set(Counter(begun).values()) == {1}
         over = [key.removesuffix(".finish") for key in begun if key.endswith(".finish")]
@@ -114,3 +122,13 @@ def test_whoever_is_killed_between_two_steps_of_a_generation_each_part_is_run_on
         assert set(parts) <= set(begun)
         places = [[begun.index(f"{key}.{part}") for part in ("init", n, "finish")] for key in over for n in "012"]
         assert all(three == sorted(three) for three in places)
+
+
+def _wait_each(served: Daemon, more: dict[str, int], part: str = "") -> None:
+    """Wait until of each script so many parts more than now have been begun."""
+
+    def count(name: str) -> int:
+        return sum(key.startswith(f"{name}@") and key.endswith(part) for key in ran(served))
+
+    for name, goal in {name: count(name) + number for name, number in more.items()}.items():
+        until(lambda: count(name) >= goal, f"{goal} of {name}")  # noqa: B023

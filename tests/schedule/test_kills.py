@@ -53,7 +53,7 @@ def test_killed_at_any_moment_each_tick_has_one_run(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_two_schedulers_at_once_run_each_tick_once(tmp_path: Path) -> None:
     """For ten minutes when it is to be thorough."""
-    with gated(tmp_path, "one", "two", misfire="skip") as served:
+    with gated(tmp_path, "one", "two", misfire="skip", script="beat") as served:
         wait_ran(served, many(4, 600), timeout=many(1, 50) * TIMEOUT)  # one is due a second, and is skipped where that is late
         for name in ("one", "two"):
             without_a_hole(accounts(tmp_path / name))

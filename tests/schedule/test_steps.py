@@ -17,7 +17,8 @@ from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import until
 from tests.schedule.stage import daemon, gone, ran, wait_ran
 
-STEPS = ("status", "run", "run acknowledged", "save", "saved")
+STEPS = {"one": "status", "two": "run", "three": "run acknowledged", "four": "save", "five": "saved"}
+"""Scheduler -> the step that it stands at when it is killed."""
 GATED = """
 import os, time
 from rocksyd.client import Client
@@ -64,7 +65,7 @@ timezone = "UTC"
 file = ""
 calendars = {{}}
 store = {store}
-[companions.{name}.settings.scripts.beat]
+[companions.{name}.settings.scripts.{script}]
 target = "tick"
 every = 1.0
 misfire = {misfire}
@@ -72,16 +73,27 @@ misfire_limit = 1000
 """
 
 
-def gated(folder: Path, *names: str, misfire: str = "all") -> Daemon:
-    """A daemon with such schedulers, each with a store in a folder of its own."""
+def gated(folder: Path, *names: str, misfire: str = "all", script: str = "") -> Daemon:
+    """A daemon with such schedulers, each with a store of its own, and with a script of its own unless one is named."""
     (folder / "gated.py").write_text(GATED)
     tables = ""
     for name in names:
         (folder / name).mkdir()
         os.mkfifo(folder / name / "never")
         store = json.dumps(str(folder / name / "schedule.sqlite"))
-        tables += TABLE.format(name=name, store=store, misfire=json.dumps(misfire))
+        tables += TABLE.format(name=name, store=store, misfire=json.dumps(misfire), script=script or name)
     return daemon(folder, tables)
+
+
+def ran_of(served: Daemon, name: str) -> list[str]:
+    """Keys of the runs of one script whose code was begun, in that order."""
+    return [key for key in ran(served) if key.startswith(f"{name}@")]
+
+
+def wait_each(served: Daemon, counts: dict[str, int]) -> None:
+    """Wait until so many runs of each script have been begun."""
+    for name, count in counts.items():
+        until(lambda: len(ran_of(served, name)) >= count, f"{count} runs of {name}")  # noqa: B023
 
 
 def accounts(folder: Path) -> list[tuple[Any, ...]]:
@@ -98,41 +110,51 @@ def without_a_hole(found: list[tuple[Any, ...]]) -> None:
         position = last
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("victim", ["scheduler", "master", "keeper"])
 def test_whoever_is_killed_between_two_steps_of_a_tick_it_is_run_once(tmp_path: Path, victim: str) -> None:
-    """xxl-job #3447: there the schedule is moved on before the run is made, and a tick is lost."""
-    with gated(tmp_path, "one") as served:
-        here = tmp_path / "one"
-        for step in STEPS:
-            before = len(wait_ran(served, len(ran(served)) + 1))
-            (here / "stop-at").write_text(step)
-            until((here / "stopped").exists, f"the step {step}")
-            (companion,) = served.children("rocksyd: one")
-            for one in ("stop-at", "stopped"):
-                (here / one).unlink()  # it stands there; whoever is started in its place does not
-            pid = {"scheduler": companion, "keeper": served.pid}.get(victim) or served.master_pid
+    """xxl-job #3447: there the schedule is moved on before the run is made, and a tick is lost.
+
+    There is a scheduler for each step, so that one kill meets all of them.
+    """
+    with gated(tmp_path, *STEPS) as served:
+        wait_each(served, dict.fromkeys(STEPS, 1))
+        for name, step in STEPS.items():
+            (tmp_path / name / "stop-at").write_text(step)
+        for name, step in STEPS.items():
+            until((tmp_path / name / "stopped").exists, f"the step {step}")
+            (tmp_path / name / "stop-at").unlink()
+        before = {name: len(ran_of(served, name)) for name in STEPS}
+        companions = [pid for name in STEPS for pid in served.children(f"rocksyd: {name}")]
+        assert len(companions) == len(STEPS)
+        if victim == "keeper":  # with it end its runs, those included whose code has not begun yet
+            talk = served.talk()
+            until(lambda: not any(talk.rpc("list", state=state) for state in ("waiting", "running")), "all runs to have ended")
+        if victim != "scheduler":
+            os.kill(served.pid if victim == "keeper" else served.master_pid, signal.SIGKILL)
+        for pid in companions:  # they stand at the step, and cannot leave by themselves
             os.kill(pid, signal.SIGKILL)
-            if victim != "scheduler":
-                os.kill(companion, signal.SIGKILL)  # it stands at the step, and cannot leave by itself
-            if victim == "keeper":
-                served.wait(-9)
-                served.start()
-            else:
-                gone(pid)
-            wait_ran(served, before + 2)
-        found = accounts(here)
-        without_a_hole(found)
-        until(lambda: {key for *_, key in found if key} <= set(ran(served)), "the beginning of all that was acknowledged")
-        begun = Counter(ran(served))
-        assert set(begun.values()) == {1}
-        until(lambda: begun.keys() <= {key for *_, key in accounts(here)}, "all that was run to be written down")
-        assert {what for what, *_ in found} <= {"run", "overlap"}, "none is missed"
+        if victim == "keeper":
+            served.wait(-9)
+            served.start()
+        for pid in companions:
+            gone(pid)
+        wait_each(served, {name: count + 2 for name, count in before.items()})
+        for name in STEPS:
+            found = accounts(tmp_path / name)
+            without_a_hole(found)
+            until(lambda: {key for *_, key in found if key} <= set(ran(served)), "the beginning of all that was acknowledged")  # noqa: B023
+            begun = Counter(ran_of(served, name))
+            assert set(begun.values()) == {1}
+            until(
+                lambda: begun.keys() <= {key for *_, key in accounts(tmp_path / name)},  # noqa: B023
+                "all that was run to be written down",
+            )
+            assert {what for what, *_ in found} <= {"run", "overlap"}, "none is missed"
 
 
 def test_two_schedulers_at_once_make_no_second_run_and_one_that_slept_does_no_harm(tmp_path: Path) -> None:
     """apscheduler #160."""
-    with gated(tmp_path, "one", "two", misfire="skip") as served:
+    with gated(tmp_path, "one", "two", misfire="skip", script="beat") as served:
         wait_ran(served, 3)
         (sleeper,) = served.children("rocksyd: two")
         (tmp_path / "two" / "stop-at").write_text("run")
@@ -154,7 +176,7 @@ def test_two_schedulers_at_once_make_no_second_run_and_one_that_slept_does_no_ha
 
 def test_a_tick_that_one_scheduler_had_left_out_is_not_run_by_one_that_slept(tmp_path: Path) -> None:
     """nomad #16583, dkron #541: twice after a take-over. The second is about to order a tick that the first never had."""
-    with gated(tmp_path, "one", "two", misfire="skip") as served:
+    with gated(tmp_path, "one", "two", misfire="skip", script="beat") as served:
         for name in ("one", "two"):
             (tmp_path / name / "stop-at").write_text("run")
         for name in ("one", "two"):

@@ -89,7 +89,7 @@ class Lives(RuleBasedStateMachine):
     def becomes_ready(self) -> None:
         self.life.ready(self.now)
 
-    @precondition(lambda self: self.process and self.life.state in (STARTING, READY))
+    @precondition(lambda self: self.process and self.life.state != FAILED)
     @rule()
     def talks_nonsense(self) -> None:
         self.life.condemn("nonsense")

@@ -46,7 +46,12 @@ class Life:
         self.deadline, self._ready_at = None, now
 
     def condemn(self, reason: str) -> None:
-        """The process is to be killed: it was not ready in time, said that it cannot, or cannot be understood."""
+        """The process is to be killed: it was not ready in time, said that it cannot, or cannot be understood.
+
+        One that is not wanted stays so: it would be started again otherwise, by a daemon that stops.
+        """
+        if self.state == ABSENT:
+            return
         self.state, self.reason, self.deadline = FAILED, reason, None
 
     def ended(self, how: str, now: float) -> None:

@@ -362,10 +362,18 @@ def command_line(pid: int) -> str:
 
 
 def copy_package(folder: Path) -> Path:
-    """A copy of rocksyd that a test may break. Returns the folder to give to ``Daemon(package=...)``."""
+    """A copy of rocksyd that a test may break. Returns the folder to give to ``Daemon(package=...)``.
+
+    What Python has compiled comes along, so that each copy need not be compiled anew: it is not used for a file that is edited.
+    """
     target = folder / "rocksyd"
-    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, target, ignore=_not_of_a_copy)
     return target
+
+
+def _not_of_a_copy(folder: str, names: list[str]) -> list[str]:
+    """Files that another process is just compiling have other names, and are gone the next moment."""
+    return [name for name in names if not name.endswith(".pyc")] if os.path.basename(folder) == "__pycache__" else []
 
 
 @contextmanager

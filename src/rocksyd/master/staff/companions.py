@@ -273,7 +273,7 @@ class Companions:
             case m.Failed():
                 reason = message.reason if not message.traceback else f"{message.reason}\n{message.traceback}"
                 self.condemn(process, str(reason))
-            case m.Attending() if not current:
+            case m.Attending() if not current or (life is not None and life.state == ABSENT):
                 pass  # said before it heard that it is to leave
             case _:
                 return "at a moment at which that means nothing"
