@@ -22,12 +22,14 @@ from tests.faults.crowd import JOBS, POOL, ended, kill_master, open_gate, the_ma
 class SmallDisk:
     """The folder of the journal is a file system of its own; ``full`` fills it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: str = "4m") -> None:
         self.folder = folder / "var"
         self.folder.mkdir()
         if os.geteuid() != 0:
             pytest.skip("needs the rights of root to mount a file system")
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", self.folder], capture_output=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", self.folder], capture_output=True, check=False
+        )
         if done.returncode:
             pytest.skip(f"no file system can be mounted here: {done.stderr.decode()}")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from rocksyd.testing import Daemon
+from rocksyd.testing.daemon import until
 
 JOBS = """
 import os
@@ -50,3 +53,21 @@ def daemon(folder: Path, tables: str, **arguments: Any) -> Daemon:
 def webhook(url: str, more: str = "", name: str = "hook") -> str:
     """The table of a receiver."""
     return f'[notify.{name}]\nwebhook = "{url}"\n{more}\n'
+
+
+def wait_hears(served: Daemon, *streams: str) -> None:
+    """Wait until the news are heard: the companion is ready before, and what ends until then is nobody's news.
+
+    ``streams``: ``failed``, and ``scripts`` where there are some.
+    """
+    path = served.folder / "var" / "notify.sqlite"
+
+    def hears() -> bool:
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+                names = {name for (name,) in db.execute("SELECT name FROM things")}
+        except sqlite3.OperationalError:  # it is not there yet
+            return False
+        return {f"heard/{stream}" for stream in streams or ("failed",)} <= names
+
+    until(hears, "the news to be heard")

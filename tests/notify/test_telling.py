@@ -14,7 +14,7 @@ from rocksyd.testing.daemon import until
 from tests.companions.stage import gone, wait_ready
 from tests.files import wait_lines
 from tests.notify.receivers import hook, mail_server
-from tests.notify.stage import daemon, webhook
+from tests.notify.stage import daemon, wait_hears, webhook
 
 
 def test_a_failure_reaches_a_webhook_signed_and_what_is_the_same_again_is_counted_only(tmp_path: Path) -> None:
@@ -23,6 +23,7 @@ def test_a_failure_reaches_a_webhook_signed_and_what_is_the_same_again_is_counte
     with hook() as got, daemon(tmp_path, webhook(got.url, 'secret_file = "hook.secret"')) as served:
         talk = served.talk()
         wait_ready(talk, "notify")
+        wait_hears(served)
         talk.rpc("run", target="fails", key="a", params={"password": "hunter2", "shop": 7})
         headers, body = got.got.get(timeout=30)
         said = json.loads(body)
@@ -49,6 +50,7 @@ def test_a_receiver_that_cannot_be_reached_is_tried_again_with_the_same_id_over_
     with hook() as got, daemon(tmp_path, webhook(got.url)) as served:
         talk = served.talk()
         pid = wait_ready(talk, "notify")
+        wait_hears(served)
         got.answers = [500, 302]
         talk.rpc("run", target="fails", key="a")
         first, second = got.next(), got.next()
@@ -84,6 +86,7 @@ def test_a_letter_says_what_failed_with_its_traceback_and_a_command_gets_the_sam
         with daemon(tmp_path, tables) as served:
             talk = served.talk()
             wait_ready(talk, "notify")
+            wait_hears(served)
             talk.rpc("run", target="fails", key="a")
             letter = letters.next()
             assert letter["Subject"].endswith("fails failed: ValueError: not today:")

@@ -10,7 +10,7 @@ from rocksyd.cli.commands import run_command
 from rocksyd.testing.daemon import until
 from tests.companions.stage import BELL, wait_ready
 from tests.notify.receivers import hook
-from tests.notify.stage import daemon, webhook
+from tests.notify.stage import daemon, wait_hears, webhook
 
 SCRIPTS = """
 [scripts.failing]
@@ -39,6 +39,7 @@ def test_scripts_that_fail_are_left_out_take_too_long_or_too_short_are_told_each
     with hook() as got, daemon(tmp_path, webhook(got.url, "after = 2") + SCRIPTS) as served:
         os.mkfifo(served.app / "gate")
         wait_ready(served.talk(), "notify")
+        wait_hears(served, "failed", "scripts")
         told = {}
         while len(told) < 4:
             said = got.next()
@@ -72,6 +73,7 @@ def test_a_companion_that_died_and_a_refused_restart_are_told_and_when_they_are_
     with hook() as got, daemon(tmp_path, webhook(got.url) + bell) as served:
         talk = served.talk()
         wait_ready(talk, "notify")
+        wait_hears(served)
         pid = wait_ready(talk, "bell")
         (tmp_path / "cannot").touch()
         os.kill(pid, signal.SIGKILL)

@@ -237,8 +237,10 @@ class Watch:
         for row in reversed([row for row in rows if _mark(row) not in seen]):
             kind, at = str(row["kind"]), float(row["at"])
             if kind == "crash":
+                why = str(row.get("reason") or "It died")
                 text = (
-                    "The keeper has started another one, which went on with the runs; the log says what the dead one said last."
+                    f"{why[:1].upper()}{why[1:]}. The keeper has started another one, which went on with the runs. "
+                    "`rocksyd restarts` shows how often that was, the log what the dead one said last."
                 )
                 found.append(Alert(CRASH, "master", "crash", "the master died and was replaced", text, at))
             elif not row["ok"]:
@@ -282,7 +284,10 @@ class Watch:
         title = f"{name} has not begun: it was due {rough_duration(now - due)} ago"
         key = about.get("key")
         text = (
-            f"`rocksyd why {key}` says what keeps it." if key else "The scheduler has not ordered it (the run before may go on)."
+            f"`rocksyd why {key}` says what keeps it."
+            if key
+            else "The scheduler has not ordered it (the run before may go on): "
+            f"`rocksyd schedule show {name}` says what becomes of its ticks."
         )
         return self._about(LATE, name, mark, (title, text), now, about)
 

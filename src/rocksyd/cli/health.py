@@ -36,7 +36,7 @@ def health(options: argparse.Namespace) -> int:
 
 
 def shown(found: Mapping[str, Any], target: Screen) -> str:
-    """The verdict, each problem with its cure, then what there is: addresses, zygotes, companions, faults."""
+    """The verdict, each problem and warning with its cure, then what there is: addresses, zygotes, companions, faults."""
     problems = [str(problem) for problem in found.get("problems") or ()]
     verdict, colour = ("healthy", "green") if found.get("ok") else ("not healthy", "red")
     words = [f"rocksyd {found['version']}"] if found.get("version") else []
@@ -47,7 +47,11 @@ def shown(found: Mapping[str, Any], target: Screen) -> str:
         lines += hung("- ", problem, target, "red")
         if number < len(cures):
             lines += hung("  ", cures[number], target, "dim")
-    lines += [""] if problems else []
+    warnings = found.get("warnings") or ()
+    for warning in warnings:
+        lines += hung("- ", str(warning.get("text") or ""), target, "magenta")
+        lines += hung("  ", str(warning.get("advice") or ""), target, "dim")
+    lines += [""] if problems or warnings else []
     for title, name in (("listens at ", "listen"), ("exec at    ", "exec")):
         addresses = [str(address) for address in found.get(name) or ()]
         lines += hung(title, ", ".join(addresses), target, "") if addresses else []

@@ -35,12 +35,15 @@ def restarts(options: argparse.Namespace) -> int:
 
 
 def table(rows: list[dict[str, Any]], now: float, target: Screen) -> str:
-    """The table of these records of the audit, and below each that was refused why. ``now`` is Unix time."""
+    """The table of these records of the audit, and below each that was refused why, below a crash what the master died of.
+
+    ``now`` is Unix time.
+    """
     titles, *lines = lines_of(_COLUMNS, [_row(row, now) for row in rows], target)
     text = [titles]
     for line, row in zip(lines, rows, strict=True):
         text.append(line)
-        if not row.get("ok"):
+        if not row.get("ok") or row.get("kind") == "crash":
             text += [one for part in _reason(row) for one in hung("    ", part, target, "dim")]
     return "".join(f"{line}\n" for line in text)
 

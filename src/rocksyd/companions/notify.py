@@ -158,6 +158,7 @@ class Notifier:
 
     def _health(self, said: dict[str, Any], now: float) -> list[Alert]:
         problems = list(zip(said.get("kinds", ()), said.get("problems", ()), said.get("advice", ()), strict=False))
+        problems += [(one["kind"], one["text"], one["advice"]) for one in said.get("warnings", ())]
         found = self._watch.health(problems, now)
         if self._rows.get("restarts") is None or said.get("recorded") != self._rows.get("recorded"):
             try:

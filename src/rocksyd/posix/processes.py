@@ -252,6 +252,18 @@ def available_memory() -> int:
     return -1
 
 
+def load() -> float:
+    """How many processes have wanted a processor, on average of five minutes (proc_loadavg(5)); 0 where the kernel does not say.
+
+    Read where a container has its own (lxcfs), which getloadavg(3) does not know.
+    """
+    try:
+        with open("/proc/loadavg", "rb") as file:
+            return float(file.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def proportional_memory(pid: int) -> int:
     """Resident bytes of a process, each page divided by those who share it (proc(5), ``smaps_rollup``).
 

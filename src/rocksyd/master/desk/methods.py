@@ -314,6 +314,11 @@ class Notification(NamedTuple):
 
 
 _RECORDED = _with(_NUMBER, "when what the latest row of `restarts` tells of was ordered, in Unix seconds; 0: there is none")
+_WARNINGS: Schema = {
+    "type": "array",
+    "items": _object({"kind": _TEXT, "text": _TEXT, "advice": _TEXT}),
+    "description": "what will keep the daemon from doing its work if nobody does anything: `disk`, `queue:shop`, `machine`",
+}
 _THE_KEY = Parameter("key", _KEY, "the run's key", required=True)
 _RUN = (
     Parameter("target", _NAME, "a job's name, or module:qualified.name", required=True),
@@ -523,6 +528,7 @@ METHODS: dict[str, Method] = {
                 "problems": _LIST,
                 "advice": _LIST,
                 "kinds": _with(_LIST, "what each of the problems is of, such as `pool:shop`, `companion:metrics`, `journal`"),
+                "warnings": _WARNINGS,
                 "set_aside": {**_COUNT, "description": "rows of the journal that could not be read"},
                 "faults": {"type": "object", "additionalProperties": _COUNT},
                 "generation": _COUNT,
@@ -574,6 +580,7 @@ NOTIFICATIONS: dict[str, Notification] = {
                 "problems": _LIST,
                 "advice": _LIST,
                 "kinds": _LIST,
+                "warnings": _WARNINGS,
                 "recorded": _RECORDED,
             }
         ),

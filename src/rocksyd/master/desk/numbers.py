@@ -18,6 +18,7 @@ from rocksyd.core.worker import Worker
 from rocksyd.master.desk.clients import Clients
 from rocksyd.master.desk.door import Door
 from rocksyd.master.desk.generations import Generations
+from rocksyd.master.desk.outlook import Problem, outlook
 from rocksyd.master.desk.rates import Rates
 from rocksyd.master.staff.children import Children
 from rocksyd.master.staff.companions import Companions
@@ -25,15 +26,6 @@ from rocksyd.master.staff.reloading import Loading
 from rocksyd.master.turn import Turn
 from rocksyd.posix.processes import cpu_time, resident_memory
 from rocksyd.posix.scoreboard import Entry
-
-
-class Problem(NamedTuple):
-    """Something that keeps the daemon from doing its work."""
-
-    kind: str
-    """What it is of: ``pool:shop``, ``companion:metrics``, ``journal`` ..."""
-    text: str
-    cure: str
 
 
 class Numbers:
@@ -264,13 +256,14 @@ class Numbers:
         return found
 
     def condition(self) -> dict[str, Any]:
-        """Whether the daemon can do its work, and if not, why, and what to do about each of the problems."""
+        """Whether the daemon can do its work, and if not, why, and what to do about it; and what will keep it from that soon."""
         problems = self.problems()
         return {
             "ok": not problems,
             "problems": [problem.text for problem in problems],
             "advice": [problem.cure for problem in problems],
             "kinds": [problem.kind for problem in problems],
+            "warnings": [{"kind": one.kind, "text": one.text, "advice": one.cure} for one in outlook(self._turn.engine)],
         }
 
     def news(self) -> dict[str, Any]:
