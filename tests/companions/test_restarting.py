@@ -212,9 +212,16 @@ def test_p7_descriptors_of_companions_are_those_of_the_manifest_and_nothing_pile
         served.wait_shelved(1)
 
         def held_open() -> dict[str, object]:
-            pids = {"keeper": served.pid, "master": served.master_pid}
+            pids = {"keeper": served.pid, "master": talk.rpc("stats")["master_pid"]}
             pids |= {name: companion(talk, name)["pid"] for name in ("bell", "metrics")}
             return {name: kinds(served, pid) for name, pid in pids.items()}
+
+        def settled() -> bool:
+            keepers, masters = (
+                {target for target in served.descriptors(pid).values() if target.startswith("socket:")}
+                for pid in (served.pid, talk.rpc("stats")["master_pid"])
+            )
+            return talk.rpc("stats")["curr_connections"] == 2 and len(keepers - masters) == 1  # the channel between the two
 
         def quiet() -> bool:
             return len(descendants(served.pid)) == 4  # master, zygote, two companions
@@ -223,6 +230,7 @@ def test_p7_descriptors_of_companions_are_those_of_the_manifest_and_nothing_pile
         page(talk)
         until(quiet, "the old generation to have left")
         served.wait_shelved(3)  # this conversation, that of metrics, and the socket that metrics listens on
+        until(settled, "the connections of those who have looked to be closed, and off the shelf")
         before = held_open()
         for _ in range(4):
             restart(served)

@@ -50,9 +50,13 @@ def daemon(folder: Path, tables: str, **arguments: Any) -> Daemon:
     return Daemon(folder, JOBS, parts={"top": tables, **arguments.pop("parts", {})}, **arguments)
 
 
+OF_THE_DAEMON = 'on = ["failed", "late", "missed", "long", "short", "restart", "crash", "pool", "companion"]'
+"""All but ``health``: whether the machine that the tests run on is overloaded, or its disk nearly full, is not theirs."""
+
+
 def webhook(url: str, more: str = "", name: str = "hook") -> str:
     """The table of a receiver."""
-    return f'[notify.{name}]\nwebhook = "{url}"\n{more}\n'
+    return f'[notify.{name}]\nwebhook = "{url}"\n{OF_THE_DAEMON}\n{more}\n'
 
 
 def wait_hears(served: Daemon, *streams: str) -> None:

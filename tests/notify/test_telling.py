@@ -14,7 +14,7 @@ from rocksyd.testing.daemon import until
 from tests.companions.stage import gone, wait_ready
 from tests.files import wait_lines
 from tests.notify.receivers import hook, mail_server
-from tests.notify.stage import daemon, wait_hears, webhook
+from tests.notify.stage import OF_THE_DAEMON, daemon, wait_hears, webhook
 
 
 def test_a_failure_reaches_a_webhook_signed_and_what_is_the_same_again_is_counted_only(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_letter_says_what_failed_with_its_traceback_and_a_command_gets_the_sam
     with mail_server() as letters:
         tables = (
             f'[notify.ops]\nmail = ["ops@example.org", "gone@example.org"]\nsmtp = "smtp://127.0.0.1:{letters.port}"\n'
-            f'sender = "rocksyd@example.org"\n[notify.page]\ncommand = ["{script}"]\non = ["failed"]\n'
+            f'sender = "rocksyd@example.org"\n{OF_THE_DAEMON}\n[notify.page]\ncommand = ["{script}"]\non = ["failed"]\n'
         )
         letters.refuse = {"gone@example.org"}
         with daemon(tmp_path, tables) as served:

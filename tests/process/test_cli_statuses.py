@@ -101,7 +101,13 @@ COMMANDS: list[Row] = [
     ("stats", 0, r".*runs_submitted +\d", "$"),
     ("pools", 0, r"POOL .*WORKERS.*\napp +static ", "$"),
     ("pools --json", 0, r'\[{"pool": "app", ', "$"),
-    ("health", 0, r"healthy, rocksyd \d[^\n]*, generation 1\nlistens at unix://[^\n]*\n.*\nZYGOTE .*\napp@1 +ready +\d+ ", "$"),
+    (
+        "health",
+        0,
+        r"healthy, rocksyd \d[^\n]*, generation 1\n(?:(?:- |  )[^\n]*\n)*\n?"  # of the machine there may be warnings
+        r"listens at unix://[^\n]*\n.*\nZYGOTE .*\napp@1 +ready +\d+ ",
+        "$",
+    ),
     ("health --json", 0, r'{"ok": true, "problems": \[\], ', "$"),
     ("reload", 0, r"reloaded: generation 2\n$", "$"),
     ("restart --json", 0, r'{"generation": 3}\n$', "$"),
