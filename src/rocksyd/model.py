@@ -176,6 +176,8 @@ class Order(NamedTuple):
     """How many runs of the target may begin, and in how many seconds; () for no limit."""
     rate_per_key: tuple[float, ...] = ()
     """The same for those with its ``concurrency_key``."""
+    needs_memory: int = 0
+    """Bytes that it will probably need beyond what is shared, as long as nobody has learned it; 0 where nobody says."""
 
 
 _NOTHING = Order()

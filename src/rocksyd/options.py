@@ -90,7 +90,14 @@ def is_traceparent(text: str) -> bool:
     )
 
 
+def _size(value: object) -> int:
+    from rocksyd.units import parse_size  # noqa: PLC0415  (as above)
+
+    return parse_size(value)
+
+
 COUNT: Final = whole(0)
+SIZE: Final = Form(_size, {"type": ["integer", "string"], "minimum": 0, "format": "size", "examples": ["512M", "2G"]}, "SIZE")
 DURATION: Final = Form(
     _duration, {"type": ["number", "string"], "format": "duration", "examples": [10, "250ms", "10s", "5m", "1h"]}, "D"
 )
@@ -297,6 +304,12 @@ OPTIONS: Final = (
         "the span that the run belongs to, as W3C's trace context writes it; it is in the record, and with `otel` the run's own "
         "span is below it",
         ORDER,
+    ),
+    Option(
+        "needs_memory", SIZE, 0,
+        "what it will probably need of the machine's memory beyond what its application shares, as long as that was not learned "
+        "(`keep_free`)",
+        ORDER | JOB | TARGET,
     ),
     Option("grace", DURATION, 10.0, "from TERM, or `JobTimeout`, to KILL", JOB | TARGET, pool="grace"),
     Option(

@@ -41,10 +41,14 @@ def test_no_run_is_begun_that_memory_cannot_hold_and_why_says_so(tmp_path: Path)
         assert talk.rpc("status", key="second")["waits_for"]["code"] == "machine_memory"
         assert talk.rpc("stats")["runs_short_of_memory"] == 1
         assert talk.rpc("call", target="small")["result"] == 1, "of a job that takes nothing beyond what is shared"
+        talk.rpc("run", target="gate", key="guessed", needs_memory="1G")
+        until(lambda: talk.rpc("why", key="guessed")["reasons"][0]["code"] == "machine_memory", "what was said to count")
+        assert "need 1G of memory, as its needs_memory says" in talk.rpc("why", key="guessed")["reasons"][0]["text"]
+        talk.rpc("terminate", key="guessed")
         served.config.write_text(served.config.read_text().replace('keep_free = "100T"', ""))
         talk.rpc("restart")
         assert talk.rpc("wait", key="second")["outcome"] == "ok"
-        assert served.log().count("waits: it needs") == 1
+        assert served.log().count("waits: it needs") == 2
 
 
 def test_what_is_usual_is_kept_over_a_restart_and_said_of_what_runs(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ class AsyncClient(AsyncControl):
         after_outcome: str | None = None,
         after_results: bool | None = None,
         traceparent: str | None = None,
+        needs_memory: int | str | None = None,
         params: Any = None,
         **kwargs: Any,
     ) -> AsyncRun:
@@ -108,6 +109,7 @@ class AsyncClient(AsyncControl):
             after_outcome: ``"any"``: it begins however they have ended.
             after_results: what they returned comes before ``args``, one argument a run. (``current().results()`` reads the same.)
             traceparent: the span it belongs to (W3C trace context); left out, the one that OpenTelemetry is in here.
+            needs_memory: bytes, or a size such as ``"2G"``, that it will probably need, as long as that was not learned.
             params: the arguments as a whole: an array, or an object. A name above always means the option, here and in ``call``
                 and ``map``; a parameter of the job that has such a name is given in here.
 
@@ -124,7 +126,7 @@ class AsyncClient(AsyncControl):
             "each": each, "tick": tick, "retry_after": retry_after, "retry_factor": retry_factor, "retry_most": retry_most,
             "retry_jitter": retry_jitter, "retry_on": retry_on, "eta": eta, "on_stop": on_stop, "after": after,
             "after_outcome": after_outcome, "after_results": after_results, "traceparent": traceparent,
-            "params": params,
+            "needs_memory": needs_memory, "params": params,
         }  # fmt: skip
         ordered = order(target, args, kwargs, unmistakable(target, options))
         return AsyncRun(self, ordered["key"], await self.request("run", ordered))
@@ -156,6 +158,7 @@ class AsyncClient(AsyncControl):
         after_outcome: str | None = None,
         after_results: bool | None = None,
         traceparent: str | None = None,
+        needs_memory: int | str | None = None,
         params: Any = None,
         **kwargs: Any,
     ) -> Any:
@@ -170,7 +173,7 @@ class AsyncClient(AsyncControl):
             "each": each, "tick": tick, "retry_after": retry_after, "retry_factor": retry_factor, "retry_most": retry_most,
             "retry_jitter": retry_jitter, "retry_on": retry_on, "eta": eta, "on_stop": on_stop, "after": after,
             "after_outcome": after_outcome, "after_results": after_results, "traceparent": traceparent,
-            "params": params,
+            "needs_memory": needs_memory, "params": params,
         }  # fmt: skip
         ordered = order(target, args, kwargs, unmistakable(target, options))
         return returned(await self.request("call", ordered, wait=True))

@@ -20,7 +20,7 @@ from rocksyd.config.locate import KeyPath
 from rocksyd.config.setting import array, declared, file_path, inner, read_by_parse, read_table, setting, table_of
 from rocksyd.config.table import Place, Table
 from rocksyd.config.web import WebConfig
-from rocksyd.options import BY_NAME, FLAG, whole
+from rocksyd.options import BY_NAME, FLAG, SIZE, whole
 from rocksyd.units import parse_duration, parse_size, shown
 
 Limit = int | Literal["unlimited"]
@@ -48,6 +48,13 @@ def _as_said(name: str) -> Any:
 def _of_runs(name: str, default: Any) -> Any:
     """The setting of a pool that holds for its runs where nobody says anything of the option of the same name."""
     return setting(default, BY_NAME[name].form.convert, BY_NAME[name].text)
+
+
+def _needs(table: Table) -> dict[str, int]:
+    """What a script's runs will probably need, by its kind; what is not said is not in it."""
+    said = {"memory": table.get("memory", 0, SIZE.convert)}
+    table.complain_of_rest()
+    return {name: value for name, value in said.items() if value}
 
 
 @dataclass(frozen=True)
@@ -535,6 +542,13 @@ class ScriptConfig:
     retry_jitter: float | None = _as_said("retry_jitter")
     retry_on: list[str | int] | None = _as_said("retry_on")
     on_stop: Literal["cancel", "requeue"] | None = _as_said("on_stop")
+    needs: dict[str, int] = inner(
+        _needs,
+        dict,
+        '`{ memory = "2G" }`: what a run will probably take of the machine, [as long as that was not learned]'
+        "(limits.md#what-runs-cost)",
+        "the job's own `needs_memory`",
+    )
     late_after: float = setting(
         "5m", parse_duration, "a tick that has not begun by then is *late*, which is [told](notifications.md); `0`: never"
     )

@@ -114,9 +114,11 @@ class Costs:
         """Bytes that an application had when it was loaded, and that its workers share."""
 
     def needs(self, order: Order) -> int:
-        """Bytes that a run will take beyond what is shared; 0 where that is not known."""
+        """Bytes that a run will take beyond what is shared: as was learned, else as was said; 0 where nobody knows."""
         cost = self.of(order)
-        return max(0, int(cost.peak) - self.shared[order.app]) if cost is not None and order.app in self.shared else 0
+        if cost is None or not cost.peak or order.app not in self.shared:
+            return order.needs_memory
+        return max(0, int(cost.peak) - self.shared[order.app])
 
     def of(self, order: Order) -> Cost | None:
         """What is known of this work."""

@@ -13,6 +13,7 @@ from rocksyd.core.circle import RUN, WORKER, Awaited, Need, circle, full
 from rocksyd.core.outcome import PREDECESSOR
 from rocksyd.core.pools import Pool
 from rocksyd.core.queue import ahead_in, rates_of
+from rocksyd.core.room import as_known
 from rocksyd.kinds import kind_of
 from rocksyd.model import CANCELLED, FAILED, INTERRUPTED, KILLED, LOST, MEMORY, OK, RUNNING, TIMEOUT, WAITING, Now, Run
 from rocksyd.units import format_size, rough_duration
@@ -141,7 +142,7 @@ def _comes_after(engine: Engine, run: Run) -> Reason:
 def _delayed(engine: Engine, run: Run, now: Now) -> Reason:
     short = engine.short.get(run.key)
     if short is not None:
-        text = f"it will probably need {format_size(short.needs)} of memory, as its runs before, and the machine has "
+        text = f"it will probably need {format_size(short.needs)} of memory, {as_known(engine, run)}, and the machine has "
         text += f"{format_size(short.free)} left beyond what is to stay free (keep_free)"
         return Reason(
             "machine_memory", text, "wait until others have ended, or lower keep_free; rocksyd costs has what was learned"

@@ -51,11 +51,17 @@ def lack(state: State, run: Run, now: Now) -> Short | None:
     return Short(needs, max(free, 0)) if needs > free else None
 
 
+def as_known(state: State, run: Run) -> str:
+    """By what it is known how much memory a run needs."""
+    cost = state.costs.of(run.order)
+    return "as its runs before" if cost is not None and cost.peak else "as its needs_memory says"
+
+
 def hold(state: State, run: Run, short: Short, now: Now) -> None:
     """It waits until there may be room."""
     if run.key not in state.short:
         state.counters["short_of_memory"] += 1
-        text = f"it needs {format_size(short.needs)} of memory, as its runs before, and {format_size(short.free)} are free"
+        text = f"it needs {format_size(short.needs)} of memory, {as_known(state, run)}, and {format_size(short.free)} are free"
         state.effects.append(ev.Note(f"run {run.key} ({run.order.name}) waits: {text} (keep_free)"))
     state.short[run.key] = short
     run.not_before = now.mono + max(AGAIN, len(state.short) / _LOOKS)

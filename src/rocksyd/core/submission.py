@@ -93,6 +93,7 @@ def new_run(event: Submit, target: Target, config: Config, number: tuple[int, in
         eta=eta,
         traceparent=settings["traceparent"],
         on_stop=settings["on_stop"] if kind.durable and kind.retryable else "cancel",
+        needs_memory=settings["needs_memory"],
         rate=tuple(settings["rate"]),
         rate_per_key=tuple(settings["rate_per_key"]) if settings["concurrency_key"] else (),
     )

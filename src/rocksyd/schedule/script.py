@@ -117,6 +117,7 @@ def define(
         "start_within": said.get("start_within") or None,
         **{name: said.get(name) for name in AS_SAID},
         "env": said.get("env") or None,
+        "needs_memory": (said.get("needs") or {}).get("memory") or None,
         "labels": labels,
     }
     overlap = said.get("overlap", SKIP)
