@@ -69,3 +69,14 @@ def test_a_clock_that_is_set_forward_misses_ticks_and_one_that_is_set_back_repea
         assert begun == sorted(begun)
         accounted(talk, "beat")
         assert datetime.now(UTC).year > 2020, "only the daemon's clock was set"
+
+
+def test_a_run_for_a_time_of_the_clock_begins_at_it_although_the_clock_was_set_forward(tmp_path: Path) -> None:
+    with shifted(tmp_path, "", "2020-06-01 12:00:00") as served:
+        talk = served.talk()
+        talk.rpc("run", target="tick", key="later", eta="2020-06-01T14:00:00Z", start_within="1h")
+        talk.rpc("run", target="tick", key="delayed", delay="2h")
+        set_clock(tmp_path, "2020-06-01 14:00:00")
+        talk.rpc("status", key="later")  # as above: any turn of the master looks
+        assert talk.rpc("wait", key="later")["outcome"] == "ok"
+        assert talk.rpc("status", key="delayed")["state"] == "waiting"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rocksyd import Cancel, Client, Retry, job
+from rocksyd.core import events as ev
 from rocksyd.errors import JobError, JobFailed, RequestError
 from rocksyd.testing import Eager, FakeClock
 
@@ -147,6 +148,27 @@ def test_a_clock_that_is_set_back_while_it_waits_does_not_begin_it_early(eager: 
     assert client.status(run.key)["state"] == "waiting"
     client.clock.advance("60m")
     assert client.status(run.key)["outcome"] == "ok"
+
+
+def test_a_clock_that_is_set_forward_while_it_waits_or_a_sleep_begins_it_at_its_time(eager: Any) -> None:
+    client = eager()
+    run = client.run("work", eta=client.clock.now().wall + 600, start_within="1m")
+    plain = client.run("work", delay=600, start_within="1m")
+    client.clock._wall += 300
+    client.inside.step(ev.ClockSet())
+    assert "begins in 5m" in str(client.why(run.key))
+    assert "begins in 10m" in str(client.why(plain.key)), "a delay is no time of the clock"
+    client.clock._wall -= 600
+    client.inside.step(ev.ClockSet())
+    assert "begins in 15m" in str(client.why(run.key))
+    client.clock._wall += 3600
+    client.inside.step(ev.ClockSet())
+    client.clock.advance(0)
+    assert client.status(run.key)["outcome"] == "ok", "it was not given up either: start_within counts from its time"
+    assert client.status(plain.key)["state"] == "waiting"
+    assert client.inside.engine.awaits_clock
+    client.inside.step(ev.ClockSet())
+    assert not client.inside.engine.awaits_clock
 
 
 def test_a_rate_is_kept_in_any_period_and_others_do_not_wait(eager: Any) -> None:

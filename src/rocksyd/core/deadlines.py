@@ -42,6 +42,21 @@ def tick(state: State, event: ev.Tick, now: Now) -> None:
         _MATTERS[reminder.what].act(state, reminder.who, now)
 
 
+def clock_was_set(state: State, event: ev.ClockSet, now: Now) -> None:
+    """Runs that wait for a time of the wall clock wait for it as it is now."""
+    state.awaits_clock = False
+    for run in state.runs.values():
+        if run.state != WAITING or not run.order.eta or not run.not_before or run.attempt.number != 1 or run.key in state.short:
+            continue
+        state.awaits_clock = True
+        moment = now.mono + max(0.0, run.order.eta - now.wall)
+        if run.start_by:
+            run.start_by += moment - run.not_before
+            state.reminders.add(run.start_by, "start_by", run.key)
+        run.not_before = moment
+        state.reminders.add(moment, "due", run.key)
+
+
 # --- a run ------------------------------------------------------------------------------------------------------------
 def _of_run(status: str, moment: Callable[[Run], float], act: Callable[[State, Run, Now], None]) -> Matter:
     """What concerns a run as long as it is in this state."""

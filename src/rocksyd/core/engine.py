@@ -127,6 +127,7 @@ _HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     **supervision.HANDLERS,
     ev.Configure: _configure,
     ev.Tick: deadlines.tick,
+    ev.ClockSet: deadlines.clock_was_set,
 }
 
 __all__ = ["Engine", "not_found"]

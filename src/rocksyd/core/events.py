@@ -147,6 +147,10 @@ class Tick(NamedTuple):
     """A deadline may have passed."""
 
 
+class ClockSet(NamedTuple):
+    """The wall clock was set, or the machine has slept: what waits for a time of it may be due."""
+
+
 class Configure(NamedTuple):
     """Other settings hold from now on."""
 

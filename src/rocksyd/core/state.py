@@ -79,6 +79,8 @@ class State:
         self.touched: dict[str, None] = {}
         """Pools to be balanced at the end of the step; a dict, so that their order does not depend on hashes."""
         self.reminders = reminders
+        self.awaits_clock = False
+        """Whether a run may wait for a time of the wall clock (``eta``)."""
         self.following = Following()
         """The runs that wait for others to end."""
         self.costs = costs.Costs()
@@ -160,6 +162,7 @@ class State:
         if run.key in self.following:
             self.queues[run.pool].expect(run)
         elif run.not_before:
+            self.awaits_clock |= run.order.eta > 0
             self.reminders.add(run.not_before, "due", run.key)
             self.queues[run.pool].expect(run)
         else:

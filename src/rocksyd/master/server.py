@@ -20,6 +20,7 @@ from rocksyd.master.barrier import Stranger
 from rocksyd.master.desk import succession as desk
 from rocksyd.master.desk.classic import Classic
 from rocksyd.master.desk.clients import Clients
+from rocksyd.master.desk.clock import Clock
 from rocksyd.master.desk.daemon import Daemon
 from rocksyd.master.desk.door import Door
 from rocksyd.master.desk.forwarding import Forwarding
@@ -77,7 +78,7 @@ class Server:
         self.waiters = Waiters()
         self.clients.listening = self.waiters.listening
         self.clients.gone.append(lambda client: self.waiters.forget_client(client.number))
-        self.door = Door(self.turn, self.clients, loop)
+        self.door, self.clock = Door(self.turn, self.clients, loop), Clock(self.turn, loop)
         self.shelving = Shelving(self.turn, self.clients, children.keeper.tell)
         self.replies = Replies(self.clients)
         # records
