@@ -93,8 +93,9 @@ def test_a_decorator_that_keeps_the_function_keeps_the_declaration() -> None:
     [
         (
             {"timout": 1},
-            "there is no setting 'timout' (there are: grace, leftover, max_running, max_running_per_key, name, on_stop, "
-            "pool, priority, rate, rate_per_key, results, retries, retry_after, retry_factor, retry_jitter, retry_most, "
+            "there is no setting 'timout' (there are: grace, leftover, max_running, max_running_per_key, name, "
+            "needs_memory, on_stop, pool, priority, rate, "
+            "rate_per_key, results, retries, retry_after, retry_factor, retry_jitter, retry_most, "
             "retry_on, slow_after, start_within, timeout)",
         ),
         ({"timeout": "soon"}, "timeout='soon' is wrong: expected a duration"),
