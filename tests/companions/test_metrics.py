@@ -34,8 +34,26 @@ def base(talk: Conversation) -> str:
     return address
 
 
-def metrics(folder: Path) -> Daemon:
-    return Daemon(folder, JOBS + SAYS, parts={"top": METRICS, "pool": IDLE_POOL})
+SITE = """
+[apps.site]
+path = "app"
+[apps.site.web]
+wsgi = "jobs:site"
+listen = ["unix://site.sock"]
+[apps.site.pools.web]
+pm = "static"
+max_workers = 1
+"""
+"""An application that serves requests as well."""
+ANSWERS = """
+def site(environ, start_response):
+    start_response("200 OK", [])
+    return [b"here"]
+"""
+
+
+def metrics(folder: Path, *, web: bool = False) -> Daemon:
+    return Daemon(folder, JOBS + SAYS + ANSWERS, parts={"top": METRICS + (SITE if web else ""), "pool": IDLE_POOL})
 
 
 def scraped(talk: Conversation) -> dict[str, dict[tuple[str, ...], float]]:
@@ -77,7 +95,8 @@ def test_the_numbers_are_those_of_stats_and_pools(tmp_path: Path) -> None:
 
 
 def test_the_manual_names_every_metric_and_no_other(tmp_path: Path) -> None:
-    with metrics(tmp_path) as served:
+    pytest.importorskip("uvicorn")
+    with metrics(tmp_path, web=True) as served:
         talk = served.talk()
         scraped(talk)  # from here on it is counted how long runs take
         talk.rpc("call", target="add", params=[1, 2])

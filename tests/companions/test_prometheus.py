@@ -91,7 +91,8 @@ def asked(where: str, query: str) -> list[dict[str, Any]]:
 
 @needs
 def test_prometheus_reads_it_and_every_query_of_the_dashboard_has_an_answer(tmp_path: Path) -> None:
-    with metrics(tmp_path / "d") as served:
+    pytest.importorskip("uvicorn")
+    with metrics(tmp_path / "d", web=True) as served:
         talk = served.talk()
         page = f"{base(talk)}/metrics"
         urllib.request.urlopen(page).close()

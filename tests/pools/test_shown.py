@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rocksyd.cli.pool_tables import shown_pools, shown_workers
+from rocksyd.cli.pool_tables import shown_pools, shown_requests, shown_workers
 from rocksyd.cli.tables import Screen
 from rocksyd.testing import Daemon, until
 from tests.pools.stage import JOBS, begun, open_gate, pool
@@ -49,6 +49,34 @@ def test_the_table_of_pools_fits_and_says_what_somebody_should_look_at(width: in
     assert max(map(len, upright)) <= width
     assert {"RECYCLED", "MAX_QUEUE", "NOTE"} <= {word for line in upright for word in line.split()}
     assert "parked: worker 99" in lines[2]
+
+
+WEB: dict[str, Any] = {
+    **POOLS[0], "pool": "shop/web", "kind": "web", "requests_per_second": 44.1, "in_flight": 3, "connections": 120, "waiting": 7,
+    "max_queue": 256, "refused": 12, "latency": {"p50": 0.0021, "p90": 0.033, "p99": 1.5}, "timeouts": 2, "websockets": 4,
+    "status": {"1xx": 0, "2xx": 123456, "3xx": 0, "4xx": 5, "5xx": 1}, "bytes_sent": 1 << 30,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_what_web_pools_are_asked_and_answer_has_a_table_of_its_own(width: int) -> None:
+    assert shown_requests(POOLS, Screen(width)) == ""
+    empty, titles, line = shown_requests([*POOLS, WEB], Screen(width)).splitlines()
+    assert empty == ""
+    assert max(len(titles), len(line)) <= width
+    needed = {"POOL", "REQ/S", "IN FLIGHT", "QUEUE", "REFUSED", "P50", "P99", "2XX", "5XX"}
+    assert needed <= set(re.split(r"  +", titles))
+    assert ("CONNECTIONS" in titles) == (width == 200)
+    found = dict(zip(re.split(r"  +", titles), re.split(r"  +", line), strict=True))
+    assert found["POOL"] == "shop/web"
+    assert [found[name] for name in ("REQ/S", "IN FLIGHT", "QUEUE", "P50", "P99", "2XX", "5XX")] == [
+        "44.1", "3", "7", "2.1ms", "1.5s", "123,456", "1",
+    ]  # fmt: skip
+
+
+def test_a_worker_that_is_being_forked_is_shown_on_a_terminal_with_colours() -> None:
+    starting = {**POOLS[0], "processes": [{**WORKERS[0], "stage": stage} for stage in ("starting", "accepting", "leaving")]}
+    assert "starting" in shown_workers([starting], Screen(120, coloured=True))
 
 
 @pytest.mark.parametrize("width", [70, 200])

@@ -97,6 +97,16 @@ application = validator(plain)
 """
 
 
+def memcached(daemon: Daemon, said: str) -> str:
+    """What memcached's dialect answers."""
+    with connect(daemon, "d.sock") as connection:
+        connection.sendall(f"{said}\r\nquit\r\n".encode())
+        data = b""
+        while part := connection.recv(65536):
+            data += part
+    return data.decode()
+
+
 def answer(connection: socket.socket) -> tuple[int, bytes]:
     """All that comes until the other end closes: the status and everything behind the head."""
     data = b""
@@ -214,6 +224,15 @@ def pages_and_numbers(asgi: Daemon) -> None:
     assert now["status"]["5xx"] - before["status"]["5xx"] == 1
     assert now["served"] - before["served"] == 7
     assert 0 < now["latency"]["p50"] <= now["latency"]["p99"]
+    assert sum(now["durations"]["counts"]) >= now["served"] > 0
+    stats = asgi.talk().rpc("stats")
+    assert stats["web_workers"] == 2
+    assert stats["web_requests"] >= now["served"]
+    assert stats["web_status_5xx"] >= now["status"]["5xx"] > 0
+    flat = dict(re.findall(r"STAT app/web:(\S+) (\S+)", memcached(asgi, "stats pools")))
+    assert int(flat["status_5xx"]) == now["status"]["5xx"]
+    assert float(flat["latency_p50"]) > 0
+    until(lambda: row(asgi)["connections"] == 0, "connections that were closed not to be counted")
     said = json.loads(get(asgi, "/status?json")[1])
     assert said["pool"] == "app/web"
     assert said["requests"] >= 6

@@ -25,8 +25,17 @@ _SELDOM = (
 _ESSENTIAL = ("pool", "workers", "idle", "busy", "max_workers", "waiting")
 _USUAL = (*_ESSENTIAL, "pm", "served", "app")
 """Columns that are shown without ``--wide``."""
+WEB = (
+    Column("POOL"), Column("REQ/S", right=True), Column("IN FLIGHT", right=True), Column("CONNECTIONS", right=True, rank=3),
+    Column("QUEUE", right=True), Column("OF", right=True, rank=4), Column("REFUSED", right=True),
+    Column("P50", right=True, rank=2), Column("P90", right=True, rank=6), Column("P99", right=True), Column("2XX", right=True),
+    Column("3XX", right=True, rank=7), Column("4XX", right=True, rank=1), Column("5XX", right=True),
+    Column("TIMEOUTS", right=True, rank=5),
+    Column("WEBSOCKETS", right=True, rank=8), Column("SENT", right=True, rank=9),
+)  # fmt: skip
+"""What is shown of requests, below the sizes of all pools."""
 _IN_NOTE = ("ready", "parked", "failures", "trouble")
-_STAGES = {"running": "cyan", "idle": "dim", "starting": "yellow"}
+_STAGES = {"running": "cyan", "accepting": "cyan", "idle": "dim", "starting": "magenta", "leaving": "dim"}
 _WORKERS = (
     Column("POOL"), Column("WORKER", right=True, rank=7), Column("PID", right=True), Column("STAGE"), Column("TIME", right=True),
     Column("JOBS", right=True, rank=1), Column("CPU", right=True, rank=2), Column("MEMORY", right=True, rank=3),
@@ -43,7 +52,7 @@ def pools(options: argparse.Namespace) -> int:
         write(json_line(result))
     else:
         workers = f"\n{shown_workers(result, screen())}" if options.workers else ""
-        write(shown_pools(result, screen(), wide=options.wide) + workers)
+        write(shown_pools(result, screen(), wide=options.wide) + shown_requests(result, screen()) + workers)
     return 0
 
 
@@ -60,6 +69,39 @@ def shown_pools(result: Any, target: Screen, *, wide: bool = False) -> str:
     if wide and _titles(columns, rows, target.width) != _titles(columns, rows, None):
         return _upright(columns, rows, target)
     return render(columns, rows, target)
+
+
+def shown_requests(result: Any, target: Screen) -> str:
+    """A table of what web pools are asked and answer, below a blank line; "" where there is none."""
+    rows = [web_cells(entry) for entry in _entries(result) if entry.get("kind") == "web"]
+    return "\n" + render(WEB, rows, target) if rows else ""
+
+
+def web_cells(entry: dict[str, Any], rate: float | None = None) -> list[Cell]:
+    """The line of one web pool; ``rate``: requests a second, where whoever shows it has counted them."""
+
+    def count(name: str, colour: str = "") -> Cell:
+        value = entry.get(name) or 0
+        return Cell(human(name, value), colour if value else "")
+
+    def status(code: str, colour: str = "") -> Cell:
+        value = (entry.get("status") or {}).get(code, 0)
+        return Cell(f"{value:,}" if value else "", colour)
+
+    latency = entry.get("latency") or {}
+    times = [Cell(_short(latency.get(share) or 0.0)) for share in ("p50", "p90", "p99")]
+    per_second = entry.get("requests_per_second", 0.0) if rate is None else rate
+    return [
+        Cell(str(entry.get("pool", ""))), Cell(f"{per_second:,.1f}" if per_second < 100 else f"{per_second:,.0f}"),
+        count("in_flight"), count("connections"), count("waiting", "magenta"), count("max_queue"), count("refused", "red"),
+        *times, status("2xx"), status("3xx"), status("4xx"), status("5xx", "red"), count("timeouts", "red"), count("websockets"),
+        Cell(format_size(entry.get("bytes_sent") or 0)),
+    ]  # fmt: skip
+
+
+def _short(seconds: float) -> str:
+    """A time that is mostly a few milliseconds; "" for none."""
+    return rough_duration(seconds) if seconds >= 0.01 else f"{seconds * 1000:.1f}ms" if seconds else ""
 
 
 def _titles(columns: list[Column], rows: list[list[Cell]], width: int | None) -> list[str]:
@@ -109,9 +151,11 @@ def _worker(pool: str, process: dict[str, Any]) -> list[Cell]:
 
     stage, memory = number("stage"), process.get("rss") or process.get("max_rss")
     running = process.get("running")
-    several = f" ({running} runs)" if isinstance(running, int) and running > 1 else ""
+    what = "requests" if process.get("title") else "runs"
+    several = f" ({running} {what})" if isinstance(running, int) and running > 1 else ""
     return [
-        Cell(pool), Cell(number("worker"), "dim"), Cell(number("pid")), Cell(stage + several, _STAGES.get(stage, "")),
+        Cell(pool), Cell(number("title") or number("worker"), "dim"), Cell(number("pid")),
+        Cell(stage + several, _STAGES.get(stage, "")),
         Cell(time("seconds")), Cell(number("jobs")), Cell(time("cpu") if process.get("cpu") else ""),
         Cell(format_size(memory) if isinstance(memory, int) and memory > 0 else ""), Cell(time("age")),
         Cell(number("generation")), Cell(number("target")), Cell(number("key"), "dim"),

@@ -15,6 +15,7 @@ from typing import Any
 from rocksyd.cli.numbers import human
 from rocksyd.cli.output import clean
 from rocksyd.cli.phrases import age, exit_status, progress_text
+from rocksyd.cli.pool_tables import WEB, web_cells
 from rocksyd.cli.progress import bar
 from rocksyd.cli.tables import COLOURS, Cell, Column, Screen, columns_of, cut, lines_of, wrapped
 from rocksyd.cli.top_state import FOLLOW, HELP, WHY, Row, State
@@ -88,7 +89,9 @@ def still(state: State, target: Screen, now: float) -> str:
     if state.sample is None:
         return ""
     head = [_joined(line, target) for line in _head(state, now)]
-    parts = [*head, "", *_pools(state, target), "", *lines_of(_RUNS, [_row(state, row, now) for row in state.rows()], target)]
+    requests = _requests(state, target)
+    pools = [*_pools(state, target), "", *(requests and [*requests, ""])]
+    parts = [*head, "", *pools, *lines_of(_RUNS, [_row(state, row, now) for row in state.rows()], target)]
     return "".join(f"{line}\n" for line in parts)
 
 
@@ -188,11 +191,9 @@ def _overview(state: State, screen: Screen, height: int, now: float) -> list[str
     head = [_joined(line, screen) for line in _head(state, now)]
     if state.sample is None:
         return head
-    pools = _pools(state, screen)
     most = max(2, height // 4)
-    if len(pools) > most:
-        pools = [*pools[: most - 1], _joined([Cell(f"and {len(pools) - most + 1} more pools", "dim")], screen)]
-    body = [*head, "", *pools, ""]
+    pools, requests = (_fitting(lines, most, screen) for lines in (_pools(state, screen), _requests(state, screen)))
+    body = [*head, "", *pools, "", *(requests and [*requests, ""])]
     return [*body, *_table(state, screen, max(height - len(body), 2), now)]
 
 
@@ -214,6 +215,22 @@ def _pools(state: State, screen: Screen) -> list[str]:
             Cell(str(pool.get("max_workers_reached") or "")),
         ])  # fmt: skip
     return lines_of(_POOLS, rows, screen)
+
+
+def _requests(state: State, screen: Screen) -> list[str]:
+    """What web pools are asked and answer."""
+    assert state.sample is not None
+    of_web = [pool for pool in state.sample.pools if pool.get("kind") == "web"]
+    rates = state.rates.pools if state.rates else {}
+    rows = [web_cells(pool, rates.get(str(pool.get("pool")))) for pool in of_web]
+    return lines_of(WEB, rows, screen) if rows else []
+
+
+def _fitting(lines: list[str], most: int, screen: Screen) -> list[str]:
+    """At most so many lines; that there are more pools the last one says."""
+    if len(lines) <= most:
+        return lines
+    return [*lines[: most - 1], _joined([Cell(f"and {len(lines) - most + 1} more pools", "dim")], screen)]
 
 
 def _table(state: State, screen: Screen, height: int, now: float) -> list[str]:

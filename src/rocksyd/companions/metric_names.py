@@ -31,7 +31,7 @@ GAUGES = {
     "rocksyd_draining": ("draining", "1 when no new runs are taken."),
 }
 POOL_COUNTERS = {
-    "rocksyd_pool_served": ("served", "Runs that the pool's workers have ended."),
+    "rocksyd_pool_served": ("served", "Runs that the pool's workers have ended; of a web pool requests."),
     "rocksyd_pool_recycled": ("recycled", "Workers replaced because of max_jobs or max_age."),
     "rocksyd_pool_workers_limit_reached": ("max_workers_reached", "Times at which runs waited because all workers were busy."),
 }
@@ -47,13 +47,29 @@ POOL_GAUGES = {
     "rocksyd_pool_workers_limit": ("max_workers", "The pool's max_workers."),
     "rocksyd_pool_workers_busy_peak": ("peak_busy", "The most that were busy at the same time."),
     "rocksyd_pool_concurrency": ("concurrency", "Runs that one worker has at the same time, at most."),
-    "rocksyd_pool_runs_waiting": ("waiting", "Runs that wait for a worker of the pool."),
+    "rocksyd_pool_runs_waiting": ("waiting", "Runs that wait for a worker of the pool; of a web pool connections."),
     "rocksyd_pool_runs_waiting_limit": ("max_queue", "The pool's max_queue."),
     "rocksyd_pool_runs_waiting_peak": ("peak_waiting", "The most that waited at the same time."),
     "rocksyd_pool_memory_bytes": ("memory", "Memory of the workers together, where max_total_rss has it measured."),
     "rocksyd_pool_parked": ("parked", "1 when the pool forks nothing, because its workers died at their start."),
     "rocksyd_pool_start_failures": ("failures", "Workers in a row that died before their first run."),
 }
+WEB_COUNTERS = {
+    "rocksyd_web_connections_accepted": ("accepted", "Connections that were accepted."),
+    "rocksyd_web_connections_handed_over": ("adopted", "Kept connections that a worker has taken over from another."),
+    "rocksyd_web_refused": ("refused", "Requests and connections refused with 503, because too many waited."),
+    "rocksyd_web_timeouts": ("timeouts", "Requests whose response had not begun within timeout."),
+    "rocksyd_web_slow": ("slow", "Requests that took longer than slow_after."),
+    "rocksyd_web_bad": ("bad", "Requests refused because they were no HTTP, or too large."),
+    "rocksyd_web_sent_bytes": ("bytes_sent", "Bytes of the bodies of responses."),
+}
+WEB_GAUGES = {
+    "rocksyd_web_in_flight": ("in_flight", "Requests that are being answered."),
+    "rocksyd_web_connections": ("connections", "Connections that the pool's workers have."),
+    "rocksyd_web_websockets": ("websockets", "Those of them that are WebSockets."),
+}
+WEB_DURATION = ("rocksyd_web_request_duration_seconds", "From a request's head to the end of its response.")
+WEB_RESPONSES = ("rocksyd_web_responses", "Responses, by the class of their status: 1xx to 5xx.")
 STATES = (STARTING, READY, FAILED, ABSENT)
 DURATIONS = {
     "rocksyd_run_queue_seconds": ("queue", "From the order, or the end of its delay, until the run was given to a worker."),
@@ -101,6 +117,12 @@ DAEMON = (
     Declared("rocksyd_runs_ended", "counter", "stats: runs_ended_ok and so on", "Runs that have ended.", ("outcome",)),
 )
 POOLS = (*_all(POOL_COUNTERS, "counter", "pools", OF_POOL), *_all(POOL_GAUGES, "gauge", "pools", OF_POOL))
+WEB = (
+    Declared(WEB_RESPONSES[0], "counter", "pools: status", WEB_RESPONSES[1], (*OF_POOL, "status")),
+    *_all(WEB_COUNTERS, "counter", "pools", OF_POOL),
+    *_all(WEB_GAUGES, "gauge", "pools", OF_POOL),
+    Declared(WEB_DURATION[0], "histogram", "pools: durations", WEB_DURATION[1], OF_POOL, "seconds"),
+)
 TIMES = _all(DURATIONS, "histogram", "durations", OF_TARGET)
 USERS = (Declared("rocksyd_user_value", "gauge", "stats: gauges", "What jobs have said with `rocksyd.gauge`.", ("app", "name")),)
 COMPANIONS = (
@@ -109,5 +131,5 @@ COMPANIONS = (
     Declared("rocksyd_companion_restarts", "counter", "health: companions",
              "Times the companion was started again.", ("companion",)),
 )  # fmt: skip
-GROUPS = {"daemon": DAEMON, "pools": POOLS, "times": TIMES, "users": USERS, "companions": COMPANIONS}
+GROUPS = {"daemon": DAEMON, "pools": POOLS, "web": WEB, "times": TIMES, "users": USERS, "companions": COMPANIONS}
 ALL = tuple(one for group in GROUPS.values() for one in group)

@@ -15,7 +15,20 @@ from itertools import accumulate
 from typing import Any
 
 from rocksyd.companions.companion import CannotAttend, Companion
-from rocksyd.companions.metric_names import COUNTERS, DURATIONS, GAUGES, OF_POOL, OF_TARGET, POOL_COUNTERS, POOL_GAUGES, STATES
+from rocksyd.companions.metric_names import (
+    COUNTERS,
+    DURATIONS,
+    GAUGES,
+    OF_POOL,
+    OF_TARGET,
+    POOL_COUNTERS,
+    POOL_GAUGES,
+    STATES,
+    WEB_COUNTERS,
+    WEB_DURATION,
+    WEB_GAUGES,
+    WEB_RESPONSES,
+)
 from rocksyd.companions.pages import Page, Pages
 from rocksyd.errors import RocksydError
 from rocksyd.model import OUTCOMES
@@ -67,10 +80,26 @@ def families(
     for name, (key, text) in POOL_GAUGES.items():
         unit = "bytes" if name.endswith("_bytes") else ""
         yield _gauge(name, text, labels, [([row["pool"], row["app"]], row[key]) for row in pools], unit)
+    yield from _web([row for row in pools if row.get("kind") == "web"])
     yield from _durations(times)
     said = [([app, name], value) for app, values in stats["gauges"].items() for name, value in values.items()]
     yield _gauge("rocksyd_user_value", "What jobs have said with rocksyd.gauge.", ["app", "name"], said)
     yield from _companions(health["companions"])
+
+
+def _web(rows: list[dict[str, Any]]) -> Iterator[Metric]:
+    labels = list(OF_POOL)
+    responses = [([row["pool"], row["app"], code], count) for row in rows for code, count in row["status"].items()]
+    yield _counter(*WEB_RESPONSES, [*labels, "status"], responses)
+    for make, names in ((_counter, WEB_COUNTERS), (_gauge, WEB_GAUGES)):
+        for name, (key, text) in names.items():
+            yield make(name, text, labels, [([row["pool"], row["app"]], row[key]) for row in rows])
+    family = HistogramMetricFamily(*WEB_DURATION, labels=labels, unit="seconds")
+    for row in rows:
+        times = row["durations"]
+        bounds = [*map(str, times["bounds"]), "+Inf"]
+        family.add_metric([row["pool"], row["app"]], list(zip(bounds, accumulate(times["counts"]), strict=True)), times["sum"])
+    yield family
 
 
 def _durations(times: dict[str, Any]) -> Iterator[Metric]:

@@ -150,8 +150,8 @@ class Server:
             config, children.zygotes, children.keeper, self.loop
         )
         web.reaped = lambda zygote, pid: children.workers.exits.append((zygote, pid))
-        rows = WebRows(web)
-        web.row, self.numbers.web_rows = rows.fpm, rows.rows
+        rows = WebRows(web, lambda: self.generations.started_at)
+        web.row, self.numbers.web = rows.fpm, rows
         web.died = lambda app, generation, status: self.turn.step(ev.Crashed(app, generation, status))
         web.slow_log = self.stacks.note
         web_succession.carry(web, self.snapshot, children.keeper.tell)

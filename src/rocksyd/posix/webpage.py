@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from itertools import pairwise
 
 SIZE = 4096
 FIELDS = (
@@ -79,6 +80,18 @@ def create() -> tuple[int, Page]:
 def nothing() -> list[int]:
     """What ``grown`` gives of a worker that has done nothing."""
     return [0] * (len(GROWING) + BUCKETS)
+
+
+_OCTAVES = range(8, 27)
+BOUNDS = [2**octave / 1e6 for octave in _OCTAVES]
+"""Seconds: 256 us, and doubled up to 67 s."""
+
+
+def histogram(grown: list[int]) -> list[int]:
+    """How many requests took up to each of BOUNDS and longer than the one before; and how many took longer than the last."""
+    buckets = grown[len(GROWING) :]
+    ends = [0, *(2 * octave + 2 for octave in _OCTAVES), len(buckets)]
+    return [sum(buckets[start:end]) for start, end in pairwise(ends)]
 
 
 def percentile(grown: list[int], share: float) -> float:

@@ -2,8 +2,8 @@
 
 What must live here: the handlers. What this file must not know: who asks, and who reads it.
 
-The interpreter prints, between two of its instructions. ``faulthandler`` could at any moment, but it reads the frames of code that
-is being executed, and has ended processes by that (CPython 3.11 to 3.13). So it is asked only when the interpreter does not
+The interpreter prints, between two of its instructions. ``faulthandler`` could at any moment, but it reads the frames of code
+that is being executed, and has ended processes by that (CPython 3.11 to 3.13). So it is asked only when the interpreter does not
 come to it, which is when C code keeps it: then the frames of the main thread stand still, and those of others need not. Both
 print to descriptor 2, which is the run's output: a file of its own would be a descriptor that a job finds.
 """
@@ -41,8 +41,8 @@ def _print(_number: int, frame: FrameType | None) -> None:
     try:
         me = get_ident()
         others = [(ident, top) for ident, top in sys._current_frames().items() if ident != me][: THREADS - 1]
-        blocks = [*(("Thread", *other) for other in others), ("Current thread", me, frame)]
-        data = "\n".join(f"{word} 0x{ident:016x} (most recent call first):\n{''.join(_lines(top))}" for word, ident, top in blocks)
+        found = [*(("Thread", *other) for other in others), ("Current thread", me, frame)]
+        data = "\n".join(f"{word} 0x{ident:016x} (most recent call first):\n{''.join(_lines(top))}" for word, ident, top in found)
         rest = memoryview(data.encode("utf-8", "backslashreplace"))
         while rest:
             rest = rest[os.write(2, rest) :]

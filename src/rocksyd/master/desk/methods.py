@@ -209,6 +209,15 @@ STATS: Schema = _numbers(
         "restart_count": (_COUNT, "restarts and reloads since the service was started"),
         "crashes": (_COUNT, "masters that died"),
         "draining": ({"enum": [0, 1]}, "1 while no more runs are taken"),
+        "web_workers": (_COUNT, "workers of web pools"),
+        "web_connections": (_COUNT, "connections that these have"),
+        "web_in_flight": (_COUNT, "requests that they answer now"),
+        "web_waiting": (_COUNT, "connections that wait to be accepted"),
+        "web_requests": (_COUNT, "requests that were answered"),
+        "web_refused": (_COUNT, "requests and connections refused, because too many waited"),
+        "web_timeouts": (_COUNT, "requests whose response had not begun in time"),
+        "web_slow": (_COUNT, "requests that took longer than slow_after"),
+        **{f"web_status_{code}": (_COUNT, f"responses with {code}") for code in ("1xx", "2xx", "3xx", "4xx", "5xx")},
     },
     "stats",
 )
@@ -218,7 +227,10 @@ PROCESS: Schema = _numbers(
         "worker": (_COUNT, "number of the worker"),
         "pid": ({"type": ["integer", "null"]}, "its process id; null while it is forked"),
         "generation": (_COUNT, "of the code that it runs"),
-        "stage": (_TEXT, "what it is at: starting, idle, reading, running, finishing"),
+        "stage": (
+            _TEXT,
+            "what it is at: starting, idle, reading, running, finishing; a web worker: starting, ready, accepting, leaving",
+        ),
         "seconds": (_SECONDS, "for how long it has been at that"),
         "age": (_SECONDS, "seconds since it was forked"),
         "key": ({"type": ["string", "null"]}, "of the run that it has, or had last"),
@@ -231,6 +243,10 @@ PROCESS: Schema = _numbers(
         "max_rss": (_COUNT, "bytes of resident memory at the end of its last run, at most"),
     },
     "process",
+)
+PROCESS["properties"]["title"] = _with(_TEXT, "of a web worker: its generation, and its number in that")
+_HISTOGRAM_OF_WEB: Schema = _object(
+    {"bounds": {"type": "array", "items": _NUMBER}, "counts": {"type": "array", "items": _COUNT}, "sum": _NUMBER}
 )
 POOL: Schema = _numbers(
     {
@@ -262,6 +278,31 @@ POOL: Schema = _numbers(
     },
     "pool",
 )
+_OF_WEB: dict[str, tuple[Schema, str]] = {
+    "kind": ({"enum": ["web"]}, "`web`; its runs above are requests, and what waits are connections"),
+    "listen": ({"type": "array", "items": _TEXT}, "where it can be reached"),
+    "in_flight": (_COUNT, "requests that are being answered"),
+    "connections": (_COUNT, "connections that its workers have"),
+    "websockets": (_COUNT, "those of them that are WebSockets"),
+    "requests_per_second": (_NUMBER, "over the last ten seconds"),
+    "latency": (
+        {"type": "object", "additionalProperties": _NUMBER},
+        "seconds within which requests were answered: p50, p90, p99",
+    ),
+    "status": ({"type": "object", "additionalProperties": _COUNT}, "responses, by the class of their status: 1xx to 5xx"),
+    "accepted": (_COUNT, "connections that were accepted"),
+    "adopted": (_COUNT, "kept connections that a worker has taken over from another"),
+    "given": (_COUNT, "kept connections that a worker has given to another"),
+    "refused": (_COUNT, "requests and connections refused with 503, because too many waited"),
+    "timeouts": (_COUNT, "requests whose response had not begun within `timeout`"),
+    "slow": (_COUNT, "requests that took longer than `slow_after`"),
+    "bad": (_COUNT, "requests refused because they were no HTTP, or too large"),
+    "bytes_sent": (_COUNT, "bytes of the bodies of responses"),
+    "seconds": (_NUMBER, "that all requests have taken together"),
+    "durations": (_HISTOGRAM_OF_WEB, "how many requests took how long: up to each of `bounds`, and longer"),
+    "uptime": (_COUNT, "seconds since the service was started"),
+}
+POOL["properties"] |= {name: _with(schema, f"of a web pool: {text}") for name, (schema, text) in _OF_WEB.items()}
 
 
 _HISTOGRAM: Schema = _object({"counts": {"type": "array", "items": _COUNT}, "sum": _NUMBER})

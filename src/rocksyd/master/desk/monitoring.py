@@ -24,7 +24,7 @@ _RESET = "memcached_reset"
 """What the journal has the counters under that ``stats reset`` was told at."""
 _COUNTED = (
     "total_", "dropped_", "requests", "journal_", "runs_submitted", "runs_refused", "runs_retried", "runs_slow", "runs_ended_",
-    "forks_failed",
+    "forks_failed", "web_requests", "web_refused", "web_timeouts", "web_slow", "web_status_",
 )  # fmt: skip
 """How names of numbers begin that only grow; ``requests_per_second`` is none."""
 Pairs = list[tuple[str, Any]]
@@ -83,7 +83,12 @@ class Monitoring:
     # --- stats WORD ---------------------------------------------------------------------------------------------------
     def _pools(self) -> Made:
         pools = yield from self._numbers.pools()
-        return [(f"{pool['pool']}:{name}", value) for pool in pools for name, value in pool.items() if name != "pool"]
+        return [
+            (f"{pool['pool']}:{name}", value)
+            for pool in pools
+            for name, value in _flat(pool)
+            if name not in ("pool", "durations")
+        ]
 
     def _jobs(self) -> Made:
         """How many of each target wait and run."""
@@ -119,6 +124,12 @@ class Monitoring:
         yield
         rows = self._generations.records(20)
         return [(f"{number}:{name}", value) for number, row in enumerate(rows) for name, value in row.items()]
+
+
+def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Numbers within numbers beside the others: ``status`` with ``2xx`` as ``status_2xx``."""
+    for name, value in row.items():
+        yield from ((f"{name}_{key}", one) for key, one in value.items()) if isinstance(value, dict) else [(name, value)]
 
 
 def _counts(name: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from rocksyd import __version__
 from rocksyd.core.companions import READY
@@ -27,6 +27,48 @@ from rocksyd.master.turn import Turn
 from rocksyd.posix.processes import cpu_time, resident_memory
 from rocksyd.posix.scoreboard import Entry
 
+WEB_TOTALS = (
+    "web_workers", "web_connections", "web_in_flight", "web_waiting", "web_requests", "web_refused", "web_timeouts", "web_slow",
+    "web_status_1xx", "web_status_2xx", "web_status_3xx", "web_status_4xx", "web_status_5xx",
+)  # fmt: skip
+"""What ``stats`` says of the pools that serve requests."""
+
+
+class WebNumbers(Protocol):
+    """What is known of the pools that serve requests."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those of ``pools``."""
+
+    def totals(self) -> dict[str, int]:
+        """Of all of them together, by the names of ``stats``."""
+
+    def pids(self) -> list[int]:
+        """Of their workers."""
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Pools that fork nothing any more, and why."""
+
+
+class NoWeb:
+    """Where no application serves requests."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    def totals(self) -> dict[str, int]:
+        """All of them 0."""
+        return dict.fromkeys(WEB_TOTALS, 0)
+
+    def pids(self) -> list[int]:
+        """None."""
+        return []
+
+    def problems(self) -> list[tuple[str, str]]:
+        """None."""
+        return []
+
 
 class Numbers:
     """Reads the others, changes nothing."""
@@ -43,8 +85,7 @@ class Numbers:
         self.served: Callable[[], int] = lambda: 0
         """Requests so far."""
         self.rates = Rates()
-        self.web_rows: Callable[[], list[dict[str, Any]]] = list
-        """The rows of the pools that serve requests."""
+        self.web: WebNumbers = NoWeb()
 
     def values(self) -> Generator[None, None, dict[str, Any]]:
         """Names and numbers of the daemon as a whole; piece by piece, because each process is asked for its memory."""
@@ -88,11 +129,13 @@ class Numbers:
         yield "restarts", generations.restarts
         yield "crashes", generations.crashes
         yield "draining", int(engine.draining)
+        yield from self.web.totals().items()
 
     def _memory(self) -> Generator[None, None, int]:
         """Resident bytes of all the daemon's processes; what they share counts for each."""
         pids = [os.getpid(), os.getppid(), *(zygote.pid for zygote in self._children.zygotes.values())]
         pids += [worker.pid for worker in self._turn.engine.workers.values()]
+        pids += self.web.pids()
         pids += [process.pid for process in self.companions.processes.values()]
         memory = 0
         for pid in filter(None, pids):
@@ -158,7 +201,7 @@ class Numbers:
                     "processes": processes,
                 }
             )
-        return [*rows, *self.web_rows()]
+        return [*rows, *self.web.rows()]
 
     def _process(self, worker: Worker) -> dict[str, Any]:
         """One worker: from the scoreboard what it says itself, from the engine what it has not come to say yet."""
@@ -218,13 +261,13 @@ class Numbers:
                     if why
                     else f"wait while it is loaded; if that takes too long, `rocksyd doctor --app {name}` shows where it hangs",
                 )
-        for pool in engine.pools.values():
-            if pool.trouble.parked:
-                say(
-                    f"pool:{pool.name}",
-                    f"pool {pool.name} is parked: {pool.trouble.reason}",
-                    "correct what its workers die of (see the log), then run `rocksyd restart`: it lets the pool fork again",
-                )
+        parked = [(pool.name, pool.trouble.reason) for pool in engine.pools.values() if pool.trouble.parked]
+        for name, reason in (*parked, *self.web.problems()):
+            say(
+                f"pool:{name}",
+                f"pool {name} is parked: {reason}",
+                "correct what its workers die of (see the log), then run `rocksyd restart`: it lets the pool fork again",
+            )
         if turn.writing.trouble:
             say(
                 "journal",

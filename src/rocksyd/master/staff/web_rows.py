@@ -6,6 +6,7 @@ What must live here: reading pages and pools for people. What this file must not
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rocksyd.core import web_crew as decisions
@@ -16,15 +17,17 @@ from rocksyd.posix import webpage
 from rocksyd.posix.processes import cpu_time, resident_memory
 
 PERCENTILES = (0.5, 0.9, 0.99)
+COUNTED = ("requests", "refused", "timeouts", "slow", "status_1xx", "status_2xx", "status_3xx", "status_4xx", "status_5xx")
+"""What ``stats`` says of all web pools together, beside what is so now."""
 
 
 class WebRows:
-    """The rows, and the rates, for which it remembers when it was asked last."""
+    """The rows."""
 
-    def __init__(self, web: Web) -> None:
+    def __init__(self, web: Web, began: Callable[[], float]) -> None:
         self._web = web
-        self._began = time.time()
-        self._last: dict[str, tuple[float, int, float]] = {}
+        self._began = began
+        """When the service was started (Unix)."""
 
     def rows(self) -> list[dict[str, Any]]:
         """All of them."""
@@ -71,18 +74,45 @@ class WebRows:
             "in_flight": sum(page["in_flight"] for page in pages),
             "connections": sum(page["connections"] for page in pages),
             "websockets": sum(page["websockets"] for page in pages),
-            "requests_per_second": self._rate(name, requests),
+            "requests_per_second": round(web.sizes.rate(name, requests, time.monotonic()), 1),
             "latency": {f"p{share * 100:g}": webpage.percentile(counted, share) for share in PERCENTILES},
             "status": {one: said[f"status_{one}"] for one in ("1xx", "2xx", "3xx", "4xx", "5xx")},
             **{one: said[one] for one in ("accepted", "adopted", "given", "refused", "timeouts", "slow", "bad", "bytes_sent")},
             "seconds": said["micros"] / 1e6,
-            "uptime": round(time.time() - self._began),
+            "durations": {"bounds": webpage.BOUNDS, "counts": webpage.histogram(counted), "sum": said["micros"] / 1e6},
+            "uptime": round(time.time() - self._began()),
         }
+
+    def totals(self) -> dict[str, int]:
+        """What ``stats`` says of all web pools together."""
+        web = self._web
+        names = [name for name in web.pools if name in web.sockets.apps]
+        counted = [dict(zip(webpage.GROWING, self._counted(name), strict=False)) for name in names]
+        pages = [link.page for link in web.links.values() if link.page is not None]
+        return {
+            "web_workers": sum(len(web.pools[name].workers) for name in names),
+            **{f"web_{what}": sum(page[what] for page in pages) for what in ("connections", "in_flight")},
+            "web_waiting": sum(web.sizes.waiting(name) for name in names),
+            **{f"web_{what}": sum(one[what] for one in counted) for what in COUNTED},
+        }
+
+    def pids(self) -> list[int]:
+        """Of all web workers."""
+        return [link.pid for link in self._web.links.values() if link.pid]
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Pools that fork nothing any more, and why."""
+        found = []
+        for name, pool in self._web.pools.items():
+            crew = pool.sets.get(pool.current)
+            if crew is not None and crew.trouble.parked:
+                found.append((name, crew.trouble.reason))
+        return found
 
     def fpm(self, name: str) -> dict[str, Any]:
         """What the status page shows, by the names that php-fpm has for it."""
         row = self.row(name)
-        began = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(self._began))
+        began = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(self._began()))
         return {
             "pool": name, "process manager": row["pm"], "start time": began, "start since": row["uptime"],
             "accepted conn": row["accepted"], "listen queue": row["waiting"], "max listen queue": row["peak_waiting"],
@@ -102,15 +132,6 @@ class WebRows:
             if number in self._web.pools[name].workers and link.page is not None:
                 total = [a + b for a, b in zip(total, link.page.grown(), strict=True)]
         return total
-
-    def _rate(self, name: str, requests: int) -> float:
-        """Requests a second since somebody asked at least a second ago."""
-        now = time.monotonic()
-        at, before, rate = self._last.get(name, (now, requests, 0.0))
-        if now - at >= 1.0 or name not in self._last:
-            rate = (requests - before) / (now - at) if now > at else 0.0
-            self._last[name] = (now, requests, rate)
-        return round(rate, 1)
 
     def _process(self, worker: Worker) -> dict[str, Any]:
         link = self._web.links.get(worker.number)

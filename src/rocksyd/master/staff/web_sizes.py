@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections import deque
 from collections.abc import Callable
 
 from rocksyd.core.web import WebPool
@@ -25,6 +26,12 @@ LOOK = 0.1
 """Seconds between two looks."""
 AWAKE = 1.0
 """Seconds for which it is looked after somebody has said that something goes on."""
+
+
+WINDOW = 10.0
+"""Seconds over which requests a second are told."""
+_STEP = 0.5
+"""Seconds between two moments that are remembered for that."""
 
 
 class Waker(Stranger):
@@ -57,6 +64,8 @@ class WebSizes:
         self._watched: dict[int, Waker] = {}
         self.peaks: dict[str, int] = {}
         """Pool id -> the most connections that have waited."""
+        self._history: dict[str, deque[tuple[float, int]]] = {}
+        """Pool id -> moments, and how many requests had been answered by then; the first is the last before the WINDOW."""
         self.gone: dict[str, list[int]] = {}
         """Pool id -> what the workers that are no more have counted."""
 
@@ -81,7 +90,9 @@ class WebSizes:
             due += [
                 link.page["deadline"] / 1000 for link in self._links.values() if link.page is not None and link.page["deadline"]
             ]
-            pool.look(self.samples(pool, now), self.waiting(pool.name), now)
+            samples = self.samples(pool, now)
+            self._note(pool.name, sum(sample.requests for sample in samples.values()), now)
+            pool.look(samples, self.waiting(pool.name), now)
             self._act(pool)
             again = pool.next_look(now)
             if again and (self._at is None or again < self._at):
@@ -102,6 +113,23 @@ class WebSizes:
             stuck = 0 < page["deadline"] < now * 1000
             found[number] = Sample(page["in_flight"], page["requests"], memory or 0, stuck, bool(page["spent"]))
         return found
+
+    def _note(self, pool: str, requests: int, now: float) -> None:
+        history = self._history.setdefault(pool, deque())
+        if not history or now - history[-1][0] >= _STEP:
+            gone = self.gone.get(pool)
+            history.append((now, requests + (gone[0] if gone else 0)))
+        while len(history) > 1 and history[1][0] <= now - WINDOW:
+            history.popleft()
+
+    def rate(self, pool: str, requests: int, now: float) -> float:
+        """Requests a second within the last WINDOW, of a pool that has answered so many."""
+        past = [one for one in self._history.get(pool, ()) if one[0] > now - WINDOW]
+        before = [one for one in self._history.get(pool, ()) if one[0] <= now - WINDOW]
+        if not before and not past:
+            return 0.0
+        at, count = before[-1] if before else past[0]
+        return max(0, requests - count) / max(1.0, min(WINDOW, now - at))
 
     def waiting(self, pool: str) -> int:
         """Connections that wait to be accepted."""

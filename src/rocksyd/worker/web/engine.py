@@ -29,6 +29,8 @@ from rocksyd.worker.web.slow import Slow
 running_request: contextvars.ContextVar[Request | None] = contextvars.ContextVar("rocksyd request", default=None)
 _SWEEP = 0.25
 """Seconds between two looks at connections that have a deadline."""
+_SELDOM = 10.0
+"""Seconds between two looks where there are only WebSockets."""
 
 
 def running() -> Request | None:
@@ -199,6 +201,11 @@ class Engine:
             self.defaults = self.state.default_headers = [(b"date", date.encode()), (b"server", b"rocksyd")]
         return self.defaults
 
+    def count(self) -> None:
+        """Connections have come, gone, or become WebSockets."""
+        self.page["connections"] = len(self.state.connections)
+        self.page["websockets"] = len(self.state.connections) - len(self.connections)
+
     # --- time ---------------------------------------------------------------------------------------------------------
     def watch(self) -> None:
         """Look now and then at what has a deadline."""
@@ -218,14 +225,13 @@ class Engine:
         for connection in list(self.connections):
             due = connection.look(now)
             next_look = min(next_look, due) if next_look else due
-        self.page["connections"] = len(self.state.connections)
-        self.page["websockets"] = len(self.state.connections) - len(self.connections)
+        self.count()
         if self.in_flight:
             self.stir()
             next_look = now + _SWEEP
-        self._sweeping = bool(self.connections or self.in_flight)
+        self._sweeping = bool(self.state.connections or self.in_flight)
         if self._sweeping:
-            self.loop.call_later(max(_SWEEP, (next_look or now + 1.0) - now), self._sweep)
+            self.loop.call_later(max(_SWEEP, (next_look or now + _SELDOM) - now), self._sweep)
 
 
 _NO_NEWS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")

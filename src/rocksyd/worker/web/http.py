@@ -125,6 +125,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.trusted = self.engine.proxies.trust(self.client)
         self.engine.connections.add(self)
+        self.engine.count()
         self.engine.watch()
         if self._brought:
             self.data_received(self._brought)
@@ -135,6 +136,7 @@ class Connection(HttpToolsProtocol):
         self._gone = True
         self.engine.connections.discard(self)
         super().connection_lost(exc)
+        self.engine.count()
 
     def handle_websocket_upgrade(self) -> None:
         """It is no HTTP any longer."""
@@ -144,6 +146,7 @@ class Connection(HttpToolsProtocol):
         self.engine.page["requests"] += 1
         self.engine.page["status_1xx"] += 1
         super().handle_websocket_upgrade()
+        self.engine.count()
 
     @property
     def between_requests(self) -> bool:

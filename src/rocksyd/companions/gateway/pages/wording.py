@@ -61,6 +61,11 @@ def duration(seconds: float | None) -> str:
     return NOTHING if seconds is None else rough_duration(max(0.0, float(seconds)))
 
 
+def latency(seconds: float) -> str:
+    """How long that is, where it is mostly a few milliseconds."""
+    return duration(seconds) if seconds >= 0.01 else f"{seconds * 1000:.1f}ms"
+
+
 def size(number: float | None) -> str:
     """So many bytes."""
     return NOTHING if not number else format_size(int(number))
@@ -90,6 +95,6 @@ def without_after(query: dict[str, str]) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago, "brief": brief, "clean": clean, "clock": clock, "count": count, "cut": cut, "duration": duration,
-    "moment": moment, "since": since, "size": size, "whole": whole, "setting": format_duration,
+    "latency": latency, "moment": moment, "since": since, "size": size, "whole": whole, "setting": format_duration,
     "without_after": without_after,
 }  # fmt: skip
