@@ -171,7 +171,7 @@ class Current:
         self.key = key
         """The run's key."""
         self.request_id = ""
-        """Of the request that is answered here; "" in a job."""
+        """Of the request that is answered here, or while which this run was ordered; "" for none."""
         self.attempt = attempt
         """1, and one more for each retry."""
         self.deadline = deadline
@@ -358,7 +358,7 @@ def current() -> Current:
 
 
 def request_id() -> str:
-    """The id of the request that this code answers; "" outside of one."""
+    """The id of the request that this code answers, or that its run comes from; "" for none."""
     run = _current if _find is None else _find()
     return run.request_id if run is not None else ""
 

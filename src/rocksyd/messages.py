@@ -458,6 +458,8 @@ class Job(Value):
     """Whether the classes of an uncaught exception are to be named."""
     traceparent: str = ""
     """The span of whoever ordered it, for OpenTelemetry."""
+    request_id: str = ""
+    """Of the request while which it was ordered; "" for none."""
 
 
 class JobAck(Value):

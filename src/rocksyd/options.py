@@ -22,6 +22,8 @@ ORDER, JOB, TARGET = 1, 2, 4
 MAX_KEY: Final = 128
 """Characters of a run's key."""
 MOST: Final = 1 << 31
+REQUEST_ID: Final = "request_id"
+"""The label that says while which request a run was ordered."""
 
 
 class Form(Value):

@@ -79,7 +79,15 @@ listen = ["unix://web.sock", "http://127.0.0.1:0"]
 {pool}
 """
 POOL = 'pm = "static"\nmax_workers = 2\ngrace = "2s"'
-JOBS = "from rocksyd import job, current\n@job\ndef add(a, b):\n    return a + b\n"
+JOBS = """
+from rocksyd import current, job
+@job
+def add(a, b):
+    return a + b
+@job
+def asked():
+    return current().request_id
+"""
 
 
 def site(

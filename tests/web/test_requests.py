@@ -211,6 +211,12 @@ def settle(asgi: Daemon, path: str) -> None:
     until(lambda: f'"GET {path} ' in whole(asgi.folder / "access.log"), "the line of the last request")
 
 
+def a_run_knows_the_request_that_it_comes_from(asgi: Daemon) -> None:
+    talk = asgi.talk()
+    assert talk.rpc("call", target="asked", app="app", labels={"request_id": "r-1"})["result"] == "r-1"
+    assert talk.rpc("call", target="asked", app="app", labels={"of": "nobody"})["result"] == ""
+
+
 def pages_and_numbers(asgi: Daemon) -> None:
     assert get(asgi, "/ping") == (200, "pong")
     settle(asgi, "/before")
@@ -309,7 +315,8 @@ def bodies_are_streamed(wsgi: Daemon) -> None:
 ONE = 'pm = "static"\nmax_workers = 1\ngrace = "2s"'
 STEPS = (
     refused_and_how, an_error_of_the_application_is_its_own, one_head_in_pieces_many_in_one_and_bodies_cut_anywhere,
-    methods_expectations_and_chunks, for_whom_a_request_is_only_who_is_trusted_may_say, pages_and_numbers,
+    methods_expectations_and_chunks, for_whom_a_request_is_only_who_is_trusted_may_say,
+    a_run_knows_the_request_that_it_comes_from, pages_and_numbers,
     streams_and_websockets_go_on_in_old_code,
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from rocksyd import codes, ticks
 from rocksyd.client.tracing import traceparent
 from rocksyd.errors import InUse, JobFailed, MessageError, NotAllowed, NotFound, NotNow, RequestError, RocksydError, TooBusy
 from rocksyd.jobs import request_id
+from rocksyd.options import REQUEST_ID
 from rocksyd.shapes import MAX_DEPTH, deeper_than
 
 _ERRORS: dict[int, type[RequestError]] = {
@@ -253,7 +254,7 @@ def order(target: object, args: tuple[Any, ...], kwargs: dict[str, Any], options
     if "traceparent" not in given and (span := traceparent()):
         given["traceparent"] = span
     if of_request := request_id():
-        given["labels"] = {"request_id": of_request, **(given.get("labels") or {})}
+        given["labels"] = {REQUEST_ID: of_request, **(given.get("labels") or {})}
     if params is not None:
         given["params"] = params
     if "after" in given:

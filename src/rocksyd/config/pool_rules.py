@@ -26,9 +26,14 @@ _ONLY_WITH = {
 """Settings that mean something only where another is set to this."""
 _OF_JOBS = (
     "timeout", "queue_timeout", "concurrency", "admission", "wait_target", "wait_interval", "max_queue_bytes", "refork_after",
-    "leftover", "results",
+    "leftover", "results", "max_total_rss",
 )  # fmt: skip
 """Settings that a pool which serves requests has no use for."""
+_INSTEAD = {
+    **dict.fromkeys(("timeout", "concurrency"), "that of requests is set in [apps.NAME.web]"),
+    "max_total_rss": "limit each worker, with max_rss or max_rss_hard, and max_workers",
+}
+"""What to do instead of some of these."""
 DEFAULT_WEB = PoolConfig(pm="static", max_workers=2, max_jobs=0, max_queue=MAX_QUEUE)
 """The pool of an application's requests where nobody describes it."""
 _ORDERED = (
@@ -44,8 +49,7 @@ def web_pool(table: Table) -> PoolConfig:
     made = pool(table, jobs=0)
     for key in _OF_JOBS:
         if table.given(key):
-            there = key in ("timeout", "concurrency")
-            what = "that of requests is set in [apps.NAME.web]" if there else "requests have none"
+            what = _INSTEAD.get(key, "requests have none")
             table.problem(f"{key} is for jobs, and this pool serves requests; remove it ({what})", key)
     if table.given("max_queue") and not 0 < made.max_queue < BACKLOG:
         table.problem(f"expected 1 to {BACKLOG - 1} connections, because the kernel keeps at most {BACKLOG}", "max_queue")

@@ -23,6 +23,7 @@ from rocksyd.core.engine import Engine, not_found
 from rocksyd.errors import JobTimeout, RocksydError
 from rocksyd.jobs import Current
 from rocksyd.model import ENDED, RUNNING, TIMEOUT, Run
+from rocksyd.options import REQUEST_ID
 from rocksyd.testing.clock import Clock, FakeClock
 from rocksyd.testing.isolation import isolated, redirected
 from rocksyd.units import format_duration
@@ -195,6 +196,7 @@ class InProcess:
             lambda value: self._finished(order.worker, run, early.take(value)), tick=run.order.tick,
             after=run.order.after, records=self._records,
         )  # fmt: skip
+        current.request_id = run.order.labels.get(REQUEST_ID, "")
         post.run, post.current = run, current
         before = _cpu()
         self._stack.append(post)

@@ -201,6 +201,7 @@ class SharedWorker:
             traceparent=job.traceparent,
             after=job.after,
         )  # fmt: skip
+        current.request_id = job.request_id
         run = self._runs[job.key] = Shared(job, current, early)
         self._show()
         run.task = self._loop.create_task(self._serve(run), name=f"run {job.key}")

@@ -95,6 +95,7 @@ class Serving:
             lambda value: self._say_finished(job.key, early.take(value)), tick=job.tick, traceparent=job.traceparent,
             after=job.after,
         )  # fmt: skip
+        current.request_id = job.request_id
         set_current(current)
         self._started = 0.0
         self._hooked = False

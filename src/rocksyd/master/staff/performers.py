@@ -15,6 +15,7 @@ from rocksyd.master.records.output import Outputs
 from rocksyd.master.staff.children import Children
 from rocksyd.master.turn import Turn
 from rocksyd.model import Run
+from rocksyd.options import REQUEST_ID
 from rocksyd.posix.files import open_file
 from rocksyd.posix.log import WARNING, log
 from rocksyd.posix.processes import proportional_memory, resident_memory
@@ -66,6 +67,7 @@ class Performers:
             results=order.results, fds=held or opened, timeout=order.timeout, spool=attempt.spool, tick=order.tick,
             lineage=bool(order.retry.get("on")),
             after=order.after, after_results=order.after_results, traceparent=order.traceparent,
+            request_id=order.labels.get(REQUEST_ID, ""),
         )  # fmt: skip
         self._children.workers.tell(effect.worker, job)
         self._lender.given(run.key)
