@@ -51,7 +51,7 @@ timeout = "100ms"
 [apps.hurried.pools.web]
 pm = "static"
 max_workers = 1
-grace = "2s"
+grace = "1m"
 """
 """Where what takes too long is asked for, and nothing else: no other request is held against so little time."""
 VALIDATED = """

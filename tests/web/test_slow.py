@@ -55,7 +55,7 @@ timeout = "100ms"
 [apps.other.pools.web]
 pm = "static"
 max_workers = 2
-grace = "100ms"
+grace = "1m"
 """
 
 
@@ -116,6 +116,7 @@ def a_thread_that_goes_on_has_its_worker_replaced(daemon: Daemon) -> None:
     said = entry(daemon, "(GET /stays) has reached its timeout of 100ms")
     assert " in stays\n" in said
     until(lambda: other(daemon)["recycled"] == 1, "its worker to be replaced")
+    (daemon.app / "open").touch()
     stuck = int(re.findall(r"process (\d+)", said)[0])
     assert stuck in before
     until(lambda: stuck not in pids(other(daemon)), "the thread to have gone with its process")
