@@ -13,7 +13,7 @@ from rocksyd.cli.arguments import client
 from rocksyd.cli.numbers import human
 from rocksyd.cli.output import json_line, write
 from rocksyd.cli.tables import Cell, Column, Screen, render, screen
-from rocksyd.units import format_size, rough_duration
+from rocksyd.units import fine_duration, format_size, rough_duration
 
 _ORDER = ("pool", "app", "pm", "workers", "idle", "busy", "max_workers", "waiting", "served", "recycled", "generation")
 """Columns that stand first, in this order; the others follow as the daemon gives them."""
@@ -101,7 +101,7 @@ def web_cells(entry: dict[str, Any], rate: float | None = None) -> list[Cell]:
 
 def _short(seconds: float) -> str:
     """A time that is mostly a few milliseconds; "" for none."""
-    return rough_duration(seconds) if seconds >= 0.01 else f"{seconds * 1000:.1f}ms" if seconds else ""
+    return fine_duration(seconds) if seconds else ""
 
 
 def _titles(columns: list[Column], rows: list[list[Cell]], width: int | None) -> list[str]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from rocksyd.units import format_duration, format_size, rough_duration
+from rocksyd.units import fine_duration, format_duration, format_size, rough_duration
 
 NOTHING = "\u2013"
 """What stands where there is no value."""
@@ -63,7 +63,7 @@ def duration(seconds: float | None) -> str:
 
 def latency(seconds: float) -> str:
     """How long that is, where it is mostly a few milliseconds."""
-    return duration(seconds) if seconds >= 0.01 else f"{seconds * 1000:.1f}ms"
+    return fine_duration(max(0.0, float(seconds)))
 
 
 def size(number: float | None) -> str:
