@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing import Daemon
+from tests.files import lines
 from tests.restart.stage import many
 from tests.web.malformed import CASES, INNER, SERVED
 from tests.web.proxy import needs_nginx, nginx
@@ -29,8 +30,7 @@ NO_WEBSOCKETS = {name: case._replace(fate=SERVED) for name, case in CASES.items(
 
 
 def seen(daemon: Daemon) -> list[str]:
-    path = daemon.app / "seen"
-    return path.read_text().splitlines() if path.exists() else []
+    return lines(daemon.app / "seen")
 
 
 def everything(connection: socket.socket) -> bytes:
