@@ -49,7 +49,7 @@ def test_there_are_numbers_to_look_at_and_each_has_its_bounds() -> None:
     for name, parameter in NUMBERS:
         schema = next(one.schema for one in methods.METHODS[name].parameters if one.name == parameter)
         bounded = "minimum" in schema and "maximum" in schema
-        assert bounded or schema.get("format") == "duration", f"{parameter} of {name} has no bounds"
+        assert bounded or schema.get("format") in ("duration", "size"), f"{parameter} of {name} has no bounds"
 
 
 @pytest.mark.parametrize("dialect", ["object", "array", "batch", "classic"])

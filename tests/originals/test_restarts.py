@@ -93,11 +93,13 @@ def test_p2_pid_jobs_and_exit_statuses_over_ten_restarts(tmp_path: Path) -> None
             gate.touch()
             assert ended(talk, number) == {"retcode": 0}
             until(lambda: len(daemon.children("rocksyd: zygote")) <= 2, "zygotes with nothing left to do are gone")
-            descriptors.append(len(daemon.descriptors(daemon.master_pid)))
+            if number < 2:
+                descriptors.append(len(daemon.descriptors(daemon.master_pid)))
+            else:
+                until(lambda: len(daemon.descriptors(daemon.master_pid)) <= descriptors[1], "no more descriptors than before")
         assert talk.ask('check {"hash":100}') == {"retcode": 7}
         stats = talk.rpc("stats")
         assert (stats["pid"], stats["generation"], stats["restart_count"]) == (pid, 11, 10)
-        assert max(descriptors[2:]) <= descriptors[1]
 
 
 def test_p3_a_new_version_that_is_broken_or_missing_changes_nothing_and_the_next_start_works(tmp_path: Path) -> None:

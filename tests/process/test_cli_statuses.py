@@ -115,7 +115,7 @@ COMMANDS: list[Row] = [
     ("nonsense", 2, "$", "usage: .*invalid choice: 'nonsense'"),
     ("--version", 0, r"rocksyd \d", "$"),
     ("drain", 0, r"drained: generation 3\n$", "$"),
-    ("health", 1, r"not healthy, [^\n]*\n- draining\n  no more runs are taken; [^\n]*\n\nlistens at ", "$"),
+    ("health", 1, r"not healthy, [^\n]*\n- draining\n  no more runs are taken; [^\n]*\n(?:(?:- |  )[^\n]*\n)*\nlistens at ", "$"),
     ("health --json", 1, r'{"ok": false, "problems": \["draining"\], "advice": \["no more runs', "$"),
     ("run hello", 1, "$", r"rocksyd: the daemon is draining and takes no new runs: submit it again"),
     ("stop", 0, "$", "$"),

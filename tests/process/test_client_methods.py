@@ -21,6 +21,7 @@ ASKED: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "wait": (lambda client: client.wait("k"), record()),
     "terminate": (lambda client: client.terminate("k"), record()),
     "free": (lambda client: client.free("k"), record()),
+    "edit": (lambda client: client.edit("k", params=[1], priority=2), record()),
     "retry": (lambda client: client.retry("k"), record()),
     "logs": (lambda client: client.logs("k"), {"text": "", "offset": 0, "ended": True, "truncated": False}),
     "why": (lambda client: client.why("k"), {"key": "k", "reasons": []}),

@@ -82,6 +82,7 @@ def test_every_method_answers_what_its_schema_says(tmp_path: Path) -> None:
         ask("wait", key="a")
         ask("free", key="a")
         ask("run", target="add", params=[1], key="later", delay="1h")
+        assert ask("edit", key="later", params=[2], delay="2h")["params"] == [2]
         assert ask("terminate", key="later")["outcome"] == "cancelled"
         assert ask("why", key="later")
         ask("run", target="gate", params=[str(held.path)], key="held")

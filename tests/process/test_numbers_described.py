@@ -38,7 +38,7 @@ def described(value: Any, known: dict[str, Any], where: str) -> None:
         for item in value:
             described(item, known["items"], where)
     elif isinstance(value, dict) and "properties" in known:
-        assert value.keys() == known["properties"].keys(), where
+        assert set(known["required"]) <= value.keys() <= known["properties"].keys(), where
         for member, item in value.items():
             assert known["properties"][member]["description"], f"{where}.{member}"
             described(item, known["properties"][member], f"{where}.{member}")

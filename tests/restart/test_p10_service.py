@@ -175,5 +175,5 @@ def test_serve_as_a_daemon_that_cannot_start_says_why(tmp_path: Path, unstarted:
     assert done.returncode == 1
     assert "no_such_module_anywhere" in done.stderr
     assert "jobs.py" in done.stderr
-    assert not (tmp_path / "pid").exists()
+    until(lambda: not (tmp_path / "pid").exists(), "the daemon, which has said so, to be gone")
     assert not (tmp_path / "d.sock").exists()

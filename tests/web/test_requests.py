@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rocksyd.master.desk import methods
 from rocksyd.testing import Daemon, until
 from tests.files import lines, wait_lines, whole
 from tests.web.stage import ASGI, Kept, connect, get, port, row, served
@@ -231,6 +232,8 @@ def pages_and_numbers(asgi: Daemon) -> None:
     assert now["served"] - before["served"] == 7
     assert 0 < now["latency"]["p50"] <= now["latency"]["p99"]
     assert sum(now["durations"]["counts"]) >= now["served"] > 0
+    described = methods.METHODS["pools"].result["items"]["properties"]
+    assert {name for name, known in described.items() if known["description"].startswith("of a web pool")} <= now.keys()
     stats = asgi.talk().rpc("stats")
     assert stats["web_workers"] == 2
     assert stats["web_requests"] >= now["served"]

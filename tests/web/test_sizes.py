@@ -74,7 +74,7 @@ def test_ondemand_has_nobody_until_somebody_comes(tmp_path: Path) -> None:
 def test_one_that_is_stuck_is_killed_and_another_comes(tmp_path: Path) -> None:
     text = HELD.replace("await asyncio.sleep(0.01)", "import time; time.sleep(0.01)")
     pool = 'pm = "static"\nmax_workers = 1\ngrace = "200ms"'
-    with served(tmp_path, text, pool=pool, web='timeout = "200ms"') as daemon:
+    with served(tmp_path, text, pool=pool, web='timeout = "1s"') as daemon:
         stuck = connect(daemon)
         stuck.sendall(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n")
         assert stuck.recv(100) == b""

@@ -326,6 +326,19 @@ class AsyncClient(AsyncControl):
         """Let the daemon forget an ended run and its output. Raises NotFound, NotNow (it has not ended)."""
         await self.request("free", {"key": str(key)})
 
+    async def edit(self, key: object, **changes: Any) -> AsyncRun:
+        """Change a run that waits, all of it or nothing.
+
+        Args:
+            changes: of ``params``, ``priority``, ``timeout``, ``delay`` and ``eta`` what is to be another, as ``run`` takes them.
+
+        Raises:
+            NotFound: no such run.
+            NotNow: it runs already, or has ended.
+            RequestError: the parameters do not fit the job, or what is to be changed cannot be.
+        """
+        return AsyncRun(self, str(key), await self.request("edit", {"key": str(key), **changes}))
+
     async def retry(self, key: object) -> AsyncRun:
         """Run an ended run again under its key. Raises NotFound, NotNow (it has not ended)."""
         return AsyncRun(self, str(key), await self.request("retry", {"key": str(key)}))
@@ -462,6 +475,10 @@ class AsyncRun:
     async def free(self) -> None:
         """Let the daemon forget it. Raises NotNow (it has not ended)."""
         await self.client.free(self.key)
+
+    async def edit(self, **changes: Any) -> AsyncRun:
+        """Change it while it waits: see ``AsyncClient.edit``."""
+        return await self.client.edit(self.key, **changes)
 
     async def retry(self) -> AsyncRun:
         """Run it again under its key, once it has ended."""

@@ -326,6 +326,19 @@ class Client(Control):
         """Let the daemon forget an ended run and its output. Raises NotFound, NotNow (it has not ended)."""
         self.request("free", {"key": str(key)})
 
+    def edit(self, key: object, **changes: Any) -> Run:
+        """Change a run that waits, all of it or nothing.
+
+        Args:
+            changes: of ``params``, ``priority``, ``timeout``, ``delay`` and ``eta`` what is to be another, as ``run`` takes them.
+
+        Raises:
+            NotFound: no such run.
+            NotNow: it runs already, or has ended.
+            RequestError: the parameters do not fit the job, or what is to be changed cannot be.
+        """
+        return Run(self, str(key), self.request("edit", {"key": str(key), **changes}))
+
     def retry(self, key: object) -> Run:
         """Run an ended run again under its key. Raises NotFound, NotNow (it has not ended)."""
         return Run(self, str(key), self.request("retry", {"key": str(key)}))
@@ -458,6 +471,10 @@ class Run:
     def free(self) -> None:
         """Let the daemon forget it. Raises NotNow (it has not ended)."""
         self.client.free(self.key)
+
+    def edit(self, **changes: Any) -> Run:
+        """Change it while it waits: see ``Client.edit``."""
+        return self.client.edit(self.key, **changes)
 
     def retry(self) -> Run:
         """Run it again under its key, once it has ended."""
