@@ -44,6 +44,10 @@ class AsyncControl(AsyncRequests):
         """The last restarts, reloads and crashes, the latest first, at most ``limit`` of them."""
         return list(await self.request("restarts", {"limit": limit}))
 
+    async def left_behind(self) -> list[dict[str, Any]]:
+        """Processes that runs have left behind: ``pid``, ``name``, ``key`` of the run or None, ``age`` in seconds."""
+        return list(await self.request("left_behind"))
+
     async def health(self) -> dict[str, Any]:
         """Whether the daemon can do its work (``ok``), and if not, why (``problems``)."""
         return dict(await self.request("health"))

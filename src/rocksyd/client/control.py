@@ -45,6 +45,10 @@ class Control(Requests):
         """The last restarts, reloads and crashes, the latest first, at most ``limit`` of them."""
         return list(self.request("restarts", {"limit": limit}))
 
+    def left_behind(self) -> list[dict[str, Any]]:
+        """Processes that runs have left behind: ``pid``, ``name``, ``key`` of the run or None, ``age`` in seconds."""
+        return list(self.request("left_behind"))
+
     def health(self) -> dict[str, Any]:
         """Whether the daemon can do its work (``ok``), and if not, why (``problems``)."""
         return dict(self.request("health"))

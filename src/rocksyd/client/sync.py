@@ -314,10 +314,6 @@ class Client(Control):
         """Why a run waits, goes on, or ended as it did: ``reasons``, the one that decides first. Raises NotFound."""
         return dict(self.request("why", {"key": str(key)}))
 
-    def left_behind(self) -> list[dict[str, Any]]:
-        """Processes that runs have left behind: ``pid``, ``name``, ``key`` of the run or None, ``age`` in seconds."""
-        return list(self.request("left_behind"))
-
     def stack(self, key: object) -> str:
         """Where each thread of a running job is, as text. Raises NotFound, NotNow (it does not run, or cannot say)."""
         return str((self.request("stack", {"key": str(key)}, wait=True))["text"])
