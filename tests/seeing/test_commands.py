@@ -155,7 +155,7 @@ def test_logs_tail_grep_since_and_times(daemon: Daemon, tmp_path: Path) -> None:
         run.wait()
         seen = client.request("logs", {"key": "p", "times": True})["times"]
         record, now = client.status("p"), time.time()
-    assert all(size <= len(lines) + 15 and record["started_at"] - 1 <= at <= now for size, at in seen)
+    assert all(size <= len(lines) + 15 and record["started_at"] - 1 <= at <= now + 0.1 for size, at in seen)  # to a tenth
     assert rocksyd(daemon, "logs", "p", "--tail", "3").stdout == "line 99999\nlast\nunfinished"
     assert rocksyd(daemon, "logs", "p", "--tail", "0").stdout == ""
     assert rocksyd(daemon, "logs", "p", "-n", "500000").stdout == lines + "last\nunfinished"
