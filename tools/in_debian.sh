@@ -31,7 +31,7 @@ if [ ! -e "$stamp" ]; then
             printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod +x "$root/usr/sbin/policy-rc.d" &&
             echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io" &&
             chroot "$root" env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-                python3 python3-venv python3-dev gcc libc6-dev make git zsh fish logrotate ${IN_DEBIAN_PACKAGES-} &&
+                python3 python3-venv python3-dev gcc libc6-dev make git zsh fish logrotate libmemcached-tools ${IN_DEBIAN_PACKAGES-} &&
             chroot "$root" apt-get clean && touch "$stamp"
     } >"$root.log" 2>&1 </dev/null || unavailable "$(tail -n 3 "$root.log")"
 fi

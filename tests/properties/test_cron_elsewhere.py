@@ -102,7 +102,7 @@ DIFFERENT = {
 def systemd(calendar: str, start: str, number: int) -> list[datetime]:
     words = ["systemd-analyze", "calendar", f"--iterations={number}", f"--base-time={start} UTC", calendar]
     said = subprocess.run(words, capture_output=True, text=True, check=True, env={"TZ": "UTC", "PATH": "/usr/bin:/bin"}).stdout
-    found = re.findall(r"(?:Next elapse|Iter\. #\d+): \w+ (\S+ \S+) UTC", said)
+    found = re.findall(r"(?:Next elapse|Iter(?:\.|ation) #\d+): \w+ (\S+ \S+) UTC", said)
     return [datetime.fromisoformat(one).replace(tzinfo=UTC) for one in found]
 
 

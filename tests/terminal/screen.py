@@ -19,7 +19,7 @@ class Screen:
         self.modes = {25: True, 7: True}
         self.colours: set[str] = set()
         self.overflowed = False
-        """Whether something was written beyond the last column while wrapping was off."""
+        """Whether something was written beyond the last column while wrapping was off, and is still there."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
         self._other: list[list[str]] = []
@@ -109,6 +109,7 @@ class Screen:
             del self._cells[self._row][min(self._column, self.columns - 1) :]  # behind a full line it is still on its last column
         elif final == "J" and numbers[0] == 2:
             self._cells = [[] for _ in range(self.rows)]
+            self.overflowed = False
         elif final == "J":
             del self._cells[self._row][self._column :]
             self._cells[self._row + 1 :] = [[] for _ in range(self.rows - self._row - 1)]

@@ -14,6 +14,8 @@ from rocksyd.testing.daemon import TIMEOUT, Daemon, until
 from tests.terminal.stage import JOBS, Program, command, environment, rocksyd
 
 FAST = ("top", "--interval", "100ms")
+CLEAR = "\x1b[2J"
+"""What begins a frame that is drawn as a whole."""
 
 
 def top(daemon: Daemon, *, size: tuple[int, int] = (80, 24), **more: str) -> Program:
@@ -140,7 +142,10 @@ def test_follows_the_size_of_the_window(tmp_path: Path) -> None:
         run = client.run("holds", str(tmp_path / "end"), key="k" * 100)
         program.sees("k" * 100, "PM")
         for size in ((60, 10), (30, 5), (8, 2), (1, 1), (120, 30)):
+            frames = program.screen.raw.count(CLEAR)
             program.resize(*size)
+            # What was on its way was drawn for the size before.
+            program.until(lambda s: s.raw.count(CLEAR) > frames, f"a frame at {size}")  # noqa: B023
             program.until(lambda s: s.lines[-1].startswith("q quit"[: min(size[0] - 1, 6)]), f"the frame at {size}")  # noqa: B023
             assert not program.screen.overflowed
         program.sees("POOL", "kkkk")
