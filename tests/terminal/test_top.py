@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -11,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from rocksyd.testing.daemon import TIMEOUT, Daemon, until
+from tests.terminal.screen import Screen
 from tests.terminal.stage import JOBS, Program, command, environment, rocksyd
 
 FAST = ("top", "--interval", "100ms")
-CLEAR = "\x1b[2J"
-"""What begins a frame that is drawn as a whole."""
 
 
 def top(daemon: Daemon, *, size: tuple[int, int] = (80, 24), **more: str) -> Program:
@@ -137,15 +137,19 @@ def test_ctrl_z_gives_the_terminal_back_until_fg(tmp_path: Path) -> None:
         program.assert_restored()
 
 
+def rows_of_last_frame(screen: Screen) -> int:
+    """How far down it goes since the window was cleared; a frame that is drawn as a whole begins with that."""
+    return max(map(int, re.findall("\x1b\\[([0-9]+);1H", screen.raw.rpartition("\x1b[2J")[2])), default=0)
+
+
 def test_follows_the_size_of_the_window(tmp_path: Path) -> None:
     with Daemon(tmp_path, JOBS) as daemon, daemon.client() as client, top(daemon, size=(200, 40)) as program:
         run = client.run("holds", str(tmp_path / "end"), key="k" * 100)
         program.sees("k" * 100, "PM")
         for size in ((60, 10), (30, 5), (8, 2), (1, 1), (120, 30)):
-            frames = program.screen.raw.count(CLEAR)
             program.resize(*size)
-            # What was on its way was drawn for the size before.
-            program.until(lambda s: s.raw.count(CLEAR) > frames, f"a frame at {size}")  # noqa: B023
+            # Frames that were on their way have the rows of a size before.
+            program.until(lambda s: rows_of_last_frame(s) == size[1], f"a frame at {size}")  # noqa: B023
             program.until(lambda s: s.lines[-1].startswith("q quit"[: min(size[0] - 1, 6)]), f"the frame at {size}")  # noqa: B023
             assert not program.screen.overflowed
         program.sees("POOL", "kkkk")
