@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,13 +51,12 @@ def test_p2_p11_every_run_ends_once_whoever_is_killed(tmp_path: Path, seed: int,
     with Daemon(tmp_path, JOBS, parts=parts, package=lenient_package(tmp_path)) as daemon:
 
         def submit_and_wait(number: int) -> None:
-            client = Stubborn(daemon)
             key = number * 100_000
-            while not stop.is_set():
-                key += 1
-                assert client.run(key, "good", 0.02) == {"error_text": "OK"}
-                told[str(key)] = client.wait(key)["outcome"]
-            client.close()
+            with closing(Stubborn(daemon)) as client:
+                while not stop.is_set():
+                    key += 1
+                    assert client.run(key, "good", 0.02) == {"error_text": "OK"}
+                    told[str(key)] = client.wait(key)["outcome"]
 
         with crowd(8, submit_and_wait):
             try:

@@ -101,7 +101,8 @@ def looked_at(page: Any, path: str) -> None:
     for width, scheme, rules in ((1360, "light", {}), (390, "dark", ANYWHERE)):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        # Charts are drawn anew when they have heard of the new width.
+        page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
         assert (path, scheme, faults(page, **rules)) == (path, scheme, [])
 
 
