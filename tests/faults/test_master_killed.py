@@ -24,9 +24,11 @@ from tests.faults.crowd import (
     matches,
     open_gate,
     serving_master,
+    the_master,
     traced,
     zygotes,
 )
+from tests.faults.held import package_with_gates
 
 SEVERAL = POOL + "\nmax_jobs = 5"
 
@@ -145,6 +147,23 @@ def test_p2_an_order_to_end_a_run_survives_the_master_that_gave_it(tmp_path: Pat
         record = ended(daemon, "1")
         assert (record["retcode"], record["signal"]) == (137, 9)
         assert record["reason"] == {"terminate": "cancelled", "timeout": "timeout"}[order]
+
+
+def test_p11_a_master_that_dies_while_it_orders_a_zygote_leaves_none_that_waits_for_ever(tmp_path: Path) -> None:
+    """It is killed when it is about to say what is to be loaded."""
+    said = '    def tell(self, message: Any) -> None:\n        """Say something to it; nothing is said'
+    package, held = package_with_gates(tmp_path, {"order": (said, 'type(message).__name__ == "Load"')})
+    with Daemon(tmp_path / "d", JOBS, package=package) as daemon:
+        victim = the_master(daemon)
+        with held["order"].closed():
+            for pid in zygotes(daemon):
+                os.kill(pid, signal.SIGKILL)
+            held["order"].wait_reached()
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: the_master(daemon) != victim, "another master")
+        talk = daemon.talk()
+        talk.rpc("run", target="good", params=[], key="after")
+        assert talk.rpc("wait", key="after")["outcome"] == "ok"
 
 
 def test_p11_master_and_keeper_are_one_service_the_master_that_is_killed_twice_in_a_row_comes_back(tmp_path: Path) -> None:

@@ -144,10 +144,11 @@ class Zygotes(dict[str, Zygote]):
         zygote = self.enlist(Zygote(self, app.name, generation, Channel(ours)))
         zygote.deadline = time.monotonic() + timeout
         environment = starting.environment(app, os.environ)
+        # First of all: a master that dies after any of these leaves no zygote that waits for what it is to load.
+        zygote.tell(starting.order_to_load(app, generation, (self.board_fd,), self._workers.groups.root))
         self._keeper.tell(m.Spawn(zygote.name, starting.command(app), environment, app.path, (theirs.fileno(),)))
         self._keeper.tell(m.Shelve((zygote.name,), (ours.fileno(),)))
         theirs.close()
-        zygote.tell(starting.order_to_load(app, generation, (self.board_fd,), self._workers.groups.root))
         return zygote
 
     def adopt(self, name: str, fd: int, state: str, pid: int = 0) -> Zygote:
