@@ -227,8 +227,8 @@ def test_p7_descriptors_of_companions_are_those_of_the_manifest_and_nothing_pile
             return len(descendants(served.pid)) == 4  # master, zygote, two companions
 
         restart(served)
-        page(talk)
         until(quiet, "the old generation to have left")
+        page(talk)  # by the new one's: both answer as long as both are there
         served.wait_shelved(3)  # this conversation, that of metrics, and the socket that metrics listens on
         until(settled, "the connections of those who have looked to be closed, and off the shelf")
         before = held_open()
@@ -238,6 +238,7 @@ def test_p7_descriptors_of_companions_are_those_of_the_manifest_and_nothing_pile
         killed = companion(talk)["pid"]
         os.kill(killed, signal.SIGKILL)
         until(lambda: wait_ready(talk, other_than=killed) and quiet(), "the old generation to have left")
+        page(talk)
         try:
             until(lambda: held_open() == before, "the descriptors to be those of before")
         except DaemonError:
