@@ -38,6 +38,25 @@ def gate():
 def fails():
     raise ValueError("not today")
 """
+STEPS_OF = """
+import os
+
+def steps_of(companion):
+    here = os.path.dirname(companion.settings["store"])
+
+    def step(name):
+        try:
+            wanted = open(os.path.join(here, "stop-at")).read()
+        except FileNotFoundError:
+            return
+        if wanted == name:
+            open(os.path.join(here, "stopped"), "w").close()
+            open(os.path.join(here, "never")).read()
+
+    return step
+"""
+"""What a scheduler under test begins with: it stands at the step whose name is in the file ``stop-at`` beside its store, and says
+so by the file ``stopped``."""
 
 
 def daemon(folder: Path, scripts: str, **arguments: Any) -> Daemon:

@@ -12,28 +12,20 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import until
-from tests.schedule.stage import gone
+from tests.schedule.stage import STEPS_OF, gone
 from tests.schedule.test_generations import ran, staged
 
 STEPS = [
     "call init", "called init", "add", "added", "save", "saved", "call job", "called job", "ended", "ended saved",
     "call finish", "called finish", "end", "end saved",
 ]  # fmt: skip
-GATED = """
-import os
+GATED = (
+    STEPS_OF
+    + """
 from rocksyd.companions import generation_asking, generation_store, scheduler
 
 def serve(companion):
-    here = os.path.dirname(companion.settings["store"])
-
-    def step(name):
-        try:
-            wanted = open(os.path.join(here, "stop-at")).read()
-        except FileNotFoundError:
-            return
-        if wanted == name:
-            open(os.path.join(here, "stopped"), "w").close()
-            open(os.path.join(here, "never")).read()
+    step = steps_of(companion)
 
     def between(home, name, before, after):
         real = getattr(home, name)
@@ -63,6 +55,7 @@ def serve(companion):
     scheduler.Scheduler.declare = lambda self: None
     scheduler.serve(companion)
 """
+)
 TABLE = """
 [companions.{name}]
 target = "gated:serve"

@@ -15,26 +15,18 @@ import pytest
 
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import until
-from tests.schedule.stage import daemon, gone, ran, wait_ran
+from tests.schedule.stage import STEPS_OF, daemon, gone, ran, wait_ran
 
 STEPS = {"one": "status", "two": "run", "three": "run acknowledged", "four": "save", "five": "saved"}
 """Scheduler -> the step that it stands at when it is killed."""
-GATED = """
-import os, time
+GATED = (
+    STEPS_OF
+    + """
 from rocksyd.client import Client
 from rocksyd.companions import schedule_store, scheduler
 
 def serve(companion):
-    here = os.path.dirname(companion.settings["store"])
-
-    def step(name):
-        try:
-            wanted = open(os.path.join(here, "stop-at")).read()
-        except FileNotFoundError:
-            return
-        if wanted == name:
-            open(os.path.join(here, "stopped"), "w").close()
-            open(os.path.join(here, "never")).read()
+    step = steps_of(companion)
 
     answers, save = Client.answers, schedule_store.Store.save
 
@@ -56,6 +48,7 @@ def serve(companion):
     scheduler.Scheduler.declare = lambda self: None
     scheduler.serve(companion)
 """
+)
 TABLE = """
 [companions.{name}]
 target = "gated:serve"
