@@ -96,20 +96,22 @@ def _web(rows: list[dict[str, Any]]) -> Iterator[Metric]:
             yield make(name, text, labels, [([row["pool"], row["app"]], row[key]) for row in rows])
     family = HistogramMetricFamily(*WEB_DURATION, labels=labels, unit="seconds")
     for row in rows:
-        times = row["durations"]
-        bounds = [*map(str, times["bounds"]), "+Inf"]
-        family.add_metric([row["pool"], row["app"]], list(zip(bounds, accumulate(times["counts"]), strict=True)), times["sum"])
+        _add(family, [row["pool"], row["app"]], row["durations"]["bounds"], row["durations"])
     yield family
 
 
 def _durations(times: dict[str, Any]) -> Iterator[Metric]:
-    bounds = [*map(str, times["bounds"]), "+Inf"]
     for name, (kind, text) in DURATIONS.items():
         family = HistogramMetricFamily(name, text, labels=list(OF_TARGET), unit="seconds")
         for row in times["rows"]:
-            sums = list(zip(bounds, accumulate(row[kind]["counts"]), strict=True))
-            family.add_metric([row[label] for label in OF_TARGET], sums, row[kind]["sum"])
+            _add(family, [row[label] for label in OF_TARGET], times["bounds"], row[kind])
         yield family
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], bounds: list[float], counted: dict[str, Any]) -> None:
+    """Add a histogram; what the daemon counts for each bound alone, the format has together with all below it."""
+    sums = list(zip([*map(str, bounds), "+Inf"], accumulate(counted["counts"]), strict=True))
+    family.add_metric(labels, sums, counted["sum"])
 
 
 def _companions(rows: list[dict[str, Any]]) -> Iterator[Metric]:

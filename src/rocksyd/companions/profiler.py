@@ -19,6 +19,7 @@ from rocksyd.companions import flames
 from rocksyd.companions.companion import CannotAttend, Companion, Request
 from rocksyd.companions.profile_store import Profile, Profiles
 from rocksyd.companions.profiling import CannotProfile, Look, program
+from rocksyd.core import schema
 from rocksyd.errors import NotFound, RequestError, RocksydError
 from rocksyd.posix.log import log
 from rocksyd.units import format_duration, parse_duration
@@ -247,24 +248,16 @@ class Profiler:
 
 def _named(function: Any, params: list[dict[str, Any]]) -> Any:
     """A method whose parameters come by name or in order, and are known and of the right kind."""
-    names = [str(one["name"]) for one in params]
-    kinds = {"string": str, "boolean": bool, "integer": int}
+    schemas = {str(one["name"]): one["schema"] for one in params}
 
     def answer(request: Request) -> Any:
-        given = dict(zip(names, request.params, strict=False)) if isinstance(request.params, list) else request.params
+        given = dict(zip(schemas, request.params, strict=False)) if isinstance(request.params, list) else request.params
         for name, value in given.items():
-            schema = next((one["schema"] for one in params if one["name"] == name), None)
-            if schema is None:
-                raise RequestError(
-                    codes.INVALID_PARAMS,
-                    f"{request.method} has no parameter {name!r}",
-                    data={"advice": f"parameters: {', '.join(names)}"},
-                )
-            kind = schema.get("type")
-            wrong = isinstance(kind, str) and (type(value) is not kinds[kind] or value == "")
-            low, high = schema.get("minimum", value), schema.get("maximum", value)
-            if wrong or ("enum" in schema and value not in schema["enum"]) or (kind == "integer" and not low <= value <= high):
-                raise RequestError(codes.INVALID_PARAMS, f"{name}: expected {schema}, got {value!r}", data={"parameter": name})
+            if name not in schemas:
+                advice = f"parameters: {', '.join(schemas)}"
+                raise RequestError(codes.INVALID_PARAMS, f"{request.method} has no parameter {name!r}", data={"advice": advice})
+            if trouble := schema.problem(value, schemas[name], name):
+                raise RequestError(codes.INVALID_PARAMS, trouble, data={"parameter": name})
         missing = next((one["name"] for one in params if one.get("required") and one["name"] not in given), None)
         if missing is not None:
             raise RequestError(

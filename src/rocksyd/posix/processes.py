@@ -176,21 +176,13 @@ def failure(command: Command, verdict: bytes) -> str:
 
 def parent_of(pid: int) -> int:
     """The PID of its parent; 0 when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
+    fields = stat_fields(pid)
+    return int(fields[1]) if fields else 0
 
 
 def cpu_time(pid: int) -> float:
     """Seconds of user and system time it has used so far, without its children's; 0.0 when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return 0.0
+    return _cpu_of(stat_fields(pid))
 
 
 def main_thread(pid: int) -> tuple[str, float]:
@@ -198,12 +190,23 @@ def main_thread(pid: int) -> tuple[str, float]:
 
     ``("", 0.0)`` when there is no such process.
     """
+    fields = stat_fields(pid, pid)
+    return fields[0].decode() if fields else "", _cpu_of(fields)
+
+
+def stat_fields(pid: int, thread: int = 0) -> list[bytes]:
+    """The fields of ``stat`` (proc(5)) of a process, or of one of its threads, from the third, its state, on; none when there is
+    no such."""
+    path = f"/proc/{pid}/task/{thread}/stat" if thread else f"/proc/{pid}/stat"
     try:
-        with open(f"/proc/{pid}/task/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        return fields[0].decode(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return "", 0.0
+        with open(path, "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def _cpu_of(fields: list[bytes]) -> float:
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def children_of(pid: int) -> list[int]:

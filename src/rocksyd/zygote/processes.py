@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from rocksyd.posix.processes import stat_fields
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -37,7 +39,7 @@ def zombie_status(pid: int) -> int:
 
 def zombie_cpu(pid: int) -> float:
     """Seconds of user and system time of an ended child and the children it had waited for. It is not reaped."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return sum(int(value) for value in fields[11:15]) / _TICKS if len(fields) > 14 else 0.0
 
 
@@ -82,7 +84,7 @@ def left_in_group(leader: int) -> list[int]:
     except PermissionError:
         pass  # it had become another program (execve), or is in another session; or who is there is not ours to signal
     group = str(leader).encode()
-    found = ((int(name), _stat(int(name))) for name in os.listdir("/proc") if name.isdigit() and int(name) != leader)
+    found = ((int(name), stat_fields(int(name))) for name in os.listdir("/proc") if name.isdigit() and int(name) != leader)
     return [pid for pid, fields in found if len(fields) > 2 and fields[2] == group and fields[0] not in (b"Z", b"X")]
 
 
@@ -106,12 +108,3 @@ def signal_group(leader: int, number: int) -> None:
         os.kill(leader, number)
     except PermissionError:
         pass  # a job has changed its user in a way that only root can signal; there is nothing a zygote could do
-
-
-def _stat(pid: int) -> list[bytes]:
-    """The fields of /proc/<pid>/stat from the third (state) on; empty when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []

@@ -129,7 +129,10 @@ class Monitoring:
 def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Numbers within numbers beside the others: ``status`` with ``2xx`` as ``status_2xx``."""
     for name, value in row.items():
-        yield from ((f"{name}_{key}", one) for key, one in value.items()) if isinstance(value, dict) else [(name, value)]
+        if isinstance(value, dict):
+            yield from ((f"{name}_{key}", one) for key, one in value.items())
+        else:
+            yield name, value
 
 
 def _counts(name: str) -> bool:

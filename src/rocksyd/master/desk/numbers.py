@@ -18,6 +18,7 @@ from rocksyd.core.worker import Worker
 from rocksyd.master.desk.clients import Clients
 from rocksyd.master.desk.door import Door
 from rocksyd.master.desk.generations import Generations
+from rocksyd.master.desk.methods import STATS
 from rocksyd.master.desk.outlook import Problem, outlook
 from rocksyd.master.desk.rates import Rates
 from rocksyd.master.staff.children import Children
@@ -27,10 +28,7 @@ from rocksyd.master.turn import Turn
 from rocksyd.posix.processes import cpu_time, resident_memory
 from rocksyd.posix.scoreboard import Entry
 
-WEB_TOTALS = (
-    "web_workers", "web_connections", "web_in_flight", "web_waiting", "web_requests", "web_refused", "web_timeouts", "web_slow",
-    "web_status_1xx", "web_status_2xx", "web_status_3xx", "web_status_4xx", "web_status_5xx",
-)  # fmt: skip
+WEB_TOTALS = tuple(name for name in STATS["properties"] if name.startswith("web_"))
 """What ``stats`` says of the pools that serve requests."""
 
 

@@ -124,11 +124,10 @@ class WebSizes:
 
     def rate(self, pool: str, requests: int, now: float) -> float:
         """Requests a second within the last WINDOW, of a pool that has answered so many."""
-        past = [one for one in self._history.get(pool, ()) if one[0] > now - WINDOW]
-        before = [one for one in self._history.get(pool, ()) if one[0] <= now - WINDOW]
-        if not before and not past:
+        history = self._history.get(pool)
+        if not history:
             return 0.0
-        at, count = before[-1] if before else past[0]
+        at, count = next((one for one in reversed(history) if one[0] <= now - WINDOW), history[0])
         return max(0, requests - count) / max(1.0, min(WINDOW, now - at))
 
     def waiting(self, pool: str) -> int:

@@ -60,12 +60,8 @@ class Runs:
         there, seen = "profile.get" in methods, None
         if there:
             (seen,) = await self._daemon.answers(("profile.get", {"key": key, "format": "svg"}))
-        picture = (seen or {}).get("svg", "")
-        before, _, rest = picture.partition("<style>")  # the page has its own: none may stand in it
-        return {
-            "title": f"Flame graph {key}", "run": record, "there": there, "seen": seen,
-            "picture": Markup(before + rest.partition("</style>")[2]),  # the profiler has escaped it
-        }  # fmt: skip
+        picture = Markup((seen or {}).get("svg", ""))  # the profiler has escaped it
+        return {"title": f"Flame graph {key}", "run": record, "there": there, "seen": seen, "picture": picture}
 
     # --- what failed --------------------------------------------------------------------------------------------------
     async def errors(self, query: dict[str, str]) -> dict[str, Any]:
