@@ -190,7 +190,7 @@ def test_p2_what_a_run_leaves_on_the_channel_is_not_laid_at_the_door_of_the_next
 
 def test_p2_a_thread_that_a_run_has_left_speaks_for_no_other(tmp_path: Path) -> None:
     said = ['["Result",{"key":"second","value":"lied"}]', '["Progress",{"key":{}}]']
-    with Daemon(tmp_path, JOBS, parts={"pool": 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "1s"'}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "60s"'}) as daemon:
         talk = daemon.talk()
         first = talk.rpc("call", target="leaves_a_liar", params=said)["result"]
         assert talk.rpc("call", target="begins", key="second")["result"] not in (first, "lied")
