@@ -85,11 +85,12 @@ class Inside:
 
     def __init__(self, app: Any, **settings: Any) -> None:
         self.loop = asyncio.new_event_loop()
+        self._wsgi: Any = None
         asyncio.set_event_loop(self.loop)  # what speaks WebSocket asks for it
         self.page = Page()
         settings = {"timeout": 0.0, "max_body": 20_000, "max_head": 4096, "capacity": 10_000, **settings}
         if settings.get("wsgi"):
-            app = Wsgi(app, settings, self.loop, self.page)
+            app = self._wsgi = Wsgi(app, settings, self.loop, self.page)
         self.engine = Engine(app, settings, self.page, self.loop)
         self.faults: list[Any] = []
         self.loop.set_exception_handler(lambda _loop, context: self.faults.append(context))
@@ -121,5 +122,7 @@ class Inside:
             task.cancel()
         self.turn(5)
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        if self._wsgi is not None and self._wsgi._pool is not None:
+            self._wsgi._pool.shutdown()
         asyncio.set_event_loop(None)
         self.loop.close()

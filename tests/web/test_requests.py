@@ -27,6 +27,13 @@ SPECIAL = """
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(said).encode()})
         return
+    if scope["path"] == "/rest":
+        from rocksyd import current
+        async def rest():
+            while not os.path.exists("open"):
+                await asyncio.sleep(0.01)
+            open("rested", "a").write(f"{VERSION}\\n")
+        current().finish(rest)
     if scope["path"] == "/late":
         await asyncio.sleep(60)
 """
@@ -266,10 +273,13 @@ def streams_and_websockets_go_on_in_old_code(asgi: Daemon) -> None:
             head += stream.recv(4096)
         half = Kept(asgi)
         assert half.ask("/before")[1].startswith("1 ")
+        assert half.ask("/rest")[1].startswith("1 ")
         half.sock.sendall(b"GET /half HTTP/1.1\r\nHo")
         assert asgi.restart() == {"error_text": "Restarted successfully"}
         web.sendall(_frame(b"still"))
         assert web.recv(4096)[2:] == b"1 still"
+        (asgi.app / "open").touch()
+        assert wait_lines(asgi.app / "rested") == ["1"]
         half.sock.sendall(b"st: a\r\nConnection: close\r\n\r\n")
         assert b"/half 0" in answer(half.sock)[1]
         while not head.endswith(b"0\r\n\r\n"):

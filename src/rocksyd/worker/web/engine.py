@@ -117,6 +117,8 @@ class Engine:
         self.in_flight: set[InFlight] = set()
         self.slow = Slow(self.slow_after, self.in_flight, loop)
         self.lifespan = LifespanOn(self.config)
+        self._call: Callable[[Callable[[], object]], Awaitable[object]] = app.call if self.wsgi else asyncio.to_thread
+        """Calls a function of the application's that may block."""
         self._sweeping = False
         self._second = 0
 
@@ -125,7 +127,12 @@ class Engine:
         if scope["type"] == "websocket":
             request = self.proxies.read(scope, scope["headers"], trusted=self.proxies.trust(scope["client"]))
             running_request.set(request)
-        await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self.do_rest(request, contextvars.copy_context())
+        else:
+            await self.app(scope, receive, send)
 
     # --- beginning and end --------------------------------------------------------------------------------------------
     async def startup(self) -> None:
@@ -191,6 +198,13 @@ class Engine:
             self.access.note(cycle, took)
         if was_full:
             self.room()
+
+    def do_rest(self, request: Request, context: contextvars.Context) -> None:
+        """Begin with what was left for the time after the response, if there is anything; a worker that leaves waits for it."""
+        if request.has_more:
+            task = self.loop.create_task(request.rest(self._call), context=context)
+            self.state.tasks.add(task)
+            task.add_done_callback(self.state.tasks.discard)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What every response has."""

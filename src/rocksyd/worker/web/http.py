@@ -44,6 +44,8 @@ class Cycle(RequestResponseCycle):
     touched = 0.0
     """When something of the request came last."""
     task: Any = None
+    context: contextvars.Context
+    """Of the application's code."""
     request: Request
     given_up = False
     until_close = False
@@ -309,24 +311,22 @@ class Connection(HttpToolsProtocol):
         cycle.began = cycle.touched = time.monotonic()
         self._active = cycle
         self.engine.began(cycle)
-        context = contextvars.copy_context()
-        context.run(running_request.set, cycle.request)
-        task = self.loop.create_task(cycle.run_asgi(app), context=context)
-        cycle.task = task
+        cycle.context = contextvars.copy_context()
+        cycle.context.run(running_request.set, cycle.request)
+        cycle.task = task = self.loop.create_task(cycle.run_asgi(app), context=cycle.context)
         self.tasks.add(task)
         task.add_done_callback(lambda done: self._task_over(done, cycle))
 
     def _task_over(self, task: Any, cycle: Cycle) -> None:
         self.tasks.discard(task)
         self.engine.ended(cycle)
-        cycle.request.close()
+        self.engine.do_rest(cycle.request, cycle.context)  # also of one that was cut off
 
     def _through(self, cycle: Cycle) -> None:
         """A response is through: the next request, or the moment to be given away."""
         self.touched = time.monotonic()
         self.engine.ended(cycle)
-        if cycle.request.has_more and not self.engine.wsgi:
-            cycle.request.do_rest()
+        self.engine.do_rest(cycle.request, cycle.context.copy())
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

@@ -5,7 +5,8 @@ What must live here: what is known of a request, and what is done after its resp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from rocksyd.errors import JobError
@@ -16,7 +17,7 @@ from rocksyd.worker import output, results
 class Request(Current):
     """The request that this code answers."""
 
-    __slots__ = ("_rest", "agent", "client", "method", "over", "referer", "thread", "url", "version")
+    __slots__ = ("_doing", "_rest", "agent", "client", "method", "referer", "thread", "url", "version")
 
     def __init__(self, request_id: str, client: str = "-") -> None:
         super().__init__(request_id)
@@ -26,7 +27,7 @@ class Request(Current):
         self.referer, self.agent = "-", "-"
         self.thread: int | None = None
         """The thread that answers, where it is another than the main one."""
-        self.over = False
+        self._doing = False
         self._rest: list[Callable[[], object]] = []
 
     def progress(self, done: float | None = None, total: float | None = None, note: str = "") -> None:
@@ -39,6 +40,9 @@ class Request(Current):
     def finish(self, value: Any = None) -> None:
         """Have ``value()`` called when the response is through, in this worker: php-fpm's ``fastcgi_finish_request``.
 
+        A coroutine function is awaited, and so is what another function returns if that can be. Other functions are called
+        where they may block: in a thread, and of a WSGI application in one of its own.
+
         Raises:
             JobError: ``value`` cannot be called.
         """
@@ -48,20 +52,25 @@ class Request(Current):
 
     @property
     def has_more(self) -> bool:
-        """Whether something is to be done after the response."""
-        return bool(self._rest)
+        """Whether something is to be done after the response that nobody has begun with."""
+        return bool(self._rest) and not self._doing
 
-    def do_rest(self) -> None:
-        """The response is through: do what was left for then. What it raises is printed."""
+    def rest(self, call: Callable[[Callable[[], object]], Awaitable[object]]) -> Coroutine[Any, Any, None]:
+        """The response is through: what was left for then, to be awaited; ``call`` calls what may block."""
+        self._doing = True
+        return self._do_rest(call)
+
+    async def _do_rest(self, call: Callable[[Callable[[], object]], Awaitable[object]]) -> None:
+        """One after the other. What it raises is printed."""
         while self._rest:
+            work = self._rest.pop(0)
             try:
-                self._rest.pop(0)()
-            except Exception as error:  # noqa: BLE001  (the application's; nobody else can be told)
+                result = work() if inspect.iscoroutinefunction(work) else await call(work)
+                if inspect.isawaitable(result):
+                    await result
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (the application's; nobody else can be told)
                 output.write(f"rocksyd: after the response to request {self.request_id}:\n{results.traceback_of(error)}")
-
-    def close(self) -> None:
-        """It is over."""
-        self.over = True
+        self._doing = False
 
     def __repr__(self) -> str:
         return f"<request {self.request_id}>"

@@ -49,7 +49,8 @@ async def call(engine: Engine, path: str) -> int:
             gone.set()
 
     context = contextvars.copy_context()
-    context.run(running_request.set, engine.proxies.read(scope, scope["headers"], trusted=False))
+    request = engine.proxies.read(scope, scope["headers"], trusted=False)
+    context.run(running_request.set, request)
     task = engine.loop.create_task(engine.app(scope, receive, send), context=context)
     try:
         await asyncio.wait({task, answered}, timeout=engine.timeout or None, return_when=asyncio.FIRST_COMPLETED)
@@ -63,3 +64,4 @@ async def call(engine: Engine, path: str) -> int:
         gone.set()
         await asyncio.wait({task}, timeout=1.0)
         task.cancel()
+        engine.do_rest(request, context.copy())

@@ -62,6 +62,13 @@ class Wsgi:
         else:
             await self._in_thread(scope, first, receive, send)
 
+    async def call(self, work: Callable[[], object]) -> object:
+        """Call something else of the application's as it is itself: in a thread, or in the main one while nobody else is."""
+        if self._pool is None:
+            async with self._alone:
+                return work()
+        return await self._loop.run_in_executor(self._pool, copy_context().run, work)
+
     # --- in the main thread -------------------------------------------------------------------------------------------
     async def _inline(self, scope: Any, message: Any, receive: Any, send: Any) -> None:
         body: Any = io.BytesIO(message["body"])
@@ -102,7 +109,6 @@ class Wsgi:
         finally:
             alarm.off()
             _close(parts)
-        _after()
 
     # --- in threads ---------------------------------------------------------------------------------------------------
     async def _in_thread(self, scope: Any, message: Any, receive: Any, send: Any) -> None:
@@ -114,9 +120,6 @@ class Wsgi:
         ready = await self._loop.run_in_executor(self._pool, context.run, self._run, environ, send)
         for one in ready:
             await send(one)
-        request = current()
-        if getattr(request, "has_more", False):
-            await self._loop.run_in_executor(self._pool, context.run, _after)
 
     def _run(self, environ: dict[str, Any], send: Any) -> list[Any]:
         """In a thread: call it and send what it gives; what is the last of it is returned, so that no thread waits for that."""
@@ -139,13 +142,6 @@ class Wsgi:
 
     def _wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-def _after() -> None:
-    request = current()
-    do_rest = getattr(request, "do_rest", None)
-    if do_rest is not None:
-        do_rest()
 
 
 def _close(parts: Any) -> None:
