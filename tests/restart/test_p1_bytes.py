@@ -184,3 +184,28 @@ def test_p1_clients_that_come_and_go_during_restarts_are_all_served(tmp_path: Pa
             thread.join()
         assert not wrong
         assert served[0] > 30
+
+
+def test_p1_followers_of_the_news_miss_nothing_of_a_flood_that_restarts_fall_into(tmp_path: Path) -> None:
+    with Daemon(tmp_path, JOBS) as daemon:
+        followers = [daemon.talk() for _ in range(3)]
+        for follower in followers:
+            follower.rpc("subscribe", events=["run.started", "run.ended"])
+        flood, keys, restarts = daemon.talk(), [], 0
+        while restarts < 3:
+            some = [f"n{len(keys) + number}" for number in range(40)]
+            flood.send(*(order("call", 1, target="add", key=key, params=[1, 2]) for key in some))
+            for _ in some[:20]:
+                flood.line()
+            restart(daemon)
+            restarts += 1
+            for _ in some[20:]:
+                flood.line()
+            keys += some
+        heard = [[json.loads(follower.line()) for _ in range(2 * len(keys))] for follower in followers]
+        assert heard[0] == heard[1] == heard[2]
+        told = [(one["method"], one["params"]["key"]) for one in heard[0]]
+        assert sorted(told) == sorted((event, key) for key in keys for event in ("run.started", "run.ended"))
+        assert all(told.index(("run.started", key)) < told.index(("run.ended", key)) for key in keys)
+        positions = [one["params"]["position"] for one in heard[0]]
+        assert positions == sorted(positions)

@@ -123,7 +123,7 @@ class Server:
 
     def _carry(self, snapshot: Snapshot) -> None:
         """What another master goes on with, in the order in which it takes that back."""
-        snapshot.last_words.append(self.stacks.give_up)
+        snapshot.last_words += [self.stacks.give_up, self.news.tell_collected]
         snapshot.manifest.append(self.door.descriptors)
         snapshot.loose.append(self.shelving.loose)
         snapshot.fields |= {"accepted": self.clients, "served": self.classic}

@@ -49,7 +49,5 @@ class Condition:
             return
         self._next = now + PAUSE
         found = self.now()
-        for client in clients:
-            if self._told.get(client) != found:
-                self._replies.notify(client, HEALTH, found)
+        self._replies.notify([client for client in clients if self._told.get(client) != found], HEALTH, found)
         self._told = dict.fromkeys(clients, found)

@@ -29,6 +29,9 @@ MOST_OUTPUT = 1 << 20
 """Bytes owed to a client beyond which it gets no more output of runs, and hears no more of what it has missed."""
 MOST_MISSED, MISSED_AT_ONCE = 10_000, 20
 """Of how many that have ended, the latest, it hears then; and how many runs are looked at in a piece."""
+TOGETHER, MOST_TOGETHER = 0.005, 200
+"""Seconds in which news that come thick and fast are collected, and how many of them, before they are told: followers are woken
+once for all. News after a quiet time are told at once."""
 
 
 class News:
@@ -43,11 +46,17 @@ class News:
         """Runs whose followers are to get a piece of output at the end of the turn."""
         self._behind: list[Follower] = []
         """Followers that have more to come."""
+        self._collected: list[tuple[list[int], str, dict[str, Any]]] = []
+        """News that are still to be told: to which clients, which, and with what."""
+        self._tell_at = 0.0
+        """CLOCK_MONOTONIC seconds from which on they are told."""
         turn.performs(ev.Started, lambda effect: self._tell_all("run.started", effect.run))
         turn.performs(ev.Progressed, lambda effect: self._tell_all("run.progress", effect.run))
         turn.performs(ev.Ended, self._ended)
         turn.due(self._next_moment, lambda now: None)  # being awake is enough: they are sent more at every turn's end
+        turn.due(lambda: self._tell_at if self._collected else None, lambda now: None)
         turn.begins(self._tell_missed)
+        turn.says(self._tell_in_time)
         turn.says(self._send_output)
         self.condition = Condition(turn, waiters, replies)
 
@@ -80,27 +89,38 @@ class News:
         self._tell_all("run.ended", effect.run)
 
     def _tell_all(self, event: str, run: Run) -> None:
-        """Tell those who want to hear of it."""
-        for subscriber in self._waiters.subscribers:
-            if subscriber.missed is None and subscriber.wants(event, run):
-                self._tell(subscriber, event, run, self._turn.told)
+        """Those who want to hear of it are told, soon."""
+        clients = [one.client for one in self._waiters.subscribers if one.missed is None and one.wants(event, run)]
+        if clients:
+            self._collected.append((clients, event, self._told_of(event, run, self._turn.told)))
 
-    def _tell(self, subscriber: Subscriber, event: str, run: Run, position: int) -> None:
-        """``position``: that up to which the subscriber has been told everything when it has heard this."""
-        try:
-            usual = self._turn.engine.costs.usual(run) if event == "run.started" else None
-            told = {"usual": usual} if usual is not None else {}
-            self._replies.notify(subscriber.client, event, {**run.record(), **told, "position": position})
-        except Exception as error:  # noqa: BLE001  (the barrier)
-            self._replies.broken(subscriber.client, error)
+    def _told_of(self, event: str, run: Run, position: int) -> dict[str, Any]:
+        """``position``: that up to which a subscriber has been told everything when it has heard this."""
+        usual = self._turn.engine.costs.usual(run) if event == "run.started" else None
+        told = {"usual": usual} if usual is not None else {}
+        return {**run.record(), **told, "position": position}
+
+    def _tell_in_time(self) -> None:
+        if self._turn.now.mono >= self._tell_at or len(self._collected) >= MOST_TOGETHER or self._turn.engine.stopping:
+            self.tell_collected()
+
+    def tell_collected(self) -> None:
+        """Tell what has been collected."""
+        if not self._collected:
+            return
+        self._tell_at = self._turn.now.mono + TOGETHER
+        collected, self._collected = self._collected, []
+        for clients, event, told in collected:
+            self._replies.notify(clients, event, told)
 
     def tell_restarted(self, facts: dict[str, Any]) -> None:
         """Tell those who want to hear of restarts."""
+        self.tell_collected()
         for subscriber in self._waiters.subscribers:
             if subscriber.wants("restarted", None):
                 position = self._turn.told if subscriber.missed is None else subscriber.missed
                 news = {"generation": self._turn.engine.generation, **facts, "position": position}
-                self._replies.notify(subscriber.client, "restarted", news)
+                self._replies.notify([subscriber.client], "restarted", news)
 
     def _tell_missed(self) -> None:
         """Those who subscribe again hear first what they have missed, a part of it in a turn; then what happens from then on."""
@@ -128,7 +148,8 @@ class News:
         for run in found.runs:
             for event in _news_of(run):
                 if subscriber.wants(event, run):
-                    self._tell(subscriber, event, run, subscriber.missed or 0)  # not further: the rest is yet to come
+                    told = self._told_of(event, run, subscriber.missed or 0)  # not further: the rest is yet to come
+                    self._replies.notify([subscriber.client], event, told)
         subscriber.missed = found.rev if found.more else None
         return found.more
 
@@ -186,7 +207,7 @@ class News:
         if chunk.text or complete:
             follower.offset = chunk.offset
             params = {"id": follower.id, "key": run.key, "text": chunk.text, "offset": chunk.offset, "ended": complete}
-            self._replies.notify(follower.client, "logs", params)
+            self._replies.notify([follower.client], "logs", params)
         return chunk.end
 
     def _takes_output(self, follower: Follower | Subscriber) -> bool:

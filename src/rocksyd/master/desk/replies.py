@@ -8,7 +8,7 @@ A reply carries its request's id and may come in any order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rocksyd.errors import RequestError
@@ -68,11 +68,19 @@ class Replies:
         state = client.batches.get(caller.batch) if client is not None else None
         return sum(map(len, state[1])) if state is not None else 0
 
-    def notify(self, client: int, method: str, params: dict[str, Any]) -> None:
-        """A notification to a client, if it is still there."""
-        found = self._clients.by_number.get(client)
-        if found is not None:
-            found.send(encode.rpc_notification(method, params))
+    def notify(self, clients: Iterable[int], method: str, params: dict[str, Any]) -> None:
+        """A notification to those of these clients who are still there. What cannot be written ends them (the barrier)."""
+        found = [client for number in clients if (client := self._clients.by_number.get(number)) is not None]
+        if not found:
+            return
+        try:
+            line = encode.rpc_notification(method, params)
+        except Exception as error:  # noqa: BLE001
+            for client in found:
+                self._clients.broken(client.number, error)
+            return
+        for client in found:
+            client.send(line)
 
     def broken(self, client: int, error: Exception) -> None:
         """What was to be said to a client has raised what nobody expected."""
