@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rocksyd.errors import NotAllowed as NotAllowed
     from rocksyd.errors import NotFound as NotFound
     from rocksyd.errors import NotNow as NotNow
+    from rocksyd.errors import ProtocolError as ProtocolError
     from rocksyd.errors import RequestError as RequestError
     from rocksyd.errors import ResultDropped as ResultDropped
     from rocksyd.errors import Retry as Retry
@@ -40,14 +41,20 @@ if TYPE_CHECKING:
     from rocksyd.jobs import current as current
     from rocksyd.jobs import gauge as gauge
     from rocksyd.jobs import job as job
+    from rocksyd.protocols import Json as Json
+    from rocksyd.protocols import LengthPrefixed as LengthPrefixed
+    from rocksyd.protocols import Lines as Lines
+    from rocksyd.protocols import Protobuf as Protobuf
+    from rocksyd.protocols import WebSocket as WebSocket
 
 __version__ = "0.1.0"
 
 _NAMES = {
     "rocksyd.client": "AsyncClient AsyncRun Client Executor Run chain group step",
     "rocksyd.errors": "AddressError Cancel ConfigError InUse JobError JobFailed JobTimeout NoDaemon NotAllowed NotFound NotNow"
-    " RequestError ResultDropped Retry RocksydError TimedOut TooBusy",
+    " ProtocolError RequestError ResultDropped Retry RocksydError TimedOut TooBusy",
     "rocksyd.jobs": "after_fork after_job before_fork before_job current gauge job",
+    "rocksyd.protocols": "Json LengthPrefixed Lines Protobuf WebSocket",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
 
 class RocksydError(Exception):
     """Anything rocksyd raises on purpose."""
@@ -71,6 +76,17 @@ class Retry(RocksydError):
 
 class Cancel(RocksydError):
     """Raised in a job: there is nothing to be done. The run ends as ``cancelled``, whatever ``retries`` says."""
+
+
+class ProtocolError(RocksydError):
+    """What a peer of a service sends is not the service's protocol. The text may go to the peer.
+
+    ``messages``: those that were complete before it.
+    """
+
+    def __init__(self, text: str, messages: Iterable[Any] = ()) -> None:
+        super().__init__(text)
+        self.messages = list(messages)
 
 
 class RequestError(RocksydError):

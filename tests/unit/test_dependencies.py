@@ -17,6 +17,8 @@ PACKAGE = Path(__file__).parents[2] / "src" / "rocksyd"
 INTEGRATIONS = {"contrib/django": "django", "testing/plugin.py": "pytest", "companions/metrics.py": "prometheus_client",
                 "companions/gateway/": "uvicorn jinja2 markupsafe", "schedule/": "cronsim",
                 "worker/web/": "uvicorn httptools uvloop", "worker/tracing.py": "opentelemetry"}  # fmt: skip
+LAZY = {"protocols/framed.py": "google", "protocols/websocket.py": "websockets"}
+"""What imports a package where it is used, in a function, and names it where it is missing: everybody may import these."""
 USERS = {
     "companions/scheduler.py",
     "companions/ticking.py",
@@ -52,8 +54,26 @@ def imported(tree: ast.AST) -> Iterator[str]:
 def test_only_the_standard_library_is_imported(path: Path) -> None:
     names = set(imported(ast.parse(path.read_text(encoding="utf-8"))))
     here = str(path.relative_to(PACKAGE))
-    own = {library for place, libraries in INTEGRATIONS.items() if here.startswith(place) for library in libraries.split()}
+    own = {
+        library for place, libraries in (INTEGRATIONS | LAZY).items() if here.startswith(place) for library in libraries.split()
+    }
     assert names <= sys.stdlib_module_names | {"rocksyd"} | own
+
+
+@pytest.mark.parametrize(("path", "library"), LAZY.items())
+def test_what_everybody_may_import_loads_its_package_only_where_it_is_used(path: str, library: str) -> None:
+    assert library not in set(
+        imported(ast.Module([*outside_functions(ast.parse((PACKAGE / path).read_text(encoding="utf-8")))], []))
+    )
+
+
+def outside_functions(tree: ast.AST) -> Iterator[ast.stmt]:
+    """The imports that are carried out when the module is."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from outside_functions(node)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -16,9 +16,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from rocksyd import jsontext
 from rocksyd.model import Free, Submit, Terminate
 from rocksyd.options import ORDERED
-from rocksyd.wire import encode, jsontext
+from rocksyd.wire import encode
 from rocksyd.wire.requests import Answer, Auth, Bye, Check, DaemonOrder, Json, Request
 
 match_check = re.compile(rb'check \{"hash": ?(0|[1-9][0-9]{0,17})\}').fullmatch

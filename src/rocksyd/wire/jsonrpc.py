@@ -8,8 +8,8 @@ Source: the JSON-RPC 2.0 specification, https://www.jsonrpc.org/specification; i
 
 from __future__ import annotations
 
-from rocksyd import codes
-from rocksyd.wire import encode, jsontext
+from rocksyd import codes, jsontext
+from rocksyd.wire import encode
 from rocksyd.wire.requests import Answer, Batch, Call, Json, RpcId
 
 MAX_BATCH = 1000

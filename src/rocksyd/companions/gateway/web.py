@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
 from rocksyd.companions.gateway.connections import Receive, Send
+from rocksyd.jsontext import loads
 from rocksyd.units import format_duration
-from rocksyd.wire.jsontext import loads
 
 BODY_TIMEOUT = 30.0
 """Seconds in which the whole body of a request has to be there."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from math import isinf
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rocksyd.shapes import MAX_DEPTH, deeper_than
-from rocksyd.wire.requests import Json
 
 
 class NotJson(ValueError):
@@ -32,7 +31,7 @@ def _finite(text: str) -> float:
 _decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).decode
 
 
-def loads(text: str) -> Json:
+def loads(text: str) -> Any:
     """The value that ``text`` is. Of members with the same name the last wins.
 
     Raises:
@@ -54,7 +53,7 @@ def loads(text: str) -> Json:
     return value
 
 
-def _refuse_lone_surrogates(value: Json) -> None:
+def _refuse_lone_surrogates(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
