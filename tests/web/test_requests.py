@@ -6,7 +6,9 @@ import json
 import os
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +105,15 @@ def plain(environ, start_response):
 
 application = validator(plain)
 """
+
+
+def integers(said: Any) -> Iterator[int]:
+    """All whole numbers of a reply."""
+    if isinstance(said, dict | list):
+        for one in said.values() if isinstance(said, dict) else said:
+            yield from integers(one)
+    elif isinstance(said, int):
+        yield said
 
 
 def memcached(daemon: Daemon, said: str) -> str:
@@ -241,7 +252,9 @@ def pages_and_numbers(asgi: Daemon) -> None:
     assert sum(now["durations"]["counts"]) >= now["served"] > 0
     described = methods.METHODS["pools"].result["items"]["properties"]
     assert {name for name, known in described.items() if known["description"].startswith("of a web pool")} <= now.keys()
+    assert [one["title"] for one in now["processes"]] == [f"{one['generation']}.{one['worker']}" for one in now["processes"]]
     stats = asgi.talk().rpc("stats")
+    assert max(integers([now, stats, asgi.talk().rpc("health")])) < 2**53, "what JavaScript reads is what was said"
     assert stats["web_workers"] == 2
     assert stats["web_requests"] >= now["served"]
     assert stats["web_status_5xx"] >= now["status"]["5xx"] > 0

@@ -66,13 +66,18 @@ NOTHING = Sample(0, 0)
 
 
 def is_web(number: int) -> bool:
-    """Whether a worker with this number serves requests."""
+    """Whether a worker with this number serves requests, and is not for the engine."""
     return number > FIRST
 
 
 def generation_of(number: int) -> int:
     """The generation of such a worker."""
     return number // _COUNTS % _GENERATIONS
+
+
+def count_of(number: int) -> int:
+    """Its number in its generation: with that it says what the whole number says, which JavaScript could not hold."""
+    return number % _COUNTS
 
 
 def place_of(app: str, taken: Collection[int]) -> int:
@@ -85,7 +90,7 @@ def place_of(app: str, taken: Collection[int]) -> int:
 
 def title(number: int) -> str:
     """What people call it: the third of generation 7 is ``7.3``."""
-    return f"{generation_of(number)}.{number % _COUNTS}"
+    return f"{generation_of(number)}.{count_of(number)}"
 
 
 class WebCrew:
@@ -142,8 +147,7 @@ class WebCrew:
         generation = generation_of(number)
         worker = Worker(number, self.app, self.name, generation, -1, STARTING, pid, since=now, born=now)
         self.workers[number] = worker
-        counted = number % _COUNTS
-        self._counts[generation] = max(self._counts.get(generation, 0), counted)
+        self._counts[generation] = max(self._counts.get(generation, 0), count_of(number))
         if generation >= self.current:
             self._set(generation).add(worker)
 

@@ -224,7 +224,7 @@ STATS: Schema = _numbers(
 _SECONDS: Schema = {"type": ["number", "null"]}
 PROCESS: Schema = _numbers(
     {
-        "worker": (_COUNT, "number of the worker"),
+        "worker": (_COUNT, "number of the worker; of a web worker: in its generation"),
         "pid": ({"type": ["integer", "null"]}, "its process id; null while it is forked"),
         "generation": (_COUNT, "of the code that it runs"),
         "stage": (

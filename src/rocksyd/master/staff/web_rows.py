@@ -139,7 +139,7 @@ class WebRows:
         now = time.monotonic()
         stage = webpage.STAGES[page["stage"]] if page is not None else "starting"
         return {
-            "worker": worker.number,
+            "worker": decisions.count_of(worker.number),
             "title": decisions.title(worker.number),
             "pid": worker.pid or None,
             "generation": worker.generation,

@@ -16,6 +16,7 @@ from rocksyd import bounds, shelf_names
 from rocksyd import messages as m
 from rocksyd.config import AppConfig, starting
 from rocksyd.core import events as ev
+from rocksyd.core.web_crew import is_web
 from rocksyd.errors import ChannelClosed, DescriptorsLost, MessageError
 from rocksyd.master.barrier import Barrier, Stranger
 from rocksyd.master.staff.keeper import Keeper
@@ -24,8 +25,6 @@ from rocksyd.posix.channel import Channel, close_all, pair
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
 
-FIRST_WEB = 1 << 62
-"""From this number on workers serve requests, and are not for the engine (``core.web``)."""
 LOADING, READY, RETIRING = "loading", "ready", "retiring"
 _LATE = "was not loaded in time (prepare_timeout): look for what its preload waits for"
 _TEMPLATE_LATE = "has a template that was not ready in time (prepare_timeout): look what its before_fork hooks wait for"
@@ -265,9 +264,7 @@ class Zygotes(dict[str, Zygote]):
 
     def _heard(self, zygote: Zygote, message: Any) -> None:
         match message:
-            case m.Forked(worker=number) | m.ForkFailed(worker=number) | m.Exited(worker=number) if (
-                number >= FIRST_WEB and self.web
-            ):
+            case m.Forked(worker=number) | m.ForkFailed(worker=number) | m.Exited(worker=number) if is_web(number) and self.web:
                 self._heard_of_web(self.web, zygote, message)
             case m.Forked():
                 if not message.fds:
@@ -332,13 +329,13 @@ class Zygotes(dict[str, Zygote]):
             close_all(message.fds)
             raise MessageError(f"Workers, {len(message.workers)} of them, with {len(message.fds)} channels")
         for (number, pid, pool, slot), fd in zip(message.workers, message.fds, strict=True):
-            if number >= FIRST_WEB and self.web is not None:
+            if is_web(number) and self.web is not None:
                 self.web.found(zygote, (number, pid), fd)
                 continue
             self._link(zygote, (number, pid), fd)
             self.step(ev.WorkerFound(number, pid, pool, slot, zygote.app, zygote.generation, template=zygote.template))
         for number, pid, status, cpu, max_rss in message.exits:
-            if number >= FIRST_WEB and self.web is not None:
+            if is_web(number) and self.web is not None:
                 self.web.exited(zygote, m.Exited(pid, status, worker=number))
                 continue
             self._workers.exited(zygote, pid, ev.WorkerExited(number, status, cpu, max_rss, oom=number in message.oom))
