@@ -324,6 +324,38 @@ def wsgi_as_the_validator_wants_it(wsgi: Daemon) -> None:
     assert "AssertionError" not in wsgi.log()
 
 
+HOSTILE = {
+    b"/plain": (b"a/1.0", "a/1.0"),
+    b'/q"uo\\te': (b'say "\\", {"agent": 1}', 'say "\\", {"agent": 1}'),
+    b"/%22%0a%00?a=%ff&b=\\u0041": (b"\\n\\x41\\u0022\ttab", "\\n\\x41\\u0022\ttab"),
+    b"/utf-8": ("Zoë 😀 \u2028 \u202e".encode(), "Zoë 😀 \u2028 \u202e"),
+    b"/no-utf-8": (b"caf\xe9 \xff\xfe \xed\xa0\x80", "caf\\xe9 \\xff\\xfe \\xed\\xa0\\x80"),
+    b"/long": (b"x" * 8000, "x" * 8000),
+}
+"""Addresses, and values of headers with what JSON is to say of them."""
+
+
+def an_access_log_in_json_says_what_was_said(wsgi: Daemon) -> None:
+    log = wsgi.folder / "access.log"
+    before = lines(log)
+    for url, (said, _) in HOSTILE.items():
+        with connect(wsgi) as connection:
+            head = [b"HEAD %s HTTP/1.1" % url, b"Host: a", b"User-Agent: " + said, b"Referer: " + said, b"Connection: close"]
+            connection.sendall(b"\r\n".join([*head, b"X-Request-ID: here", b"", b""]))
+            assert answer(connection) == (200, b"")
+    until(lambda: len(lines(log)) >= len(before) + len(HOSTILE), "a line of each")
+    (process,) = row(wsgi)["processes"]
+    found = lines(log)[len(before) :]
+    for line, (url, (_, expected)) in zip(found, HOSTILE.items(), strict=True):
+        assert line.isascii()
+        entry = json.loads(line)
+        assert entry.pop("seconds") >= 0 < entry.pop("at")
+        assert entry == {
+            "client": "-", "method": "HEAD", "url": url.decode(), "version": "1.1", "status": 200, "bytes": 0,
+            "referer": expected, "agent": expected, "request_id": "here", "pid": process["pid"],
+        }  # fmt: skip
+
+
 def bodies_are_streamed(wsgi: Daemon) -> None:
     """Larger than what is ever held: the worker's memory does not follow."""
     size = 64 << 20
@@ -357,7 +389,8 @@ def test_what_is_said_over_a_connection_and_what_is_answered(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_wsgi_in_the_main_thread_and_in_several(tmp_path: Path, threads: int) -> None:
-    web = f'threads = {threads}\nmax_body = "0"\ntimeout = "20s"'
+    web = f'threads = {threads}\nmax_body = "0"\ntimeout = "20s"\naccess_log = "access.log"\naccess_format = "json"'
     with served(tmp_path, VALIDATED, interface="wsgi", web=web, pool=ONE) as daemon:
         wsgi_as_the_validator_wants_it(daemon)
+        an_access_log_in_json_says_what_was_said(daemon)
         bodies_are_streamed(daemon)

@@ -67,9 +67,10 @@ class AccessLog:
     def _as_json(self, cycle: Any, took: float) -> str:
         request = cycle.request
         said = {
-            "at": round(time.time(), 3), "client": request.client, "method": request.method, "url": request.url.decode("latin-1"),
+            "at": round(time.time(), 3), "client": request.client, "method": request.method, "url": _text(request.url),
             "version": request.version, "status": cycle.status or 499, "bytes": cycle.sent, "seconds": round(took, 6),
-            "referer": request.referer, "agent": request.agent, "request_id": request.request_id, "pid": os.getpid(),
+            "referer": _text(request.referer.encode("latin-1")), "agent": _text(request.agent.encode("latin-1")),
+            "request_id": request.request_id, "pid": os.getpid(),
         }  # fmt: skip
         return json.dumps(said, separators=(",", ":")) + "\n"
 
@@ -83,7 +84,7 @@ class AccessLog:
             if now - self._looked_at >= _LOOK:
                 self._looked_at = now
                 self._look_whether_moved()
-            os.write(self._fd, text.encode("utf-8", "backslashreplace"))
+            os.write(self._fd, text.encode("ascii", "backslashreplace"))
         except OSError:
             return  # a disk that is full is no reason to refuse requests
 
@@ -101,7 +102,12 @@ class AccessLog:
 
 
 def _safe(text: str) -> str:
-    """Without what would end the field or the line."""
-    if text.isprintable() and '"' not in text and "\\" not in text:
+    """Without what would end the field or the line; every other byte than ASCII's as nginx and Apache write it."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
-    return "".join(c if c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in text)
+    return "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in text)
+
+
+def _text(said: bytes) -> str:
+    """What a client has said, as text; bytes that are no UTF-8 as ``\\xff``."""
+    return said.decode("utf-8", "backslashreplace")
