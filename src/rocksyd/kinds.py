@@ -39,20 +39,24 @@ class Kind(Value):
     """Whether its workers take their work themselves, from sockets, instead of being given runs; then it is nothing to order."""
     soft_timeout: bool = True
     """Whether its code is told of its timeout by ``JobTimeout``; if not, by TERM."""
+    logs: bool = True
+    """Whether its code uses Python's ``logging`` as the application has set it up, so that its level can be lowered for it."""
 
 
 JOB = Kind()
 SCRIPT = Kind(
     name="script", called="a script", worker="rocksyd.worker.script", target="script",
     durable=False, retryable=False, again="exec it again", has_output=False, own_process=True, leftover="keep",
-    soft_timeout=False,
+    soft_timeout=False, logs=False,
 )  # fmt: skip
 
-COMMAND = Kind(name="command", called="a command", target="rocksyd.worker.command:run", own_process=True, soft_timeout=False)
+COMMAND = Kind(
+    name="command", called="a command", target="rocksyd.worker.command:run", own_process=True, soft_timeout=False, logs=False,
+)  # fmt: skip
 
 WEB = Kind(
     name="web", called="a web worker", worker="rocksyd.worker.web.life", durable=False, retryable=False, has_output=False,
-    stays=True,
+    stays=True, logs=False,
 )  # fmt: skip
 
 KINDS = {kind.name: kind for kind in (JOB, SCRIPT, COMMAND)}
@@ -64,7 +68,13 @@ STAYING = {kind.name: kind for kind in (WEB,)}
 def kind_of(name: str) -> Kind:
     """The row of the kind with this name."""
     return KINDS.get(name) or Kind(
-        name=name, called=f"work of the kind {name!r}", worker="", retryable=False, own_process=True, soft_timeout=False
+        name=name,
+        called=f"work of the kind {name!r}",
+        worker="",
+        retryable=False,
+        own_process=True,
+        soft_timeout=False,
+        logs=False,
     )
 
 

@@ -460,6 +460,8 @@ class Job(Value):
     """The span of whoever ordered it, for OpenTelemetry."""
     request_id: str = ""
     """Of the request while which it was ordered; "" for none."""
+    debug: bool = False
+    """Whether what it logs is to be in its output from DEBUG on."""
 
 
 class JobAck(Value):

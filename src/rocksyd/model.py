@@ -226,6 +226,8 @@ class Attempt:
     """How often it was ended by a stop of the daemon, or with the daemon, and waits again, or runs again, as this attempt."""
     revision: str = ""
     """Of the code; "" where nobody knows it."""
+    debug: bool = False
+    """Whether what it logs is in its output from DEBUG on (``core.flags``)."""
 
     def kept(self) -> dict[str, Any]:
         """What is kept of it, and shown, when another attempt follows."""
@@ -369,6 +371,7 @@ class Run:
             "max_rss": last.max_rss,
             "log": order.log or None,
             **({"tick": order.tick} if order.tick else {}),
+            **({"debug": True} if last.debug else {}),
             **({"eta": order.eta} if order.eta else {}),
             **({"traceparent": order.traceparent} if order.traceparent else {}),
             **({"after": list(order.after)} if order.after else {}),

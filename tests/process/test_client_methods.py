@@ -33,6 +33,12 @@ ASKED: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "pools": (lambda client: client.pools(), []),
     "restarts": (lambda client: client.restarts(3), []),
     "costs": (lambda client: client.costs(), []),
+    "flag": (
+        lambda client: client.flag("debug", target="t", lasts="5m"),
+        {"flag": "debug", "target": "t", "until": 1, "by": "x"},
+    ),
+    "unflag": (lambda client: client.unflag("debug", script="s"), {"removed": True}),
+    "flags": (lambda client: client.flags(), []),
     "durations": (lambda client: client.durations(), {"bounds": [], "rows": []}),
     "health": (lambda client: client.health(), {"ok": True, "problems": []}),
     "restart": (lambda client: client.restart(), {"generation": 2}),

@@ -90,6 +90,11 @@ def test_every_method_answers_what_its_schema_says(tmp_path: Path) -> None:
         assert "in gate" in ask("stack", key="held")["text"]
         held.open()
         ask("wait", key="held")
+        ask("flag", flag="debug", target="add", **{"for": "5m"})
+        assert [row["target"] for row in ask("flags")] == ["add"]
+        assert ask("call", target="add", params=[1], key="loud") == {"result": 3, "key": "loud"}
+        assert ask("status", key="loud")["debug"] is True
+        assert ask("unflag", flag="debug", target="add") == {"removed": True}
         ask("subscribe", keys=["none"], events=["run.ended"], labels={"a": "b"}, position=0)
         for method in (
             "left_behind",

@@ -16,7 +16,7 @@ from tests.versions import Place, label, unpacked, version
 
 ADDED = {
     "runs_target_at", "runs_trouble_at", "runs_trouble_target", "runs_trouble_target_at", "set_aside", "ticks", "ticks_latest",
-    "starts", "costs",
+    "starts", "costs", "flags",
 }  # fmt: skip
 POOL = 'pm = "static"\nmax_workers = 1'
 

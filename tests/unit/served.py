@@ -28,6 +28,8 @@ def served(config: Config) -> Iterator[Server]:
         for client in list(server.clients.by_number.values()):
             server.clients.close(client)
         os.close(server.outputs._fd)
+        if server.clock._alarm >= 0:
+            os.close(server.clock._alarm)
         keeper.close()
         other.close()
         loop.close()

@@ -45,6 +45,7 @@ OF_A_WORKER = {
 OF_NOBODY = {
     ev.Answer: ev.Answer(1), ev.Ended: ev.Ended(RUN), ev.Started: ev.Started(RUN), ev.Progressed: ev.Progressed(RUN),
     ev.Answered: ev.Answered(RUN), ev.Slow: ev.Slow(RUN), ev.Note: ev.Note("text"),
+    ev.FlagEnded: ev.FlagEnded({"flag": "debug", "target": "job", "until": 1.0, "by": "uid 1"}),
     ev.RetireZygote: ev.RetireZygote("app", 1), ev.RetireTemplate: ev.RetireTemplate("app", 1, 7),
     ev.LoadAfresh: ev.LoadAfresh("app", "why"),
 }  # fmt: skip

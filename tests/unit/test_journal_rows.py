@@ -137,7 +137,7 @@ def test_p4_nothing_is_added_to_a_file_before_the_master_that_opened_it_serves(p
         preparing.own()
         added = {
             "runs_target_at", "runs_trouble_at", "runs_trouble_target", "runs_trouble_target_at", "set_aside", "ticks",
-            "ticks_latest", "starts", "costs",
+            "ticks_latest", "starts", "costs", "flags",
         }  # fmt: skip
         assert set(layout(path)) - set(before) == added
         with closing(sqlite3.connect(path)) as db:

@@ -22,7 +22,7 @@ import pytest
 
 from rocksyd import config as configuration
 from rocksyd.config import parse_address
-from rocksyd.core import deadlines
+from rocksyd.core import deadlines, flags
 from rocksyd.core import events as ev
 from rocksyd.journal.store import Journal
 from rocksyd.master import turn
@@ -63,6 +63,9 @@ ASKED: dict[str, list[dict[str, Any]]] = {
     "stack": [{"key": "w100"}],
     **{name: [{}] for name in ("left_behind", "targets", "stats", "costs", "durations", "pools", "health", "rpc.discover")},
     "auth": [{"token": "x"}],
+    "flag": [{"flag": "debug", "script": f"s{number}"} for number in range(flags.MOST)],
+    "flags": [{}],
+    "unflag": [{"flag": "debug", "script": "s1"}, {"flag": "debug", "script": "none"}],
     "restarts": [{"limit": 1000}],
 }
 ORDERS = {"restart", "reload", "stop", "drain"}
@@ -176,6 +179,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 server.writing.journal = journal
                 server.restore({})
                 server.begin(1)
+                server.engine.awaits_clock = True  # its alarm is there from now on, and not from the first flag on
                 server.once(wait=False)  # what a start has left to be done
                 yield Stage(server)
 

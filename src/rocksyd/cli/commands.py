@@ -328,6 +328,24 @@ def _look_at(options: argparse.Namespace) -> int:
     return profile(options)
 
 
+def _debug(parser: Parser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a target, as it is ordered, or a script")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--target", dest="kind", action="store_const", const="target", help="NAME is a target, where there are both"
+    )
+    kind.add_argument("--script", dest="kind", action="store_const", const="script", help="NAME is a script")
+    parser.add_argument("--for", dest="span", metavar="D", type=duration, help="for how long (default: 1h, at most 7d)")
+    parser.add_argument("--stop", action="store_true", help="no longer; what runs goes on as it began")
+    parser.add_argument("--list", action="store_true", help="whose runs log everything now, for how long, and who wanted it")
+
+
+def _log_all(options: argparse.Namespace) -> int:
+    from rocksyd.cli.debug import debug
+
+    return debug(options)
+
+
 def _top(parser: Parser) -> None:
     parser.add_argument("--interval", metavar="D", type=duration, default=1.0, help="how often it looks (default: 1s)")
 
@@ -547,6 +565,10 @@ COMMANDS: dict[str, Command] = {
         _look_at, examples="  rocksyd profile 4711 --seconds 10\n  rocksyd profile 4711 -o 4711.svg\n"
         "  rocksyd profile --target import_orders --for 1h     # look at its runs; it ends by itself\n"
         "  rocksyd profile --target import_orders -o all.svg   # what was seen of them, together",
+    ),
+    "debug": Command(
+        "let the runs of a target or a script log everything (DEBUG) for a while; it ends by itself", _debug, _log_all,
+        examples="  rocksyd debug import_orders --for 20m\n  rocksyd debug nightly --stop\n  rocksyd debug --list",
     ),
     "top": Command(
         "watch pools, workers, queue, rates and restarts live; piped, print them once", _top, _show_top,

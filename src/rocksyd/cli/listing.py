@@ -132,11 +132,13 @@ def _row(record: dict[str, Any], now: float) -> list[Cell]:
 
 
 def _note(record: dict[str, Any]) -> str:
+    logs = "debug log" if record.get("debug") else ""
     if record.get("state") == "ended":
-        text = "" if record.get("outcome") == "ok" else failure_text(record)
+        text = logs if record.get("outcome") == "ok" else failure_text(record)
         return "" if text == record.get("outcome") else text  # it stands under STATE already
     waits_for = record.get("waits_for")
     waits = str(waits_for.get("text") or "") if isinstance(waits_for, dict) else ""
     attempt = f"attempt {record['attempt']}" if (record.get("attempt") or 1) > 1 else ""
     progress = record.get("progress")
-    return " ".join(text for text in (attempt, progress_text(progress) if isinstance(progress, dict) else "", waits) if text)
+    said = progress_text(progress) if isinstance(progress, dict) else ""
+    return " ".join(text for text in (attempt, said, waits, f"({logs})" if logs else "") if text)

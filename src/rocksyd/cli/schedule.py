@@ -14,6 +14,7 @@ from typing import Any
 
 from rocksyd import codes
 from rocksyd.cli.arguments import client
+from rocksyd.cli.debug import lasts
 from rocksyd.cli.output import json_line, say, write
 from rocksyd.cli.tables import Cell, Column, Screen, hung, lines_of, render, screen
 from rocksyd.client import Client
@@ -212,6 +213,13 @@ def _left(moment: datetime, now: datetime) -> str:
 def _show(daemon: Client, options: argparse.Namespace) -> int:
     given = {"name": options.name, **({"count": options.count} if options.count else {})}
     found = daemon.request("schedule.show", given)
+    try:
+        flags = daemon.flags()
+    except RequestError as error:
+        if error.code != codes.METHOD_NOT_FOUND:  # a daemon of an earlier version
+            raise
+        flags = []
+    found["flags"] = [row for row in flags if options.name == row.get("script") or found["target"] == row.get("target", "")]
     write(json_line(found) if options.json else shown_script(found, screen()))
     return 0
 
@@ -233,6 +241,7 @@ def shown_script(found: Mapping[str, Any], target: Screen) -> str:
         "jitter": format_duration(found["jitter"]) if found["jitter"] else "",
         "owner": found["owner"],
         "tags": ", ".join(found["tags"]),
+        "flags": ", ".join(f"{row['flag']} log for another {lasts(row)}" for row in found.get("flags", ())),
     }
     if found.get("consumer"):  # it has no times
         facts = {name: value for name, value in facts.items() if name not in _OF_TIMES or (name == "next" and found["paused"])}

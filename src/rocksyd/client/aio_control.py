@@ -44,6 +44,28 @@ class AsyncControl(AsyncRequests):
         """The last restarts, reloads and crashes, the latest first, at most ``limit`` of them."""
         return list(await self.request("restarts", {"limit": limit}))
 
+    async def flag(
+        self, flag: str, *, target: str | None = None, script: str | None = None, lasts: float | str = "1h"
+    ) -> dict[str, Any]:
+        """Have something hold for a while for the runs of a target, or a script, that begin meanwhile; it ends by itself.
+
+        ``debug``: what they log is in their output from DEBUG on. Returns ``flag``, ``target`` or ``script``, ``until`` in Unix
+        seconds, ``by``.
+
+        Raises:
+            NotFound: there is no such target.
+            RequestError: it lasts more than a week, or names both a target and a script.
+        """
+        return dict(await self.request("flag", {"flag": flag, **_whose(target, script), "for": lasts}))
+
+    async def unflag(self, flag: str, *, target: str | None = None, script: str | None = None) -> bool:
+        """Let it hold no longer; whether it did."""
+        return bool((await self.request("unflag", {"flag": flag, **_whose(target, script)}))["removed"])
+
+    async def flags(self) -> list[dict[str, Any]]:
+        """What holds for a while: ``flag``, ``target`` or ``script``, ``until`` in Unix seconds, ``by``."""
+        return list(await self.request("flags"))
+
     async def left_behind(self) -> list[dict[str, Any]]:
         """Processes that runs have left behind: ``pid``, ``name``, ``key`` of the run or None, ``age`` in seconds."""
         return list(await self.request("left_behind"))
@@ -120,6 +142,10 @@ class AsyncControl(AsyncRequests):
         except TimeoutError:
             raise no_answer(self.place, "stop", self.timeout) from None
         return True
+
+
+def _whose(target: str | None, script: str | None) -> dict[str, str]:
+    return {name: value for name, value in (("target", target), ("script", script)) if value is not None}
 
 
 def _generation(result: Any) -> int:

@@ -45,6 +45,28 @@ class Control(Requests):
         """The last restarts, reloads and crashes, the latest first, at most ``limit`` of them."""
         return list(self.request("restarts", {"limit": limit}))
 
+    def flag(
+        self, flag: str, *, target: str | None = None, script: str | None = None, lasts: float | str = "1h"
+    ) -> dict[str, Any]:
+        """Have something hold for a while for the runs of a target, or a script, that begin meanwhile; it ends by itself.
+
+        ``debug``: what they log is in their output from DEBUG on. Returns ``flag``, ``target`` or ``script``, ``until`` in Unix
+        seconds, ``by``.
+
+        Raises:
+            NotFound: there is no such target.
+            RequestError: it lasts more than a week, or names both a target and a script.
+        """
+        return dict(self.request("flag", {"flag": flag, **_whose(target, script), "for": lasts}))
+
+    def unflag(self, flag: str, *, target: str | None = None, script: str | None = None) -> bool:
+        """Let it hold no longer; whether it did."""
+        return bool((self.request("unflag", {"flag": flag, **_whose(target, script)}))["removed"])
+
+    def flags(self) -> list[dict[str, Any]]:
+        """What holds for a while: ``flag``, ``target`` or ``script``, ``until`` in Unix seconds, ``by``."""
+        return list(self.request("flags"))
+
     def left_behind(self) -> list[dict[str, Any]]:
         """Processes that runs have left behind: ``pid``, ``name``, ``key`` of the run or None, ``age`` in seconds."""
         return list(self.request("left_behind"))
@@ -121,6 +143,10 @@ class Control(Requests):
         except TimeoutError:
             raise no_answer(self.place, "stop", self.timeout) from None
         return True
+
+
+def _whose(target: str | None, script: str | None) -> dict[str, str]:
+    return {name: value for name, value in (("target", target), ("script", script)) if value is not None}
 
 
 def _generation(result: Any) -> int:

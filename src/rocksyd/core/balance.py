@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import count
 
 from rocksyd.core import events as ev
-from rocksyd.core import lifecycle, memory, rates, room, targets, workforce
+from rocksyd.core import flags, lifecycle, memory, rates, room, targets, workforce
 from rocksyd.core.pools import Pool
 from rocksyd.core.state import State
 from rocksyd.core.worker import IDLE, Worker
@@ -74,6 +74,7 @@ def _start(state: State, run: Run, worker: Worker, pool: Pool, now: Now) -> None
     if state.durations is not None:
         state.durations.started(run, now)
     attempt.error = None
+    attempt.debug = flags.found(state, order, now) is not None
     if state.short:
         state.short.pop(run.key, None)
     if order.timeout:

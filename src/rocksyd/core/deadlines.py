@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rocksyd.core import events as ev
-from rocksyd.core import outcome, rates
+from rocksyd.core import flags, outcome, rates
 from rocksyd.core.reminders import Reminder
 from rocksyd.core.state import LEAVE_TIMEOUT, SIGKILL, State
 from rocksyd.core.worker import BUSY, LEAVING
@@ -43,8 +43,9 @@ def tick(state: State, event: ev.Tick, now: Now) -> None:
 
 
 def clock_was_set(state: State, event: ev.ClockSet, now: Now) -> None:
-    """Runs that wait for a time of the wall clock wait for it as it is now."""
+    """Runs that wait for a time of the wall clock wait for it as it is now, and flags end at it."""
     state.awaits_clock = False
+    flags.clock_was_set(state, now)
     for run in state.runs.values():
         if run.state != WAITING or not run.order.eta or not run.not_before or run.attempt.number != 1 or run.key in state.short:
             continue
@@ -139,6 +140,7 @@ _MATTERS = {
     "kill": _of_run(RUNNING, lambda run: run.attempt.kill_at, _grace_over),
     "leave": Matter(_leave_by, _end_leaving),
     "rate": Matter(rates.over_at, rates.over),
+    "flag": Matter(flags.over_at, flags.over),
     "pool": Matter(_pool_at, _look_at_pool),
     "memory": Matter(_memory_at, _look_at_memory),
 }

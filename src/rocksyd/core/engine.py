@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from rocksyd.config import Config
-from rocksyd.core import callers, deadlines, outcome, rates, supervision, takeover, workforce
+from rocksyd.core import callers, deadlines, flags, outcome, rates, supervision, takeover, workforce
 from rocksyd.core import events as ev
 from rocksyd.core.balance import balance_touched
 from rocksyd.core.reminders import Reminders
@@ -36,14 +36,20 @@ class Engine(State):
         return self._decided(now)
 
     def restore(
-        self, runs: Iterable[Run], snapshot: dict[str, Any] | None, now: Now, starts: dict[str, dict[str, Any]] | None = None
+        self,
+        runs: Iterable[Run],
+        snapshot: dict[str, Any] | None,
+        now: Now,
+        starts: dict[str, dict[str, Any]] | None = None,
+        flagged: dict[str, dict[str, Any]] | None = None,
     ) -> Effects:
         """Take over: ``runs`` are the journal's that have not ended; ``snapshot`` is None after a crash or a cold start.
 
-        ``starts``: what the journal has of beginnings at a limited rate.
+        ``starts``: what the journal has of beginnings at a limited rate; ``flagged``: of flags.
         """
         self.effects = []
         rates.recall(self, starts or {}, now)
+        flags.recall(self, flagged or {}, now)
         takeover.restore(self, runs, snapshot, now)
         return self._decided(now)
 
@@ -128,6 +134,8 @@ _HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     ev.Configure: _configure,
     ev.Tick: deadlines.tick,
     ev.ClockSet: deadlines.clock_was_set,
+    ev.PutFlag: flags.put,
+    ev.DropFlag: flags.drop,
 }
 
 __all__ = ["Engine", "not_found"]

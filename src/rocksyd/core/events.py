@@ -167,6 +167,18 @@ class Undrain(NamedTuple):
     """Accept runs again."""
 
 
+class PutFlag(NamedTuple):
+    """A flag holds from now on (``core.flags``)."""
+
+    row: dict[str, Any]
+
+
+class DropFlag(NamedTuple):
+    """It does no longer."""
+
+    name: str
+
+
 # --- effects ----------------------------------------------------------------------------------------------------------
 class Persist(NamedTuple):
     """The journal must hold this run as it is at the end of the turn."""
@@ -335,6 +347,12 @@ class Ended(NamedTuple):
     """Tell whoever waits: the run has ended."""
 
     run: Run
+
+
+class FlagEnded(NamedTuple):
+    """A flag has ended by itself."""
+
+    row: dict[str, Any]
 
 
 class Note(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rocksyd.core import flags
 from rocksyd.core.circle import RUN, WORKER, Awaited, Need, circle, full
 from rocksyd.core.outcome import PREDECESSOR
 from rocksyd.core.pools import Pool
@@ -26,6 +27,7 @@ CODES = (
     "start_within", "draining", "running", "unanswered", "ending", "timeout", "progress", "old_code", "ok", "failed", "killed",
     "start_too_late", "memory", "pool_memory", "lost", "cancelled", "killed_after_grace", "attempts",
     "parked", "earlier_attempt", "left_behind", "circle", "after", "predecessor", "machine_memory", "usual",
+    "debug_log",
 )  # fmt: skip
 """Every ``code`` a reason can have; programs rely on them, so they are only added to."""
 _SIGKILL, _SIGTERM = 9, 15
@@ -128,6 +130,9 @@ def _waits(engine: Engine, run: Run, now: Now, ahead: tuple[int, int]) -> list[R
         reasons.append(Reason("start_within", f"it is given up in {left} if it has not started by then (start_within)"))
     if engine.draining and not engine.stopping:
         reasons.append(Reason("draining", "the daemon drains: it takes no new runs, but runs those that wait already"))
+    if (flag := flags.found(engine, run.order, now)) is not None:
+        text = f"what it logs will be in its output from DEBUG on, if it begins within {_time(flag['until'] - now.wall)} (a flag)"
+        reasons.append(Reason("debug_log", text, "rocksyd debug --list"))
     return reasons
 
 
@@ -262,6 +267,8 @@ def _runs(engine: Engine, run: Run, now: Now) -> list[Reason]:
     if run.attempt.progress:
         reasons.append(Reason("progress", f"it says: {_progress(run.attempt.progress)}"))
     reasons += _usual(engine, run, now)
+    if run.attempt.debug:
+        reasons.append(Reason("debug_log", "what it logs is in its output from DEBUG on (a flag)", "rocksyd debug --list"))
     if run.attempt.deadline and not run.attempt.kill_reason:
         left = max(run.attempt.deadline - now.mono, 0.0)
         reasons.append(Reason("timeout", f"it is ended in {_time(left)} at the latest (timeout = {_time(run.order.timeout)})"))

@@ -54,8 +54,7 @@ class State:
         """By pool id. One that the configuration no longer has is kept until its last worker is gone."""
         self.queues: dict[str, Queue] = {}
         """By pool id, of the pools that the configuration has."""
-        self.draining = False
-        self.stopping = False
+        self.draining = self.stopping = False
         self.rev = 0
         self.sequence = 0
         self.worker_number = 0
@@ -80,7 +79,9 @@ class State:
         """Pools to be balanced at the end of the step; a dict, so that their order does not depend on hashes."""
         self.reminders = reminders
         self.awaits_clock = False
-        """Whether a run may wait for a time of the wall clock (``eta``)."""
+        """Whether a run may wait for a time of the wall clock (``eta``), or a flag end at one."""
+        self.flags: dict[str, Any] = {}
+        """What holds for a while for a target or a script (``flags.Flag``), by its name."""
         self.following = Following()
         """The runs that wait for others to end."""
         self.costs = costs.Costs()

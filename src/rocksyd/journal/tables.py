@@ -106,4 +106,7 @@ STARTS = Table("starts", ("subject TEXT PRIMARY KEY", "ends TEXT NOT NULL"), _as
 COSTS = Table("costs", ("name TEXT PRIMARY KEY", "cost TEXT NOT NULL"), _as_json, lasting=False)
 """What runs of a target, or of a script, have cost (``core.costs``)."""
 
-TABLES = {table.name: table for table in (RUNS, META, RESTARTS, SET_ASIDE, TICKS, STARTS, COSTS)}
+FLAGS = Table("flags", ("name TEXT PRIMARY KEY", "flag TEXT NOT NULL"), _as_json)
+"""What holds for a while for a target or a script (``core.flags``)."""
+
+TABLES = {table.name: table for table in (RUNS, META, RESTARTS, SET_ASIDE, TICKS, STARTS, COSTS, FLAGS)}

@@ -15,7 +15,7 @@ from rocksyd.core import events as ev
 from rocksyd.core.engine import Engine
 from rocksyd.exit_status import describe, signal_name
 from rocksyd.journal.store import remembered
-from rocksyd.journal.tables import COSTS
+from rocksyd.journal.tables import COSTS, FLAGS
 from rocksyd.master.barrier import Stranger
 from rocksyd.master.desk import succession as desk
 from rocksyd.master.desk.classic import Classic
@@ -168,7 +168,8 @@ class Server:
         self.engine.rev, self.engine.sequence = journal.counters()
         if "costs" not in state:
             self.engine.costs.load(remembered(journal, COSTS))
-        self.turn.take(self.engine.restore(journal.refresh(self.writing.known), state or None, self.turn.now, journal.starts()))
+        runs, flags = journal.refresh(self.writing.known), remembered(journal, FLAGS)
+        self.turn.take(self.engine.restore(runs, state or None, self.turn.now, journal.starts(), flags))
         self.writing.known = ()
 
     # --- the loop -----------------------------------------------------------------------------------------------------

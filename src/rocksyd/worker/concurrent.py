@@ -23,7 +23,7 @@ from rocksyd.errors import ChannelClosed, DescriptorsLost, JobError, MessageErro
 from rocksyd.jobs import Current, find_current_by
 from rocksyd.posix.channel import Channel
 from rocksyd.posix.titles import set_title
-from rocksyd.worker import hooks, leaving, output, results, stacks, tracing
+from rocksyd.worker import debug_log, hooks, leaving, output, results, stacks, tracing
 from rocksyd.worker.context import Context
 from rocksyd.worker.deadline import TERMINATED, reached
 from rocksyd.worker.outcome import Early, Outcome, manner_of, observed
@@ -51,6 +51,8 @@ class Shared:
         self.task: asyncio.Task[None] | None = None
         self.cancelled: messages.Cancel | None = None
         self.hooked = False
+        self.debug = False
+        """Whether it has had the levels of what is logged lowered."""
         self.started = 0.0
         """CLOCK_MONOTONIC seconds at which its code was begun; 0 when it was not."""
 
@@ -88,6 +90,7 @@ class SharedWorker:
         self._thread = threading.get_ident()
         self._runs: dict[str, Shared] = {}
         self._report = Report(number, self._send)
+        self._levels = debug_log.Levels()
         self._draining = False
         self._ever = False
         """Whether it was given anything."""
@@ -235,6 +238,8 @@ class SharedWorker:
         outcome = run.early.into(outcome)
         for note in outcome.notes:
             output.note(note)
+        if run.debug:
+            self._levels.done()
         run.printed.close()
         run.current.close()
         ended = time.monotonic()
@@ -295,6 +300,9 @@ class SharedWorker:
             raise JobError(f"the run's output {job.log} cannot be opened: {error.strerror}") from error
         if (kind := kinds.kind_of(job.kind)).own_process:
             raise JobError(f"{kind.called} cannot share a process with others: let it run in a pool with concurrency = 1")
+        if job.debug:
+            self._levels.want()
+            run.debug = True
         plan = plan_for(job.target, self._context.plans)
         if run.cancelled is not None:
             raise asyncio.CancelledError

@@ -17,7 +17,7 @@ from rocksyd.jobs import Current, set_current
 from rocksyd.posix import signals
 from rocksyd.posix.channel import Channel, pair
 from rocksyd.posix.titles import set_title
-from rocksyd.worker import files, hooks, leaving, output, reset, results, settings, threads, tracing
+from rocksyd.worker import debug_log, files, hooks, leaving, output, reset, results, settings, threads, tracing
 from rocksyd.worker.context import Context
 from rocksyd.worker.conversation import Conversation
 from rocksyd.worker.deadline import Deadline
@@ -54,6 +54,9 @@ class Serving:
         """What a job may change and the next one must not find changed; of a worker that has more than one."""
         self._threads: threads.Watch | None = None
         """Those that the worker had before its first job; of one that has more than one job, too."""
+        self._levels = debug_log.Levels()
+        self._lowered = False
+        """Whether the run going on has had them lowered."""
         self._spoilt: list[str] = []
         """What a job has left or changed that cannot be put back: there will be no other job here."""
 
@@ -165,6 +168,9 @@ class Serving:
                 output.attach(job.log, *job.fds)
         except OSError as error:
             raise JobError(f"the run's output {job.spool or job.log} cannot be opened: {error.strerror}") from error
+        if job.debug:
+            self._levels.want()
+            self._lowered = True
         if job.env:
             reset.add_to_environment(job.env)
         if job.cwd:
@@ -207,6 +213,9 @@ class Serving:
             self._spool.rest()
         else:
             output.detach()
+        if self._lowered:
+            self._levels.done()
+            self._lowered = False
         self._streams.restore()
         assert self._baseline is not None
         self._spoilt = reset.between_jobs(self._context, self._baseline)

@@ -19,7 +19,7 @@ from typing import Any
 from rocksyd import shelf_names
 from rocksyd.config import Address
 from rocksyd.master.barrier import Stranger
-from rocksyd.master.desk.listeners import is_own, local_address
+from rocksyd.master.desk.listeners import is_own, local_address, peer_of
 from rocksyd.master.desk.page import AUTHORISED, BusyPage
 from rocksyd.master.turn import Turn
 from rocksyd.posix.log import log
@@ -420,3 +420,9 @@ class Clients:
         self.dropped += 1
         log("master", f"{client} {why}: dropped")
         return self.close(client)
+
+
+def who(clients: Clients, number: int) -> str:
+    """Who a client is (``listeners.peer_of``)."""
+    client = clients.by_number.get(number)
+    return peer_of(client.socket) if client is not None else "a client that has gone"

@@ -11,9 +11,9 @@ from typing import Any
 from rocksyd import __version__, codes
 from rocksyd.errors import RequestError
 from rocksyd.master.desk import openrpc
-from rocksyd.master.desk.clients import Clients
+from rocksyd.master.desk.clients import Clients, who
+from rocksyd.master.desk.flags import Flags
 from rocksyd.master.desk.generations import Generations
-from rocksyd.master.desk.listeners import peer_of
 from rocksyd.master.desk.numbers import Numbers
 from rocksyd.master.desk.orders import Requester
 from rocksyd.master.desk.pieces import Work
@@ -51,6 +51,7 @@ class Daemon:
         rpc.serves("reload", lambda caller, params: self._order("reload", caller))
         rpc.serves("stop", self._stop)
         rpc.serves("drain", self._drain)
+        Flags(self._turn, self._clients).serve(rpc)
 
     def _auth(self, caller: Caller, params: dict[str, Any]) -> Any:
         if not self._clients.by_number[caller.client].show_token(params["token"]):
@@ -83,15 +84,11 @@ class Daemon:
 
     def _order(self, kind: str, caller: Caller) -> Any:
         requester = Requester(caller.client, False, caller.id, caller.batch, caller.notify)
-        self._generations.order(kind, self._who(caller), requester)
+        self._generations.order(kind, who(self._clients, caller.client), requester)
         return LATER
 
-    def _who(self, caller: Caller) -> str:
-        client = self._clients.by_number.get(caller.client)
-        return peer_of(client.socket) if client is not None else "a client that has gone"
-
     def _stop(self, caller: Caller, params: dict[str, Any]) -> Any:
-        self._stopping.stop(self._who(caller))
+        self._stopping.stop(who(self._clients, caller.client))
         return {"generation": self._turn.engine.generation}
 
     def _drain(self, caller: Caller, params: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from rocksyd.codes import IN_USE, INVALID_PARAMS, JOB_FAILED, NOT_ALLOWED, NOT_FOUND, NOT_NOW, TOO_BUSY
-from rocksyd.core import editing, reasons, schema
+from rocksyd.core import editing, flags, reasons, schema
 from rocksyd.core.schema import Schema
 from rocksyd.errors import RequestError
 from rocksyd.model import OUTCOMES
@@ -118,6 +118,7 @@ RECORD: Schema = {
             "cpu": _NUMBER,
             "max_rss": _COUNT,
             "log": {"type": ["string", "null"]},
+            "debug": _with(_FLAG, "whether what it logs is in its output from DEBUG on; left out where not"),
             "tick": _with(_OBJECT, "which tick of a schedule it is: `script`, `time`, `n`"),
             "after": _with({"type": "array", "items": _KEY}, "keys of the runs that it begins after"),
             "waits_for": _with(
@@ -133,6 +134,7 @@ RECORD: Schema = {
         },
         "attempts",
         "revision",
+        "debug",
         "tick",
         "after",
         "waits_for",
@@ -172,6 +174,18 @@ RESTART: Schema = _numbers(
 RESTART["required"] = ["at", "kind", "ok"]
 
 
+_KIND: Schema = {"enum": list(flags.KINDS)}
+FLAG: Schema = _numbers(
+    {
+        "flag": (_KIND, "what holds"),
+        "target": (_TEXT, "for the runs of this target"),
+        "script": (_TEXT, "or of this script"),
+        "until": (_NUMBER, "when it ends, Unix seconds"),
+        "by": (_TEXT, "who has set it"),
+    },
+    "flag",
+)
+FLAG["required"] = ["flag", "until", "by"]
 _RUNS = "runs since the service was started"
 STATS: Schema = _numbers(
     {
@@ -375,6 +389,11 @@ _RUN = (
     *(Parameter(option.name, option.form.schema, option.text) for option in said_in(ORDER)),
 )
 _POSITION = Parameter("position", _PLACE, "go on where this notification or reply was: what was missed since comes first")
+
+_WHOSE = (
+    Parameter("target", _NAME, "of this target, as it is ordered"),
+    Parameter("script", _NAME, "or of this script"),
+)
 
 METHODS: dict[str, Method] = {
     "run": Method(
@@ -581,6 +600,24 @@ METHODS: dict[str, Method] = {
             }
         ),
     ),
+    "flag": Method(
+        "Have something hold for a while for the runs of a target or a script that begin meanwhile; it ends by itself.",
+        (
+            Parameter("flag", _KIND, "`debug`: what they log is in their output from DEBUG on", required=True),
+            *_WHOSE,
+            Parameter("for", _DURATION, "for how long; an hour if left out, a week at most"),
+        ),
+        FLAG,
+        errors=(NOT_FOUND, NOT_ALLOWED, TOO_BUSY, NOT_NOW),
+        acts=True,
+    ),
+    "unflag": Method(
+        "Let it hold no longer.",
+        (Parameter("flag", _KIND, "which", required=True), *_WHOSE),
+        _object({"removed": _with(_FLAG, "whether it held")}),
+        acts=True,
+    ),
+    "flags": Method("What holds for a while.", (), {"type": "array", "items": FLAG}),
     "restart": Method(
         "Load everything anew and hand over; answered when the new code serves.",
         (),

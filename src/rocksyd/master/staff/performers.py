@@ -67,7 +67,7 @@ class Performers:
             results=order.results, fds=held or opened, timeout=order.timeout, spool=attempt.spool, tick=order.tick,
             lineage=bool(order.retry.get("on")),
             after=order.after, after_results=order.after_results, traceparent=order.traceparent,
-            request_id=order.labels.get(REQUEST_ID, ""),
+            request_id=order.labels.get(REQUEST_ID, ""), debug=attempt.debug,
         )  # fmt: skip
         self._children.workers.tell(effect.worker, job)
         self._lender.given(run.key)
