@@ -57,13 +57,33 @@ class Command(NamedTuple):
     examples: str = ""
     prints_data: bool = True
     asks_daemon: bool = True
+    elsewhere: bool = True
+    """Whether it can be sent to the daemons of other machines (``--on``)."""
+    rolls: bool = False
+    """Whether those are asked one after another, and none behind one that refuses."""
 
 
 def run_command(arguments: list[str]) -> int:
     """Read the arguments, carry out the command, return the exit status; every error is said in a sentence."""
-    try:
-        options = _read(arguments)
+    return _status(lambda: _perform(_read(arguments)))
+
+
+def _perform(options: argparse.Namespace) -> int:
+    if options.on is None:
         return int(options.perform(options))
+    if options.address is not None:
+        options.parser.error("--on names daemons, as --address does: leave one of the two")
+    if not options.elsewhere:
+        options.parser.error("this command is for one daemon, or for none: leave --on, or name the daemon with --address")
+    from rocksyd.cli.peers import on_peers
+
+    return on_peers(options, lambda own: _status(lambda: int(options.perform(own))))
+
+
+def _status(perform: Callable[[], int]) -> int:
+    """The exit status of what ``perform`` does; what it raises is said in a sentence."""
+    try:
+        return perform()
     except BrokenPipeError:
         return reader_left()
     except Unwritable as error:
@@ -122,6 +142,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"rocksyd {_version()}")
     parser.add_argument("--address", metavar="ADDRESS", help="unix://PATH or tcp://HOST:PORT of the daemon")
+    parser.add_argument("--on", metavar="NAMES", help="send it to these daemons of [peers] instead, or to all: web1,web2")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(
@@ -132,13 +153,15 @@ def build_parser() -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        sub.set_defaults(finds="")
         command.declare(sub)
         if command.asks_daemon:
             # SUPPRESS: what stands before the command must not be overwritten by the default of what stands behind it.
             sub.add_argument("--address", metavar="ADDRESS", default=argparse.SUPPRESS, help="unix://PATH or tcp://HOST:PORT")
         if command.prints_data:
             sub.add_argument("--json", action="store_true", help="print JSON, for programs")
-        sub.set_defaults(perform=command.perform, parser=sub)
+        elsewhere = command.asks_daemon and command.elsewhere
+        sub.set_defaults(perform=command.perform, parser=sub, elsewhere=elsewhere, rolls=command.rolls)
     return parser
 
 
@@ -155,10 +178,12 @@ def _nothing(parser: Parser) -> None:
 
 def _key(parser: Parser) -> None:
     parser.add_argument("key", metavar="KEY", help="the run")
+    parser.set_defaults(finds="key")
 
 
 def _keys_or_filters(parser: Parser, only: tuple[str, ...] = filters.NAMES) -> None:
     parser.add_argument("keys", metavar="KEY", nargs="*", help="the runs; or filters instead")
+    parser.set_defaults(finds="keys")
     filters.declare(parser, only=only)
     parser.add_argument("-a", "--all", action="store_true", help="all runs that there are")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask before it is done to all that the filters find")
@@ -230,6 +255,7 @@ def _run(parser: Parser) -> None:
 
 def _wait(parser: Parser) -> None:
     parser.add_argument("keys", metavar="KEY", nargs="+", help="the runs")
+    parser.set_defaults(finds="keys")
     _quiet(parser)
     parser.add_argument("--timeout", metavar="D", type=duration, help="give up waiting after this time (exit status 124)")
 
@@ -310,6 +336,7 @@ def _stop(parser: Parser) -> None:
 
 def _profile(parser: Parser) -> None:
     parser.add_argument("key", metavar="KEY", nargs="?", help="a run that is running")
+    parser.set_defaults(finds="key")
     parser.add_argument("--target", metavar="TARGET", help="what was seen of its runs; with --for, to look at them")
     parser.add_argument("--script", metavar="NAME", help="the same of a script")
     parser.add_argument("--for", dest="span", metavar="D", type=duration, help="look at all runs that begin within this time")
@@ -518,7 +545,7 @@ COMMANDS: dict[str, Command] = {
         "  rocksyd logs 4711 --since 10m --grep 'WARN|ERROR'",
     ),
     "exec": Command(
-        "run a script in a warm worker, as if it had been started here", _exec, _exec_script, prints_data=False,
+        "run a script in a warm worker, as if it had been started here", _exec, _exec_script, prints_data=False, elsewhere=False,
         examples="  rocksyd exec -- manage.py migrate\n  rocksyd exec -- -m pytest -q\n"
         "  rocksyd exec --app shop -- -c 'import shop'",
     ),
@@ -537,7 +564,8 @@ COMMANDS: dict[str, Command] = {
     "ps": Command(
         "list what runs and waits", _ps, listing.ps,
         examples="  rocksyd ps\n  rocksyd ps --failed --since 1h\n  rocksyd ps -a --app shop --limit 20\n"
-        "  rocksyd ps -a --json | jq '.[].key'",
+        "  rocksyd ps -a --json | jq '.[].key'\n"
+        "  rocksyd --on all ps --failed --since 1h    # at each daemon that [peers] names",
     ),
     "errors": Command(
         "print what failed within a day, each failure once: how often, first and last when, a traceback",
@@ -571,7 +599,7 @@ COMMANDS: dict[str, Command] = {
         examples="  rocksyd debug import_orders --for 20m\n  rocksyd debug nightly --stop\n  rocksyd debug --list",
     ),
     "top": Command(
-        "watch pools, workers, queue, rates and restarts live; piped, print them once", _top, _show_top,
+        "watch pools, workers, queue, rates and restarts live; piped, print them once", _top, _show_top, elsewhere=False,
         examples="  rocksyd top\n  rocksyd top --interval 250ms\n  rocksyd top | head -20",
     ),
     "stats": Command("print the daemon's numbers and its last restarts", _nothing, numbers.stats),
@@ -586,11 +614,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "restart": Command(
         "load the code anew and hand over to it without dropping anything; if it cannot serve, nothing changes", _quiet,
-        daemon.restart,
+        daemon.restart, rolls=True,
+        examples="  rocksyd restart\n  rocksyd --on web1,web2,web3 restart    # one after another; none behind one that refuses",
     ),
-    "reload": Command("read the configuration again and restart, as `restart` does", _quiet, daemon.reload),
-    "stop": Command("stop the daemon in order, and return when it is gone", _stop, daemon.stop),
-    "drain": Command("let the daemon take no more runs, and return when it has none", _quiet, daemon.drain),
+    "reload": Command("read the configuration again and restart, as `restart` does", _quiet, daemon.reload, rolls=True),
+    "stop": Command("stop the daemon in order, and return when it is gone", _stop, daemon.stop, rolls=True),
+    "drain": Command("let the daemon take no more runs, and return when it has none", _quiet, daemon.drain, rolls=True),
     "try": Command(
         "run a Python program cold and warm in turns, without a configuration: is it the same, and how much faster", _trial,
         _try_program, asks_daemon=False,

@@ -54,8 +54,14 @@ class Screen(NamedTuple):
     coloured: bool = False
 
 
+elsewhere: Screen | None = None
+"""Where this process writes to another that shows it: what that one can show."""
+
+
 def screen() -> Screen:
     """Standard output as it is: a terminal has a width and colours (not with ``NO_COLOR``, https://no-color.org)."""
+    if elsewhere is not None:
+        return elsewhere
     if not sys.stdout.isatty():
         return Screen()
     coloured = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"

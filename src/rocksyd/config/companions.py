@@ -8,12 +8,11 @@ To add one: a row here, and its program. Whoever starts companions knows only ``
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from rocksyd.config import gateway
+from rocksyd.config import forms, gateway
 from rocksyd.config.forms import not_json
 from rocksyd.config.setting import declared, read_table
 from rocksyd.config.settings import CompanionConfig, Config, GatewayConfig, HistoryConfig, OwnCompanionConfig
@@ -22,7 +21,6 @@ from rocksyd.config.web import addresses
 from rocksyd.units import shown
 
 _OWN = ("http", "https", "tcp", "unix")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class BuiltIn(NamedTuple):
@@ -80,7 +78,7 @@ def parse(
         elif row.hears_code:
             on_demand[name] = _built_in(name, row, own, settings.get(name, {}))
     for name, own in table.table("companions").tables():
-        if not _NAME.fullmatch(name):
+        if not forms.NAME.fullmatch(name):
             own.problem("expected a companion's name of at most 64 letters, digits, - and _, beginning with a letter or digit")
         elif name in BUILT_IN:
             own.problem(f"{name} is built in: its table is [{name}]; choose another name for a companion of your own")

@@ -24,6 +24,8 @@ _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED_NAMESPACES = ("rpc", "run", "logs", "schedule", "notify", "cluster", "service")
 """Of the protocol itself, and of companions that are, or are going to be, built in."""
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,20}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Of an application, a pool, a token, another machine."""
 _OCTAL = re.compile(r"[0-7]{1,4}")
 _PATTERN = re.compile(r"[A-Za-z_*?0-9]+(?:\.[A-Za-z_*?0-9]+)*")
 
@@ -60,6 +62,16 @@ def address(folder: str) -> Convert[Address]:
             raise ValueError(str(error)) from error
 
     return convert
+
+
+def elsewhere(value: object) -> str:
+    """An address to connect to, from another folder or another machine."""
+    found = address("/")(value)
+    if found.kind == "tcp" and not found.port:
+        raise ValueError(f"{value} names no port; write the one that it listens at, as in tcp://{found.host}:31337")
+    if found.kind == "unix" and not str(value).startswith("unix:///"):
+        raise ValueError(f"{value} starts from a folder; write the whole path, as in unix:///run/rocksyd.sock")
+    return str(found)
 
 
 def number(low: float, high: float) -> Convert[float]:

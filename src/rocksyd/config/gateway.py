@@ -5,14 +5,13 @@ What must live here: who may reach it, by the configuration alone. What this fil
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import Any
 
+from rocksyd.config import forms
 from rocksyd.config.settings import GatewayConfig, TokenConfig
 from rocksyd.config.table import Table
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _FILES = {"certificate": "cert.pem", "key": "key.pem"}
 
 
@@ -60,7 +59,7 @@ def _check_tls(table: Table, config: GatewayConfig) -> None:
 
 
 def _check_token(table: Table, name: str, token: TokenConfig) -> None:
-    if not _NAME.fullmatch(name):
+    if not forms.NAME.fullmatch(name):
         table.problem(
             "expected a token's name of at most 64 letters, digits, - and _, beginning with a letter or digit", "tokens", name
         )

@@ -25,7 +25,6 @@ KINDS = (
 )  # fmt: skip
 """What there are alerts of."""
 REDACT = ("*password*", "*passwd*", "*secret*", "*token*", "*api_key*", "*apikey*", "*authorization*", "*cookie*", "*credential*")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAIL = re.compile(r"[^\s@<>,;]+@[^\s@<>,;]+")
 LOOK = "notify.look"
 """The method by which the scheduler says that ticks were left out."""
@@ -110,7 +109,7 @@ def parse(table: Table) -> dict[str, ReceiverConfig]:
     found = {}
     for name in [name for name, value in table.values.items() if isinstance(value, dict) and name != "env"]:
         own = table.table(name)
-        if not _NAME.fullmatch(name):
+        if not forms.NAME.fullmatch(name):
             own.problem("expected a receiver's name of at most 64 letters, digits, - and _, beginning with a letter or digit")
         found[name] = _receiver(own)
     if not found and not table.wrong:

@@ -6,7 +6,6 @@ What must live here: the tables' shapes and the rules between settings. What thi
 from __future__ import annotations
 
 import os.path
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -29,8 +28,6 @@ from rocksyd.config.table import Place, Problems, Source, Table
 from rocksyd.options import BY_NAME, OPTIONS, ORDER, TARGET, said_in
 
 T = TypeVar("T")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def _homes() -> dict[str, str]:
@@ -183,7 +180,7 @@ def _by_name(table: Table, whose: str, make: Callable[[str, Table], T]) -> dict[
     """What each table in a table is read as, by its name."""
     made = {}
     for name, one in table.tables():
-        if not _NAME.fullmatch(name):
+        if not forms.NAME.fullmatch(name):
             one.problem(f"expected {whose} name of at most 64 letters, digits, - and _, beginning with a letter or digit")
         made[name] = make(name, one)
     return made

@@ -594,6 +594,29 @@ class ConsumerConfig:
 
 
 @dataclass(frozen=True)
+class PeerConfig:
+    """The daemon of another machine, which commands are sent to from here."""
+
+    address: str = setting("", forms.elsewhere, "where it is: `tcp://HOST:PORT`", "required")
+    token_file: str = file_path(
+        "tokens/web1",
+        "the file with the secret that it wants to be shown; relative to this file",
+        "this daemon's own `token_file`",
+    )
+
+
+def _peers(table: Table) -> dict[str, PeerConfig]:
+    found = {}
+    for name, own in table.tables():
+        if not forms.NAME.fullmatch(name) or name == "all":
+            own.problem("expected a name of at most 64 letters, digits, - and _, beginning with a letter or digit, and not all")
+        if not own.wrong and not own.given("address"):
+            own.problem('address is missing; add address = "tcp://HOST:PORT"')
+        found[name] = read_table(PeerConfig, own)
+    return found
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole ``rocksyd.toml``."""
 
@@ -648,6 +671,8 @@ class Config:
     restart: RestartConfig = table_of(RestartConfig)
     journal: JournalConfig = table_of(JournalConfig)
     output: OutputConfig = table_of(OutputConfig)
+    peers: dict[str, PeerConfig] = inner(_peers, dict, "")
+    """By name, in the file's order."""
     apps: dict[str, AppConfig] = read_by_parse(dict, "")
     """By name, in the file's order."""
     scripts: dict[str, ScriptConfig] = read_by_parse(dict, "")

@@ -41,23 +41,22 @@ class Problems:
     def __init__(self, file: str, places: dict[KeyPath, Place]) -> None:
         self._whole = Place(0, 0, file)
         self._places = places
-        self._found: list[tuple[Place, str]] = []
-        self._paths: set[KeyPath] = set()
+        self._found: list[tuple[Place, str, KeyPath]] = []
 
     def add(self, path: KeyPath, sentence: str, place: Place | None = None) -> None:
         """Note ``sentence`` about ``path``, at ``place``: if left out the key's own, else that of the nearest table around it."""
         around = (path[:size] for size in range(len(path), 0, -1))
         place = place or next((self._places[one] for one in around if one in self._places), self._whole)
-        self._paths.add(path)
-        self._found.append((place, f"{place}: {dotted(path)}: {sentence}"))
+        self._found.append((place, f"{place}: {dotted(path)}: {sentence}", path))
 
     def concern(self, path: KeyPath) -> bool:
         """Whether something is wrong with ``path`` already, or with something in it or around it."""
-        return any(path[: len(one)] == one or one[: len(path)] == path for one in self._paths)
+        return any(path[: len(one)] == one or one[: len(path)] == path for _, _, one in self._found)
 
-    def sorted(self) -> list[str]:
-        """All of them, in the order of the files and their lines."""
-        return [sentence for _, sentence in sorted(self._found, key=lambda item: item[0])]
+    def sorted(self, within: KeyPath = ()) -> list[str]:
+        """Those that are about ``within`` or something in it, in the order of the files and their lines."""
+        found = [one for one in self._found if one[2][: len(within)] == within]
+        return [sentence for _, sentence, _ in sorted(found, key=lambda item: item[0])]
 
     def raise_if_any(self) -> None:
         """Raise ConfigError with all of them, one a line."""
