@@ -53,7 +53,7 @@ def orders(address, path):
     with open(path) as fifo:
         fifo.read()
 """
-POOL = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "2s"'
+POOL = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "30s"'
 
 
 def waiting(client: Client) -> list[str]:

@@ -26,7 +26,7 @@ def sync(account, path):
 def pair(account, path):
     wait_for(path)
 """
-POOL = 'pm = "ondemand"\nmax_workers = 8\ngrace = "2s"'
+POOL = 'pm = "ondemand"\nmax_workers = 8\ngrace = "30s"'
 
 
 def running(daemon: Daemon) -> list[str]:

@@ -72,7 +72,7 @@ pm = "static"
 max_workers = 1
 concurrency = 10
 max_jobs = 0
-grace = "200ms"
+grace = "30s"
 """
 
 

@@ -42,8 +42,8 @@ def in_a_child():
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
-POOL = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "2s"'
-BARE = 'pm = "ondemand"\ngrace = "2s"'
+POOL = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "30s"'
+BARE = 'pm = "ondemand"\ngrace = "30s"'
 
 
 def order(*params: object, key: str = "") -> str:

@@ -33,7 +33,7 @@ def gate(path):
         time.sleep(0.005)
     return "open"
 """
-REUSED = 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\ngrace = "2s"'
+REUSED = 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\ngrace = "30s"'
 
 
 def call(target: str, *params: Any, number: int = 1) -> str:
@@ -48,7 +48,7 @@ def written(daemon: Daemon) -> list[tuple[str, int]]:
     return rows
 
 
-@pytest.mark.parametrize("pool", [REUSED, 'pm = "ondemand"\ngrace = "2s"'])
+@pytest.mark.parametrize("pool", [REUSED, 'pm = "ondemand"\ngrace = "30s"'])
 def test_a_call_is_listed_as_soon_as_it_is_answered(tmp_path: Path, pool: str) -> None:
     with Daemon(tmp_path, JOBS, parts={"pool": pool}) as daemon:
         talk = daemon.talk()

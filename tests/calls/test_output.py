@@ -40,7 +40,7 @@ def spoils():
 def much():
     sys.stdout.write("x" * 100_000)
 """
-REUSED = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "2s"'
+REUSED = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "30s"'
 
 
 def files(daemon: Daemon) -> list[str]:

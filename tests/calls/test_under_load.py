@@ -20,7 +20,7 @@ from rocksyd import job
 def double(number):
     return 2 * number
 """
-POOL = 'pm = "static"\nmax_workers = 2\nmax_jobs = 50\ngrace = "2s"'
+POOL = 'pm = "static"\nmax_workers = 2\nmax_jobs = 50\ngrace = "30s"'
 UNDER_WAY = 20
 
 

@@ -16,7 +16,7 @@ from rocksyd.testing import Daemon
 SCRIPTS = Path(__file__).parent / "scripts"
 SOURCE = Path(__file__).parents[2] / "src" / "rocksyd" / "launcher" / "rocksyd-exec.c"
 CLIENT = f"{sys.executable} -m rocksyd.cli exec --"
-POOL = 'pm = "dynamic"\nmax_workers = 3\nmin_spare = 1\nmax_spare = 2\ngrace = "2s"\ntimeout = "5s"'
+POOL = 'pm = "dynamic"\nmax_workers = 3\nmin_spare = 1\nmax_spare = 2\ngrace = "30s"\ntimeout = "5s"'
 TIMEOUT = 60.0
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _SECONDS = re.compile(r"\d+\.\d+( ?s|s)\b")

@@ -85,7 +85,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
 }
 """What the record of a run of ``end`` says, by how it ended."""
 
-POOL = 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 4\ngrace = "1s"'
+POOL = 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 4\ngrace = "30s"'
+IMPATIENT = POOL.replace('"30s"', '"1s"')
+"""Where nothing has to be done within the grace: for jobs that do not hear TERM."""
 
 
 def traced(daemon: Daemon, file: str = "ran") -> Counter[str]:

@@ -114,7 +114,7 @@ def stops_itself():
     os.kill(os.getpid(), signal.SIGSTOP)
 """
 )
-POOL = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\ngrace = "500ms"'
+POOL = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\ngrace = "30s"'
 
 
 def run(daemon: Daemon, target: str, *params: Any, key: str = "1") -> dict[str, Any]:
@@ -215,7 +215,7 @@ def test_a_job_that_kills_its_group_kills_nobody_else(tmp_path: Path) -> None:
 
 
 def test_a_stopped_job_is_ended_by_its_order(tmp_path: Path) -> None:
-    with Daemon(tmp_path, BAD, parts={"pool": POOL}) as daemon, daemon.client() as client:
+    with Daemon(tmp_path, BAD, parts={"pool": POOL.replace('"30s"', '"500ms"')}) as daemon, daemon.client() as client:
         client.run("stops_itself", key="1")
         until(lambda: traced(daemon)["1"], "the run to begin")
         client.terminate("1")

@@ -15,7 +15,7 @@ import pytest
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import JOBS, Stubborn, crowd, kill_master, lenient_package, the_master, traced, zygotes
 
-POOL = 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 4\nmax_jobs = {max_jobs}\ngrace = "1s"'
+POOL = 'pm = "dynamic"\nmax_workers = 8\nmin_spare = 2\nmax_spare = 4\nmax_jobs = {max_jobs}\ngrace = "30s"'
 
 
 def kill_zygote(daemon: Daemon) -> None:

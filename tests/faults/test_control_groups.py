@@ -43,7 +43,7 @@ def killed(by_the_kernel):
             file.write("low 0\\nhigh 0\\nmax 12\\noom 1\\noom_kill 1\\noom_group_kill 0\\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
-@job
+@job(grace="300ms")
 def deaf():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if os.fork() == 0:
@@ -53,7 +53,7 @@ def deaf():
     hold()
 """
 LIMITS = 'max_rss_hard = "1G"\nmax_processes = 20\nmax_cpu = 1.5'
-POOL = f'pm = "ondemand"\nmax_workers = 2\ngrace = "300ms"\n{LIMITS}'
+POOL = f'pm = "ondemand"\nmax_workers = 2\ngrace = "30s"\n{LIMITS}'
 REAL = "/sys/fs/cgroup/unified"
 """Where systems that still have version 1 have version 2 as well."""
 

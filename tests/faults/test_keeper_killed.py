@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import descendants
-from tests.faults.crowd import JOBS, POOL, ended, traced
+from tests.faults.crowd import IMPATIENT, JOBS, ended, traced
 
 NESTED = (
     JOBS
@@ -52,7 +52,7 @@ def test_p2_no_orphan_is_left_and_the_next_start_reports_what_ran_as_lost_and_ru
 
 
 def test_keeper_and_master_killed_together_leave_nothing_behind_either(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IMPATIENT}) as daemon:
         talk = daemon.talk()
         assert talk.ask('run {"hash":1,"class":"deaf","params":[]}') == {"error_text": "OK"}
         until(lambda: traced(daemon)["1"], "the run to begin")

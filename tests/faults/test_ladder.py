@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import copy_package, descendants
-from tests.faults.crowd import JOBS, POOL, ended, serving_master, the_master, traced
+from tests.faults.crowd import IMPATIENT, JOBS, POOL, ended, serving_master, the_master, traced
 
 DIES = """
         import os
@@ -32,7 +32,7 @@ def doomed(folder: Path, where: str = "    def run(self) -> NoReturn:\n") -> Pat
 
 def test_after_eight_masters_that_died_young_the_keeper_gives_up_and_its_last_line_says_how(tmp_path: Path) -> None:
     environment = {"DIES": str(tmp_path / "dies")}
-    with Daemon(tmp_path, JOBS, parts={"pool": POOL}, package=doomed(tmp_path), environment=environment) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IMPATIENT}, package=doomed(tmp_path), environment=environment) as daemon:
         talk = daemon.talk()
         assert talk.ask('run {"hash":1,"class":"deaf","params":[]}') == {"error_text": "OK"}
         until(lambda: traced(daemon)["1"], "the run to begin")
@@ -55,7 +55,7 @@ def test_from_the_fourth_young_death_on_the_master_starts_without_what_was_busy_
     """The masters die before they have closed anything: so it is the keeper that closes the busy one."""
     environment = {"DIES": str(tmp_path / "dies")}
     package = doomed(tmp_path, "    def _take_over(self) -> None:\n")
-    with Daemon(tmp_path, JOBS, parts={"pool": POOL}, package=package, environment=environment) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IMPATIENT}, package=package, environment=environment) as daemon:
         quiet, talk = daemon.talk(), daemon.talk()
         assert quiet.ask('check {"hash":1}') == {"error_text": "Hash not found"}
         assert talk.ask('run {"hash":1,"class":"deaf","params":[]}') == {"error_text": "OK"}

@@ -121,7 +121,7 @@ def daemon_of(folder: Path, grace: str = "20s") -> Daemon:
     return Daemon(folder, JOBS, parts={"pool": POOL.format(grace=grace)})
 
 
-def run(daemon: Daemon, target: str, *params: Any, timeout: str = "1s") -> dict[str, Any]:
+def run(daemon: Daemon, target: str, *params: Any, timeout: str = "3s") -> dict[str, Any]:
     """Run it to its end, or until a time in which it has surely begun is over; the record."""
     with daemon.client() as client:
         client.run(target, *params, key="1", timeout=timeout)
@@ -132,7 +132,7 @@ def test_a_job_that_catches_job_timeout_tidies_up_and_its_result_is_kept(tmp_pat
     with daemon_of(tmp_path) as daemon:
         expected = {"outcome": "timeout", "reason": "timeout", "retcode": 0, "signal": None, "result": "tidied up"}
         assert found(run(daemon, "tidies"), expected) == expected
-        assert (daemon.app / "told").read_text() == "the run has reached its timeout of 1s\n"
+        assert (daemon.app / "told").read_text() == "the run has reached its timeout of 3s\n"
         assert daemon.talk().ask('check {"hash":1}') == {"retcode": 0, "reason": "timeout"}
 
 
@@ -145,7 +145,7 @@ def test_a_job_that_lets_job_timeout_through_counts_as_ended_by_term_and_says_wh
         assert target == "waits" or "in lets_it_through\n    time.sleep(60)" in record["error"]["traceback"]
         assert "deadline.py" not in record["error"]["traceback"]
         assert (daemon.app / "tidied").exists()
-        assert "JobTimeout: the run has reached its timeout of 1s" in daemon.talk().rpc("logs", key="1")["text"]
+        assert "JobTimeout: the run has reached its timeout of 3s" in daemon.talk().rpc("logs", key="1")["text"]
         assert daemon.talk().ask('check {"hash":1}') == {"retcode": 143, "signal": 15, "reason": "timeout"}
 
 
@@ -190,7 +190,7 @@ def test_the_children_of_a_job_are_left_to_it_until_it_has_ended_and_then_get_te
 
 
 def test_a_thread_that_goes_on_does_not_cost_the_run_its_last_word(tmp_path: Path) -> None:
-    with daemon_of(tmp_path, grace="2s") as daemon:
+    with daemon_of(tmp_path, grace="8s") as daemon:  # three quarters of it are for the thread
         record = run(daemon, "has_a_thread")
         assert found(record, AS_BY_TERM) == AS_BY_TERM
         assert record["error"]["type"] == "JobTimeout"
@@ -203,7 +203,7 @@ def restart(daemon: Daemon) -> None:
 @pytest.mark.parametrize("happens", [restart, kill_master], ids=["a_restart", "a_killed_master"])
 def test_p9_a_job_is_told_once_and_in_time_whoever_serves_meanwhile(tmp_path: Path, happens: Any) -> None:
     with daemon_of(tmp_path) as daemon, daemon.client() as client:
-        client.run("tidies_for_long", key="1", timeout="1s")
+        client.run("tidies_for_long", key="1", timeout="3s")
         until(lambda: client.status("1")["state"] == "running", "the run to begin")
         happens(daemon)
         until((daemon.app / "told").exists, "the job to be told")
@@ -217,7 +217,7 @@ def test_p9_a_job_is_told_once_and_in_time_whoever_serves_meanwhile(tmp_path: Pa
 
 def test_p9_the_grace_is_not_lengthened_by_a_restart(tmp_path: Path) -> None:
     with daemon_of(tmp_path, grace="700ms") as daemon, daemon.client() as client:
-        client.run("stuck_in_c", key="1", timeout="1s")
+        client.run("stuck_in_c", key="1", timeout="3s")
         until((daemon.app / "there").exists, "the run to begin")
         restart(daemon)
         record = ended(daemon, "1")

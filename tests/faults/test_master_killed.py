@@ -14,6 +14,7 @@ import pytest
 from rocksyd.testing import Daemon, until
 from tests.faults.crowd import (
     EXPECTED,
+    IMPATIENT,
     JOBS,
     POOL,
     Stubborn,
@@ -136,9 +137,9 @@ def test_p11_a_waiting_run_starts_after_the_crash_and_a_waiting_client_is_not_le
 
 @pytest.mark.parametrize("order", ["terminate", "timeout"])
 def test_p2_an_order_to_end_a_run_survives_the_master_that_gave_it(tmp_path: Path, order: str) -> None:
-    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IMPATIENT}) as daemon:
         talk = daemon.talk()
-        timeout = ',"timeout":0.3' if order == "timeout" else ""
+        timeout = ',"timeout":3' if order == "timeout" else ""
         talk.ask(f'{{"jsonrpc":"2.0","id":1,"method":"run","params":{{"target":"deaf","key":"1"{timeout}}}}}')
         until(lambda: traced(daemon)["1"], "the run to begin")
         if order == "terminate":

@@ -181,7 +181,7 @@ def test_p12_a_worker_can_speak_of_no_run_but_its_own(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("text", ['["Progress",{"key":{}}]', '["Forked",{"worker":1,"pid":1}]', "[]"])
 def test_p2_what_a_run_leaves_on_the_channel_is_not_laid_at_the_door_of_the_next(tmp_path: Path, text: str) -> None:
-    with Daemon(tmp_path, JOBS, parts={"pool": 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "1s"'}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "30s"'}) as daemon:
         talk = daemon.talk()
         assert talk.rpc("call", target="lies_and_goes_on", params=[text])["result"] == "lied"
         assert talk.rpc("call", target="echo", params=[1])["result"] == [1]

@@ -40,7 +40,7 @@ def few():
         file.write("-\\n")
 """
 )
-ONE = 'pm = "ondemand"\nmax_workers = 1\ngrace = "1s"'
+ONE = 'pm = "ondemand"\nmax_workers = 1\ngrace = "30s"'
 
 
 def order(daemon: Daemon) -> list[str]:

@@ -13,9 +13,11 @@ import pytest
 from rocksyd import bounds
 from rocksyd.posix.processes import resident_memory
 from rocksyd.testing import Conversation, Daemon
+from rocksyd.testing.daemon import copy_package
 from tests.faults.bystander import Bystander
 from tests.faults.crowd import kill_master
 from tests.faults.test_nonsense import JOBS as RAW
+from tests.restart.stage import window
 
 JOBS = (
     RAW
@@ -172,7 +174,7 @@ def test_a_batch_is_served_beside_the_other_clients_and_answered_as_a_whole(daem
         for number in range(1, 4):
             replies: Any = json.loads(talk.line())
             assert {reply["id"] for reply in replies} == {f"{number}.{at}" for at in range(100)}
-            assert all("result" in reply for reply in replies)
+            assert [reply for reply in replies if "result" not in reply] == []
         bystander.was_served()
 
 
@@ -184,8 +186,30 @@ def test_a_batch_that_is_half_served_is_answered_after_a_restart(daemon: Daemon)
         talk.send(large_batch(number))
         replies: Any = json.loads(talk.line())
         assert {reply["id"] for reply in replies} == {f"{number}.{at}" for at in range(100)}
-        assert all("result" in reply for reply in replies)
+        assert [reply for reply in replies if "result" not in reply] == []
     assert json.loads(other.line()) == {"error_text": "Restarted successfully"}
+
+
+def test_p1_a_short_search_is_not_given_up_in_a_hand_over_because_the_machine_is_busy(tmp_path: Path) -> None:
+    """Each search sleeps, as if others had the processor, and longer than a hand-over lets all of them have together."""
+    package = copy_package(tmp_path)
+    for name, text, instead in (
+        ("journal/search.py", "hungry.look(query, left)\n", "hungry.look(query, left) or __import__('time').sleep(0.02)\n"),
+        ("master/desk/lists.py", "LAST_SEARCH, SHORT_SEARCH = 0.1, 0.01", "LAST_SEARCH, SHORT_SEARCH = 0.0, 0.01"),
+    ):
+        path = package / name
+        assert text in path.read_text()
+        path.write_text(path.read_text().replace(text, instead))
+    with Daemon(tmp_path, JOBS, package=package) as daemon, window(package, tmp_path, "_listen") as prepares:
+        talk, other = daemon.talk(), daemon.talk()
+        talk.rpc("wait", key=talk.rpc("run", target="echo")["key"])
+        other.send("restart")
+        prepares.wait_entered()
+        talk.send(large_batch(1))
+        prepares.open()
+        assert json.loads(other.line()) == {"error_text": "Restarted successfully"}
+        replies: Any = json.loads(talk.line())
+        assert [reply for reply in replies if "result" not in reply] == []
 
 
 QUEUED = """

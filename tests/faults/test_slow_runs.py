@@ -22,6 +22,7 @@ from rocksyd.posix import signals
 from rocksyd.testing import Conversation, Daemon, until
 from tests.faults.crowd import ended, kill_master, zygotes
 from tests.files import whole
+from tests.originals.stage import state
 
 JOBS = """
 import ctypes, os, subprocess, sys, threading, time
@@ -76,7 +77,7 @@ def becomes_another():
     print("now", flush=True)
     os.execvp("sh", ["sh", "-c", "touch there; while ! test -e gate; do sleep 0.02; done"])
 """
-POOL = 'pm = "ondemand"\nmax_workers = 3\ngrace = "300ms"'
+POOL = 'pm = "ondemand"\nmax_workers = 3\ngrace = "30s"'
 
 
 def daemon_of(folder: Path, top: str = "", pool: str = "") -> Daemon:
@@ -195,6 +196,8 @@ IN_C = "Stack (most recent call first):"
 def test_a_running_job_says_where_it_is_whatever_it_is_at(tmp_path: Path, target: str, begins: str, function: str) -> None:
     with daemon_of(tmp_path, top='[output]\nlimit = "1M"\n') as daemon:
         talk = begin(daemon, target)
+        if target == "stuck_in_c":
+            until(lambda: state(talk.rpc("status", key="1")["pid"]) == "S", "it to wait for the mutex")
         for _ in range(2):
             found = talk.rpc("stack", key="1")
             assert found["text"].startswith(begins)

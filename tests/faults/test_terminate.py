@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rocksyd.testing import Daemon, until
-from tests.faults.crowd import JOBS, POOL, ended, found, open_gate, traced
+from tests.faults.crowd import IMPATIENT, JOBS, POOL, ended, found, open_gate, traced
 
 FAMILY = (
     JOBS
@@ -45,6 +45,8 @@ def polite():
     return "stopped in order"
 """
 )
+IN_TIME = POOL.replace('"30s"', '"5s"')
+"""For what has to be done within the grace in a test that also waits until it is over."""
 ORDERS = ["terminate", "timeout"]
 REASONS = {"terminate": "cancelled", "timeout": "timeout"}
 """What a run is said to have ended for."""
@@ -63,7 +65,7 @@ def family(daemon: Daemon) -> list[str]:
 
 def begin(daemon: Daemon, order: str, target: str, *params: Any, members: int = 0) -> None:
     """Run ``target`` as run 1 and order it to end, once ``members`` of its processes stand in the file."""
-    timeout = 1.0 if order == "timeout" else None
+    timeout = 3.0 if order == "timeout" else None
     with daemon.client() as client:
         client.run(target, *params, key="1", timeout=timeout)
         until(lambda: len(family(daemon)) >= members and (members or traced(daemon)["1"]), "the processes of the run")
@@ -74,7 +76,7 @@ def begin(daemon: Daemon, order: str, target: str, *params: Any, members: int = 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("deaf", [False, True])
 def test_p2_an_order_to_end_reaches_children_and_grandchildren(tmp_path: Path, order: str, deaf: bool) -> None:
-    with Daemon(tmp_path, FAMILY, parts={"pool": POOL}) as daemon:
+    with Daemon(tmp_path, FAMILY, parts={"pool": IMPATIENT if deaf else POOL}) as daemon:
         begin(daemon, order, "family", deaf, members=3)
         number = 9 if deaf else 15
         expected = {"outcome": REASONS[order], "reason": REASONS[order], "retcode": 128 + number, "signal": number}
@@ -84,7 +86,7 @@ def test_p2_an_order_to_end_reaches_children_and_grandchildren(tmp_path: Path, o
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_p2_a_child_that_outlives_its_leader_is_killed_after_the_grace(tmp_path: Path, order: str) -> None:
-    with Daemon(tmp_path, FAMILY, parts={"pool": POOL}) as daemon:
+    with Daemon(tmp_path, FAMILY, parts={"pool": IN_TIME}) as daemon:
         begin(daemon, order, "survivor", members=1)
         expected = {"outcome": REASONS[order], "retcode": 143, "signal": 15}
         assert found(ended(daemon, "1"), expected) == expected
@@ -119,7 +121,7 @@ def test_a_waiting_run_is_cancelled_at_once_and_a_running_one_cannot_be_freed(tm
 
 
 def test_a_second_order_to_end_does_not_shorten_or_lengthen_the_grace(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IN_TIME}) as daemon:
         talk = daemon.talk()
         assert talk.ask('run {"hash":1,"class":"deaf","params":[]}') == {"error_text": "OK"}
         until(lambda: traced(daemon)["1"], "the run to begin")

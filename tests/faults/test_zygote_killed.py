@@ -10,7 +10,20 @@ import pytest
 
 from rocksyd.testing import Daemon, until
 from rocksyd.testing.daemon import command_line, edited
-from tests.faults.crowd import EXPECTED, JOBS, POOL, ended, found, kill_master, matches, open_gate, the_master, traced, zygotes
+from tests.faults.crowd import (
+    EXPECTED,
+    IMPATIENT,
+    JOBS,
+    POOL,
+    ended,
+    found,
+    kill_master,
+    matches,
+    open_gate,
+    the_master,
+    traced,
+    zygotes,
+)
 
 ONE = 'pm = "ondemand"\nmax_workers = 2'
 
@@ -73,7 +86,7 @@ def ended_after_gate(daemon: Daemon, key: str) -> dict[str, object]:
 
 
 def test_p2_an_orphan_can_be_terminated(tmp_path: Path) -> None:
-    with Daemon(tmp_path, JOBS, parts={"pool": POOL}) as daemon:
+    with Daemon(tmp_path, JOBS, parts={"pool": IMPATIENT}) as daemon:
         talk = daemon.talk()
         assert talk.ask('run {"hash":1,"class":"deaf","params":[]}') == {"error_text": "OK"}
         until(lambda: traced(daemon)["1"], "the run to begin")

@@ -83,7 +83,7 @@ jobs = ["jobs"]
 pm = "static"
 max_workers = 3
 max_jobs = 0
-grace = "1s"
+grace = "30s"
 timeout = "20s"
 max_queue = 300
 [apps.app.pools.rough]
@@ -91,7 +91,7 @@ pm = "ondemand"
 idle_timeout = "100ms"
 max_workers = 2
 max_jobs = 1
-grace = "1s"
+grace = "30s"
 timeout = "20s"
 [apps.app.jobs_settings."jobs:speak"]
 pool = "rough"

@@ -12,7 +12,7 @@ from tests.pools.stage import JOBS, begun, kill_master, open_gate, pool
 
 
 def test_a_worker_serves_max_jobs_and_no_job_fails_or_is_lost_when_it_is_replaced(tmp_path: Path) -> None:
-    settings = 'pm = "static"\nmax_workers = 1\ngrace = "2s"\nmax_jobs = 5\nmax_jobs_jitter = 0'
+    settings = 'pm = "static"\nmax_workers = 1\ngrace = "30s"\nmax_jobs = 5\nmax_jobs_jitter = 0'
     with Daemon(tmp_path, JOBS, parts={"pool": settings}) as daemon, daemon.client() as client:
         served = Counter(client.call("good") for _ in range(60))
         assert min(list(served.values())[:-1]) >= 5, "but for the one that serves now"
@@ -21,7 +21,7 @@ def test_a_worker_serves_max_jobs_and_no_job_fails_or_is_lost_when_it_is_replace
 
 
 def test_a_busy_worker_that_is_too_old_is_replaced_first_and_leaves_after_its_job(tmp_path: Path) -> None:
-    settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\nmax_age = "100ms"\nmax_age_jitter = 0\ngrace = "2s"'
+    settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\nmax_age = "100ms"\nmax_age_jitter = 0\ngrace = "30s"'
     with Daemon(tmp_path, JOBS, parts={"pool": settings}) as daemon, daemon.client() as client:
         run = client.run("held", key="a")
         begun(daemon, "a")
@@ -34,7 +34,7 @@ def test_a_busy_worker_that_is_too_old_is_replaced_first_and_leaves_after_its_jo
 
 @pytest.mark.parametrize("crash", [False, True], ids=["restart", "sigkill_of_the_master"])
 def test_who_is_being_replaced_is_known_after_a(tmp_path: Path, crash: bool) -> None:
-    settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 2\nmax_jobs_jitter = 0\ngrace = "2s"'
+    settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 2\nmax_jobs_jitter = 0\ngrace = "30s"'
     with Daemon(tmp_path, JOBS, parts={"pool": settings}) as daemon, daemon.client() as client:
         first = client.call("good")
         run = client.run("held", key="held")

@@ -32,7 +32,7 @@ def aside():
 TWO = """pm = "static"
 max_workers = 2
 max_jobs = 0
-grace = "2s"
+grace = "30s"
 
 [apps.app.pools.side]
 pm = "static"

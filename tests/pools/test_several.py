@@ -35,7 +35,7 @@ def moved():
 """
 SLOW = """pm = "ondemand"
 max_workers = 1
-grace = "2s"
+grace = "30s"
 
 [apps.app.pools.slow]
 max_workers = 1

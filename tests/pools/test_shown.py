@@ -116,7 +116,7 @@ def spin():
 
 
 def test_ps_and_pools_show_cpu_and_memory_of_what_runs(tmp_path: Path) -> None:
-    settings = 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\ngrace = "2s"'
+    settings = 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\ngrace = "30s"'
     with Daemon(tmp_path, SPIN, parts={"pool": settings}) as daemon, daemon.client() as client:
         client.run("spin", key="k")
         begun(daemon, "k")

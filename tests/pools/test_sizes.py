@@ -10,7 +10,7 @@ from tests.pools.stage import JOBS, begun, open_gate, pool
 THREE = """pm = "static"
 max_workers = 2
 max_jobs = 0
-grace = "2s"
+grace = "30s"
 
 [apps.app.pools.dynamic]
 pm = "dynamic"
@@ -58,7 +58,7 @@ def test_pools_of_all_three_kinds_side_by_side_follow_the_load_up_and_down(tmp_p
 
 def test_a_full_pool_is_asked_how_it_is_and_answers_at_once(tmp_path: Path) -> None:
     with (
-        Daemon(tmp_path, JOBS, parts={"pool": 'pm = "static"\nmax_workers = 1\ngrace = "2s"'}) as daemon,
+        Daemon(tmp_path, JOBS, parts={"pool": 'pm = "static"\nmax_workers = 1\ngrace = "30s"'}) as daemon,
         daemon.client() as client,
     ):
         client.run("held", key="a")

@@ -44,7 +44,7 @@ rlimits = {{ nofile = 64, core = 0 }}
 oom_score_adj = 700
 env = {{ MODE = "other" }}
 """
-POOL = 'pm = "static"\nmax_workers = 1\nmax_jobs = {jobs}\ngrace = "2s"\n'
+POOL = 'pm = "static"\nmax_workers = 1\nmax_jobs = {jobs}\ngrace = "30s"\n'
 
 
 def configured(jobs: int, more: str = "") -> dict[str, str]:

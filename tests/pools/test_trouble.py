@@ -33,7 +33,7 @@ max_workers = 2
 max_jobs = 5
 idle_timeout = "1h"
 park_after = 3
-grace = "2s"
+grace = "30s"
 
 [apps.app.pools.other]
 max_jobs = 0
@@ -71,7 +71,7 @@ def test_a_pool_whose_workers_die_at_their_start_is_parked_with_the_reason_until
 def test_workers_that_crash_the_interpreter_have_their_application_loaded_afresh_while_it_serves(tmp_path: Path) -> None:
     parts = {
         "app": 'emergency_restart = { workers = 3, within = "1m" }',
-        "pool": 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\ngrace = "2s"',
+        "pool": 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\ngrace = "30s"',
     }
     with Daemon(tmp_path, JOBS, parts=parts) as daemon, daemon.client() as client:
         generation = pool(daemon)["generation"]
@@ -119,7 +119,7 @@ def stages(daemon: Daemon) -> dict[str, int]:
 
 @pytest.mark.parametrize("stage", ["starting", "idle", "running", "finishing"])
 def test_p2_a_worker_killed_at_any_stage_is_accounted_for_and_the_pool_serves_on(tmp_path: Path, stage: str) -> None:
-    settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 1\ngrace = "2s"'
+    settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 1\ngrace = "30s"'
     with Daemon(tmp_path, STAGES, parts={"pool": settings}) as daemon, daemon.client() as client:
         if stage == "starting":
             until(lambda: "idle" in stages(daemon), "the first worker")
@@ -150,7 +150,7 @@ def work():
 
 
 def test_p2_a_run_whose_worker_is_killed_while_it_reads_its_job_is_given_to_another(tmp_path: Path) -> None:
-    parts = {"app": 'allow = ["late.*:*"]', "pool": 'pm = "static"\nmax_workers = 1\nmax_jobs = 1\ngrace = "2s"'}
+    parts = {"app": 'allow = ["late.*:*"]', "pool": 'pm = "static"\nmax_workers = 1\nmax_jobs = 1\ngrace = "30s"'}
     (tmp_path / "app" / "late").mkdir(parents=True)
     (tmp_path / "app" / "late" / "slow.py").write_text(LATE)  # not loaded by the zygote: no pattern names it alone
     with Daemon(tmp_path, JOBS, parts=parts) as daemon, daemon.client() as client:
@@ -163,7 +163,7 @@ def test_p2_a_run_whose_worker_is_killed_while_it_reads_its_job_is_given_to_anot
         assert (record["outcome"], record["result"], record["attempt"]) == ("ok", "done", 1)
 
 
-REFUSED = 'pm = "ondemand"\nmax_workers = 3\nmax_jobs = 0\nidle_timeout = "1h"\ngrace = "2s"'
+REFUSED = 'pm = "ondemand"\nmax_workers = 3\nmax_jobs = 0\nidle_timeout = "1h"\ngrace = "30s"'
 
 
 @pytest.mark.root
@@ -183,7 +183,7 @@ def test_forks_that_rlimit_nproc_refuses_are_tried_again_and_the_runs_wait(tmp_p
 
 
 def test_500_jobs_on_four_workers(tmp_path: Path) -> None:
-    settings = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\nmax_jobs = 50\ngrace = "2s"'
+    settings = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\nmax_jobs = 50\ngrace = "30s"'
     with Daemon(tmp_path, JOBS, parts={"pool": settings}) as daemon, daemon.client() as client:
         daemon.talk().send(*(f'run {{"hash":{number},"class":"good","params":[]}}' for number in range(500)))
         until(lambda: pool(daemon)["served"] == 500, "all of them")
@@ -219,7 +219,7 @@ def starts_a_daemon():
 
 
 def test_a_job_that_closes_its_descriptors_costs_its_worker_and_nobody_else(tmp_path: Path) -> None:
-    settings = 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\ngrace = "2s"'
+    settings = 'pm = "static"\nmax_workers = 2\nmax_jobs = 0\ngrace = "30s"'
     with Daemon(tmp_path, ODD, parts={"pool": settings}) as daemon, daemon.client() as client:
         assert client.run("closes_everything").wait()["state"] == "ended"
         until(lambda: pool(daemon)["idle"] == 2, "another worker in its place")
@@ -227,7 +227,7 @@ def test_a_job_that_closes_its_descriptors_costs_its_worker_and_nobody_else(tmp_
 
 
 def test_a_daemon_that_a_job_starts_outlives_it_and_is_not_counted_as_a_worker(tmp_path: Path) -> None:
-    settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "2s"'
+    settings = 'pm = "static"\nmax_workers = 1\nmax_jobs = 0\ngrace = "30s"'
     with Daemon(tmp_path, ODD, parts={"pool": settings}) as daemon, daemon.client() as client:
         assert client.call("starts_a_daemon") == "started"
         stray = int(wait_lines(daemon.app / "daemon")[0])

@@ -40,7 +40,7 @@ def heard():
     print("ready", flush=True)
     time.sleep(1000)
 """
-ONE_WORKER = 'pm = "static"\nmax_workers = 1\nmax_queue = 1\ngrace = "300ms"'
+ONE_WORKER = 'pm = "static"\nmax_workers = 1\nmax_queue = 1\ngrace = "30s"'
 
 # what is typed, exit status, what standard output and standard error match from the start (in this order, with one daemon)
 Row = tuple[str, int, str, str]

@@ -26,7 +26,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 @pytest.fixture
 def client(daemon: FakeDaemon) -> Iterator[Client]:
-    with Client(daemon.address, timeout=20, patience=5) as made:
+    with Client(daemon.address, timeout=60, patience=60) as made:
         yield made
 
 
@@ -77,7 +77,7 @@ def test_a_run_and_all_one_can_do_with_it(daemon: FakeDaemon, client: Client) ->
     }
     assert run.record["state"] == "running"
     assert run.status()["state"] == "ended"
-    assert run.wait(5)["outcome"] == "ok"
+    assert run.wait(60)["outcome"] == "ok"
     assert run.result() == 42
     assert "".join(run.logs()) == "".join(run.logs(follow=True)) == "out"
     assert "".join(run.logs(offset=1)) == "ut"
@@ -297,7 +297,7 @@ def test_async_errors(daemon: FakeDaemon) -> None:
         async with AsyncClient("unix:///nowhere/at/all") as nobody:
             with pytest.raises(NoDaemon, match="rocksyd serve"):
                 await nobody.stats()
-        async with AsyncClient(daemon.address, timeout=0.01) as hasty:
+        async with AsyncClient(daemon.address, timeout=0.5) as hasty:
             with pytest.raises(NoDaemon, match="has not answered"):
                 await hasty.stats()
         async with AsyncClient(daemon.address) as client:

@@ -52,7 +52,7 @@ def gate(path):
     current().progress(3, 3, "through")
     return text
 """
-NARROW = 'pm = "ondemand"\nmax_workers = 2\nmax_queue = 3\ngrace = "2s"'
+NARROW = 'pm = "ondemand"\nmax_workers = 2\nmax_queue = 3\ngrace = "30s"'
 
 
 @contextmanager

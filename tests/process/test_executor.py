@@ -68,7 +68,7 @@ def gate(path):
 def not_a_job():
     return None
 """
-ONE = 'pm = "dynamic"\nmax_workers = 1\nmin_spare = 1\nmax_spare = 1\ngrace = "1s"'
+ONE = 'pm = "dynamic"\nmax_workers = 1\nmin_spare = 1\nmax_spare = 1\ngrace = "30s"'
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_new_master_hangs_after_hello(stage: Stage) -> None:
     old = started(stage)
     ask(old)
     new = stage.master()
-    new.prepare("restart", prepare_timeout=0.2)
+    new.prepare("restart", prepare_timeout=2.0)
     fails(stage, old, "did not say PREPARED", thawed=False)
 
 
@@ -193,7 +193,7 @@ def test_new_master_dies_after_adopt(stage: Stage) -> None:
 
 def test_new_master_hangs_after_adopt(stage: Stage) -> None:
     old = started(stage)
-    new = to_freeze(stage, old, adopt_timeout=2.0)
+    new = to_freeze(stage, old, adopt_timeout=5.0)
     old.say("Frozen", fds=["memfd:S"])  # in time
     new.expect("Adopt")
     fails(stage, old, "did not say ADOPTED", thawed=True)
@@ -237,7 +237,7 @@ def test_old_master_dies_in_freeze(stage: Stage) -> None:
 
 def test_old_master_hangs_in_freeze(stage: Stage) -> None:
     old = started(stage)
-    new = to_freeze(stage, old, adopt_timeout=0.3)
+    new = to_freeze(stage, old, adopt_timeout=3.0)
     assert new.expect("Adopt")[1] == []
     assert not alive(old.pid)
     new.say("Adopted", generation=2)
@@ -268,7 +268,7 @@ def test_old_master_dies_while_the_new_one_prepares(stage: Stage) -> None:
 def test_new_master_hangs_before_it_has_read_its_configuration(stage: Stage) -> None:
     """The time that was ordered for HELLO holds, not the default of a timeout that nobody has told yet."""
     old = started(stage)
-    ask(old, hello_timeout=3)
+    ask(old, hello_timeout=6)
     stage.master().prepare("restart", more=True)
     fails(stage, old, "did not say that it has read its configuration within the hello timeout", thawed=False)
 

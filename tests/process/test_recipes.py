@@ -32,7 +32,7 @@ path = "."
 jobs = ["jobs"]
 allow = ["import_orders:main"]
 [apps.shop.pool]
-grace = "1s"
+grace = "30s"
 """
 JOBS = """
 import os, time

@@ -46,7 +46,7 @@ POOL = """pm = "static"
 max_workers = 3
 max_jobs = 0
 refork_after = 3
-grace = "2s"
+grace = "30s"
 """
 Seen = list[list[int]]
 

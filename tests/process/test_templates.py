@@ -105,8 +105,13 @@ def template(zygote: Zygote, worker: WorkerEnd, before: int = 0) -> Iterator[Tem
 
 
 @pytest.fixture
-def zygote(tmp_path: Path) -> Iterator[Zygote]:
-    with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",), settings={"grace": 0.5}) as zygote:
+def grace() -> float:
+    return 30.0
+
+
+@pytest.fixture
+def zygote(tmp_path: Path, grace: float) -> Iterator[Zygote]:
+    with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",), settings={"grace": grace}) as zygote:
         zygote.ready()
         yield zygote
 
@@ -232,6 +237,7 @@ def test_finalizers_run_in_the_process_that_made_what_they_are_for(zygote: Zygot
     assert [os.path.isdir(folder) for folder in folders] == [True, False]
 
 
+@pytest.mark.parametrize("grace", [0.5])
 def test_what_a_job_of_a_template_ignores_does_not_outlive_the_daemon(zygote: Zygote) -> None:
     worker = zygote.fork()
     worker.run("shop:look", last=False)
@@ -263,7 +269,7 @@ def test_workers_of_a_killed_template_go_on(zygote: Zygote) -> None:
 
 def test_what_a_pool_says_of_its_workers_is_done_once_and_holds_for_those_of_a_template(tmp_path: Path) -> None:
     pools = {"main": {"nice": 3, "oom_score_adj": 500, "env": {"OF_POOL": "yes"}}}
-    with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",), settings={"grace": 0.5, "pools": pools}) as zygote:
+    with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",), settings={"grace": 30.0, "pools": pools}) as zygote:
         zygote.ready()
         worker = zygote.fork()
         first = worker.run("shop:look", last=False).value

@@ -51,8 +51,13 @@ SOURCE = """
 
 
 @pytest.fixture
-def zygote(tmp_path: Path) -> Iterator[Zygote]:
-    with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",), settings={"grace": 0.5}) as zygote:
+def grace() -> float:
+    return 30.0
+
+
+@pytest.fixture
+def zygote(tmp_path: Path, grace: float) -> Iterator[Zygote]:
+    with Zygote(tmp_path, {"shop": SOURCE}, jobs=("shop",), settings={"grace": grace}) as zygote:
         zygote.ready()
         yield zygote
 
@@ -201,6 +206,7 @@ def test_a_worker_notices_that_everybody_is_gone(zygote: Zygote) -> None:
     assert zygote.wait() == 0
 
 
+@pytest.mark.parametrize("grace", [0.5])
 def test_the_end_of_the_channel_ends_jobs_after_the_grace(zygote: Zygote) -> None:
     gentle, _ = busy(zygote)
     stubborn, _ = busy(zygote, "ignores_term")

@@ -76,7 +76,7 @@ class Original:
         sys.exit(len(params))
 """
 
-FAST = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\ngrace = "2s"'
+FAST = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\ngrace = "30s"'
 
 
 class Gate:
@@ -240,7 +240,7 @@ class Unharmed:
         ``impatient``: the setting of ``[restart]`` that is to be small, because the restart is going to hang.
         """
         text = self.daemon.config.read_text()
-        with edited(self.daemon.config, f'{text}\n[restart]\n{impatient} = "2s"\n' if impatient else text):
+        with edited(self.daemon.config, f'{text}\n[restart]\n{impatient} = "4s"\n' if impatient else text):
             reply: str = self._quiet.ask("restart")["error_text"]
         assert reply.startswith("Restart failed: "), reply
         missing = [word for word in expected if word not in reply]
@@ -267,7 +267,7 @@ class Unharmed:
         until(lambda: zygote not in self._quiet.rpc("health")["zygotes"], "the old zygote to leave")
 
 
-IDLE_POOL = 'pm = "ondemand"\nmax_workers = 4\nidle_timeout = "50ms"\ngrace = "2s"'
+IDLE_POOL = 'pm = "ondemand"\nmax_workers = 4\nidle_timeout = "50ms"\ngrace = "30s"'
 """No worker is there unless it has work, so that descriptors can be counted."""
 
 

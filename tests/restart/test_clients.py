@@ -30,7 +30,7 @@ def square(n: int) -> int:
     print("squared", n)
     return n * n
 """
-POOL = 'pm = "dynamic"\nmax_workers = 3\nmin_spare = 1\nmax_spare = 2\ngrace = "2s"'
+POOL = 'pm = "dynamic"\nmax_workers = 3\nmin_spare = 1\nmax_spare = 2\ngrace = "30s"'
 RESTARTS, KILLS = many(20, 50), 10
 PACE = 0.02
 """Seconds between two calls of a client: what is shown wants a call on its way at any moment, not all of the processor."""

@@ -106,7 +106,7 @@ def test_applications_come_and_go_with_the_configuration(tmp_path: Path, kind: s
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_orderly_stop_ends_what_runs_and_keeps_what_waits_for_the_next_start(tmp_path: Path, number: int) -> None:
-    pool = 'pm = "static"\nmax_workers = 1\ngrace = "5s"'
+    pool = 'pm = "static"\nmax_workers = 1\ngrace = "30s"'
     with Daemon(tmp_path, JOBS, parts={"pool": pool}) as daemon, gate(tmp_path) as held:
         talk = daemon.talk()
         talk.rpc("run", target="gate", key="runs", params=[str(held.path)])
@@ -127,7 +127,7 @@ def test_an_orderly_stop_ends_what_runs_and_keeps_what_waits_for_the_next_start(
 
 def test_a_second_sigterm_stops_now(tmp_path: Path) -> None:
     with (
-        Daemon(tmp_path, JOBS, parts={"pool": FAST.replace('"2s"', '"1h"')}) as daemon,
+        Daemon(tmp_path, JOBS, parts={"pool": FAST.replace('"30s"', '"1h"')}) as daemon,
         gate(tmp_path) as held,
     ):
         talk = daemon.talk()
@@ -146,7 +146,7 @@ def test_a_second_sigterm_stops_now(tmp_path: Path) -> None:
 
 
 def test_sigquit_drains(tmp_path: Path) -> None:
-    pool = 'pm = "static"\nmax_workers = 1\ngrace = "5s"'
+    pool = 'pm = "static"\nmax_workers = 1\ngrace = "30s"'
     with Daemon(tmp_path, JOBS, parts={"pool": pool}) as daemon, gate(tmp_path) as held:
         talk = daemon.talk()
         talk.rpc("run", target="gate", key="runs", params=[str(held.path)])

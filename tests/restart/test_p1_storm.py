@@ -26,7 +26,7 @@ def add(a, b):
         file.write(f"{a}\\n")
     return a + b
 """
-POOL = 'pm = "ondemand"\nmax_workers = 4\nidle_timeout = "50ms"\nmax_jobs = 20\ngrace = "2s"'
+POOL = 'pm = "ondemand"\nmax_workers = 4\nidle_timeout = "50ms"\nmax_jobs = 20\ngrace = "30s"'
 
 
 @pytest.mark.timeout(600)

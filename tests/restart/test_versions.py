@@ -86,7 +86,7 @@ max_workers = 6
 min_spare = 1
 max_spare = 2
 max_jobs = 20
-grace = "2s"
+grace = "30s"
 
 [apps.app.pools.shared]
 pm = "ondemand"

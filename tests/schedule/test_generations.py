@@ -86,7 +86,7 @@ class Hooked:
         note(current().key)
         return [one["result"] for one in current().generation.results()]
 """
-POOL = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\nmax_jobs = 0\ngrace = "1s"'
+POOL = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\nmax_jobs = 0\ngrace = "30s"'
 
 
 def staged(folder: Path, scripts: str) -> Daemon:

@@ -79,7 +79,7 @@ CLOCK = r"(\d\d:\d\d:\d\d|[A-Z][a-z]{2} \d\d \d\d:\d\d|\d{4}-\d\d-\d\d)"
 def staged(folder: Path, *, workers: int = 2, top: str = "") -> Iterator[Daemon]:
     """The daemon; ``workers`` at most."""
     (folder / "d").mkdir()
-    pool = f'pm = "dynamic"\nmax_workers = {workers}\nmin_spare = 1\nmax_spare = 1\ngrace = "2s"'
+    pool = f'pm = "dynamic"\nmax_workers = {workers}\nmin_spare = 1\nmax_spare = 1\ngrace = "30s"'
     with Daemon(folder / "d", config=CONFIG.format(top=top, app="", pool=pool), jobs=JOBS) as daemon:
         yield daemon
 

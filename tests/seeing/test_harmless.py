@@ -126,7 +126,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     (tmp_path / "revision").write_text(f"1 {STRANGE.splitlines()[0]}")
     scripts = '[scripts.scripted]\napp = "app"\ntarget = "strange"\nevery = "30d"\ntags = ["a"]\nowner = "me"\n'
     text = CONFIG.format(
-        top="[history]\n", app=f'revision = "{tmp_path}/revision"', pool='pm = "ondemand"\nmax_workers = 3\ngrace = "1s"'
+        top="[history]\n", app=f'revision = "{tmp_path}/revision"', pool='pm = "ondemand"\nmax_workers = 3\ngrace = "30s"'
     )
     with Daemon(tmp_path, config=text + scripts, jobs=JOBS, environment={"ROCKSYD_LOG": "text"}) as daemon:
         yield daemon

@@ -53,7 +53,7 @@ def test_what_waits_runs_and_has_ended_says_why(tmp_path: Path) -> None:
 
 def test_a_full_pool_a_timeout_and_a_grace_that_was_not_enough(tmp_path: Path) -> None:
     with Daemon(tmp_path, JOBS, parts=ONE_WORKER) as daemon, daemon.client() as client:
-        client.run("polite", str(tmp_path / "there"), key="deaf", timeout="300ms")
+        client.run("polite", str(tmp_path / "there"), key="deaf", timeout="3s")  # it is deaf by then
         until((tmp_path / "there").exists, "the job to ignore TERM")
         client.run("holds", str(tmp_path / "end"), key="patient")
         found = codes(daemon, "patient")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from rocksyd.testing import Daemon, until
-from rocksyd.testing.daemon import PACKAGE, TIMEOUT
+from rocksyd.testing.daemon import PACKAGE, TIMEOUT, Conversation
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("httptools")
@@ -70,7 +70,7 @@ state_dir = "var"
 path = "app"
 jobs = ["jobs"]
 [apps.app.pool]
-grace = "2s"
+grace = "30s"
 [apps.app.web]
 {interface} = "website:application"
 listen = ["unix://web.sock", "http://127.0.0.1:0"]
@@ -78,7 +78,7 @@ listen = ["unix://web.sock", "http://127.0.0.1:0"]
 [apps.app.pools.web]
 {pool}
 """
-POOL = 'pm = "static"\nmax_workers = 2\ngrace = "2s"'
+POOL = 'pm = "static"\nmax_workers = 2\ngrace = "30s"'
 JOBS = """
 from rocksyd import current, job
 @job
@@ -114,7 +114,8 @@ def site(
 
 def row(daemon: Daemon) -> dict[str, Any]:
     """What ``pools`` says of the web pool."""
-    (found,) = (row for row in daemon.talk().rpc("pools") if row["pool"] == "app/web")
+    with Conversation(daemon.connect()) as talk:  # closed at once: a test may ask for a minute
+        (found,) = (row for row in talk.rpc("pools") if row["pool"] == "app/web")
     assert isinstance(found, dict)
     return found
 

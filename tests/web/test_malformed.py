@@ -17,7 +17,7 @@ from tests.web.proxy import needs_nginx, nginx
 from tests.web.stage import ASGI, WSGI, connect, get, served
 
 AFTER = b"GET /after HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-ONE = 'pm = "static"\nmax_workers = 1\ngrace = "2s"'
+ONE = 'pm = "static"\nmax_workers = 1\ngrace = "30s"'
 SEEN = 'open("seen", "a").write(f"{%s} {%s}\\n")\n    '
 START = 'await send({"type": "http.response.start", "status": 200'
 APPS = {

@@ -370,7 +370,7 @@ def bodies_are_streamed(wsgi: Daemon) -> None:
     assert int(peak[1]) * 1024 < process["rss"] + (40 << 20)
 
 
-ONE = 'pm = "static"\nmax_workers = 1\ngrace = "2s"'
+ONE = 'pm = "static"\nmax_workers = 1\ngrace = "30s"'
 STEPS = (
     refused_and_how, an_error_of_the_application_is_its_own, one_head_in_pieces_many_in_one_and_bodies_cut_anywhere,
     methods_expectations_and_chunks, for_whom_a_request_is_only_who_is_trusted_may_say,

@@ -54,7 +54,7 @@ SHOWN = {
 def test_p1_restarts_and_recycles_fail_no_request_and_close_no_connection(
     tmp_path: Path, name: str, text: str, pool: str
 ) -> None:
-    pool += '\ngrace = "2s"\nmax_jobs = 150\nmax_jobs_jitter = 50'
+    pool += '\ngrace = "30s"\nmax_jobs = 150\nmax_jobs_jitter = 50'
     daemon = site(tmp_path, text, interface=name[:4], pool=pool)
     releases = Releases(daemon, text)
     with daemon, Load(daemon) as load, Load(daemon, 4, port(daemon)) as tcp, Difficult(daemon, 3) as cut:

@@ -24,7 +24,7 @@ async def application(scope, receive, send):
 
 
 def test_dynamic_grows_with_what_is_in_flight_refuses_what_is_too_much_and_shrinks(tmp_path: Path) -> None:
-    pool = 'pm = "dynamic"\nmax_workers = 3\nmin_spare = 1\nmax_spare = 1\nmax_queue = 5\ngrace = "2s"'
+    pool = 'pm = "dynamic"\nmax_workers = 3\nmin_spare = 1\nmax_spare = 1\nmax_queue = 5\ngrace = "30s"'
     with served(tmp_path, HELD, pool=pool, web='concurrency = 2\ntimeout = "0"') as daemon:
         assert row(daemon)["workers"] == 1
         answers: list[int] = []
@@ -56,7 +56,7 @@ def test_dynamic_grows_with_what_is_in_flight_refuses_what_is_too_much_and_shrin
 
 
 def test_ondemand_has_nobody_until_somebody_comes(tmp_path: Path) -> None:
-    pool = 'pm = "ondemand"\nmax_workers = 2\nidle_timeout = "200ms"\ngrace = "2s"'
+    pool = 'pm = "ondemand"\nmax_workers = 2\nidle_timeout = "200ms"\ngrace = "30s"'
     with served(tmp_path, HELD, pool=pool) as daemon:
         until(lambda: row(daemon)["workers"] == 0, "nobody to be there")
         assert get(daemon)[0] == 200

@@ -143,7 +143,7 @@ def workers_that_crash_have_the_application_loaded_afresh(daemon: Daemon) -> Non
 
 
 def test_what_takes_long_is_told_and_what_cannot_be_ended_is_replaced(tmp_path: Path) -> None:
-    pool = 'pm = "static"\nmax_workers = 1\ngrace = "2s"\nslow_after = "100ms"'
+    pool = 'pm = "static"\nmax_workers = 1\ngrace = "30s"\nslow_after = "100ms"'
     with served(tmp_path, ASGI, top=OTHER, pool=pool, web='timeout = "0"', more={"wsgisite.py": WSGI}) as daemon:
         a_slow_request_says_where_it_is_also_where_it_lets_nobody_look(daemon)
         a_thread_that_goes_on_has_its_worker_replaced(daemon)

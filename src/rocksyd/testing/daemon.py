@@ -43,7 +43,7 @@ jobs = ["jobs"]
 [apps.app.pool]
 {pool}
 """
-POOL = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\ngrace = "2s"'
+POOL = 'pm = "dynamic"\nmax_workers = 4\nmin_spare = 1\nmax_spare = 2\ngrace = "30s"'
 
 
 class DaemonError(AssertionError):
