@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocksyd import config, ticks
+from rocksyd.client import Client
+from rocksyd.companions import generation_store
+from rocksyd.companions.generation_course import Course, Shared
 from rocksyd.companions.generation_store import RESULT_MOST, Full, GenerationStore
+from rocksyd.companions.generations import Generations
 from rocksyd.companions.schedule_store import Store
+from rocksyd.companions.ticking import Ticking
 from rocksyd.errors import ConfigError
 from rocksyd.journal import store as journal_store
 from rocksyd.journal.store import Journal
@@ -89,13 +95,18 @@ def test_jobs_have_the_same_digest_exactly_when_they_have_the_same_data(a: Any, 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
 @pytest.fixture
-def kept(tmp_path: Path) -> Any:
-    store = Store(str(tmp_path / "schedule.sqlite"))
-    store.acquire()
+def store(tmp_path: Path) -> Any:
+    found = Store(str(tmp_path / "schedule.sqlite"))
+    found.acquire()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def kept(store: Store) -> Any:
     found = GenerationStore(store.path)
     yield found
     found.close()
-    store.close()
 
 
 def test_no_data_is_in_a_list_twice_and_ends_count_once(kept: GenerationStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +150,101 @@ def test_old_generations_go_and_what_has_not_ended_stays(kept: GenerationStore, 
         kept.end(one)
     assert [kept.get(f"s@{n}") is not None for n in range(7)] == [True, False, False, True, True, True, True]
     assert [len(kept.page(f"s@{n}", -1, 9)[0]) for n in range(7)] == [2, 0, 0, 0, 0, 3, 3]
-    assert [one.key for one in kept.going()] == ["s@0"]
+    assert [one.key for _, one in kept.going()] == ["s@0"]
+    assert [one.key for one in kept.going_of("s")] == ["s@0"]
+
+
+WAITING = 500
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each generation that is read from the store."""
+    found: list[str] = []
+    read = generation_store._read
+
+    def counted(data: str) -> generation.Generation:
+        found.append(read(data).key)
+        return read(data)
+
+    monkeypatch.setattr(generation_store, "_read", counted)
+    return found
+
+
+def test_a_look_reads_what_is_new_and_wakes_nobody_however_many_wait(
+    kept: GenerationStore, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(Course, "change", lambda course: woken.append(course.one.key))
+    for number in range(WAITING):
+        kept.put(generation.of(script(jobs={"instances": 2}), f"s@{number}", TIME, []))
+    generations = Generations(kept.path, "unix:///nowhere", "", lambda name: True)
+    generations.start()
+    try:
+        assert len(reads) == WAITING
+        reads.clear()
+        for number in (WAITING, WAITING + 1):
+            kept.put(generation.of(script(jobs={"instances": 2}), f"s@{number}", TIME, []))
+            generations.look()
+            generations._within(asyncio.sleep(0))
+            assert reads == [f"s@{number}"]
+            reads.clear()
+        assert (woken, len(generations._shared.courses)) == ([], WAITING + 2)
+    finally:
+        generations.stop()
+
+
+@pytest.mark.parametrize(("overlap", "most"), [("allow", 0), ("buffer_all", 0), ("skip", 2), ("buffer_one", 2)])
+def test_a_tick_of_one_script_reads_nothing_of_others_and_nothing_where_all_are_run(
+    store: Store, kept: GenerationStore, reads: list[str], overlap: str, most: int
+) -> None:
+    for number in range(WAITING):
+        kept.put(generation.of(script("other", jobs={"instances": 2}), f"other@{number}", TIME, []))
+    for number in range(most or WAITING):
+        kept.put(generation.of(script(jobs={"instances": 2}), f"s@{number}", TIME, []))
+    now = [1.7e9]
+    generations = Generations(kept.path, "unix:///nowhere", "", lambda name: True)
+    generations.start()
+    try:
+        ticking = Ticking(store, Client("unix:///nowhere"), lambda: now[0])
+        ticking.generations = generations
+        ticking.begin({"s": script(jobs={"instances": 2}, every=60, overlap=overlap)}, {})
+        ticking.look()
+        reads.clear()
+        now[0] += 60.0
+        ticking.look()
+        generations._within(asyncio.sleep(0))
+        assert len(store.accounts("s", 10)) == 1
+        assert len(reads) == (most or 1), "those of the script that decide, or the new one as it begins"
+    finally:
+        generations.stop()
+
+
+def test_the_store_finds_what_is_new_and_what_is_a_scripts_by_an_index(kept: GenerationStore) -> None:
+    for query, how in (
+        (generation_store.GOING_OF, "generations_script (script=? AND over=?)"),
+        (generation_store.NEW, "INTEGER PRIMARY KEY (rowid>?)"),
+    ):
+        plan = [line for *_, line in kept._db.execute(f"EXPLAIN QUERY PLAN {query}", ("s",))]
+        assert plan == [f"SEARCH generations USING {'INDEX ' * ('_' in how)}{how}"]
+
+
+def test_an_end_wakes_the_next_of_its_script_and_who_waits_for_it() -> None:
+    async def main() -> set[str]:
+        shared = Shared(None, lambda: 0.0, lambda work: None, store=None)  # type: ignore[arg-type]
+        shared.store = object()  # type: ignore[assignment]
+        courses = {}
+        for name in ("a", "b"):
+            for number in range(WAITING):
+                one = generation.of(script(name, jobs={"instances": 2}), f"{name}@{number}", TIME, [])
+                courses[one.key] = Course(one, shared)
+                shared.add(courses[one.key])
+        shared.waiting["a@0"] = {courses["b@7"]}
+        shared.drop(courses["a@0"])
+        shared.drop(courses["b@400"])
+        return {key for key, course in courses.items() if course._changed.is_set()}
+
+    assert asyncio.run(main()) == {"a@1", "b@7", "b@0"}
 
 
 # --- who depends on whom ----------------------------------------------------------------------------------------------

@@ -45,9 +45,37 @@ class Shared:
     ended: Callable[[], object] = lambda: None
     """Called when one has ended."""
     courses: dict[str, Course] = field(default_factory=dict)
-    """Those that have not ended, by key, in the order in which they began."""
+    """Those that have not ended, by key."""
+    of_script: dict[str, dict[str, Course]] = field(default_factory=dict)
+    """The same by script, in the order in which they began."""
+    waiting: dict[str, set[Course]] = field(default_factory=dict)
+    """Those that wait for another to end, by its key."""
+    holding: set[Course] = field(default_factory=set)
+    """Those that hold a job back, or have, because another is at its data."""
     at: Counter[tuple[str, bytes]] = field(default_factory=Counter)
     """Script and digest of the jobs that are ordered and have not ended."""
+
+    def add(self, course: Course) -> None:
+        """Another one goes on."""
+        self.courses[course.one.key] = course
+        self.of_script.setdefault(course.one.script, {})[course.one.key] = course
+
+    def drop(self, course: Course) -> None:
+        """One has ended. Whoever may go on for that is woken, and nobody else: thousands may wait."""
+        one = course.one
+        del self.courses[one.key], self.of_script[one.script][one.key]
+        self.holding.discard(course)
+        for other in self.waiting.pop(one.key, ()):
+            other.change()
+        if (first := next(iter(self.of_script[one.script].values()), None)) is not None:
+            first.change()
+        else:
+            del self.of_script[one.script]
+
+    def wake(self, script: str) -> None:
+        """Those of a script look again whether they may begin."""
+        for course in self.of_script.get(script, {}).values():
+            course.change()
 
 
 class Course:
@@ -142,13 +170,14 @@ class Course:
 
     def _may_begin(self) -> bool:
         """Whether it is its turn: the first of its script's, which is not paused."""
-        first = next(key for key, other in self._shared.courses.items() if other.one.script == self.one.script)
+        first = next(iter(self._shared.of_script[self.one.script]))
         paused = not self.one.by_hand and self._shared.paused(self.one.script)
         return not paused and (not self.one.alone or first == self.one.key)
 
     async def _outcome_of(self, key: str) -> str:
         """How a run, or a generation, ended; waited for."""
         while not self._killed() and key in self._shared.courses:
+            self._shared.waiting.setdefault(key, set()).add(self)
             await self._change()
         found = self._store.get(key)
         return found.outcome if found is not None else (await self._shared.asking.wait(key))[0]
@@ -200,6 +229,7 @@ class Course:
             if not self._shared.at[self.one.script, job.digest]:
                 return job
             self._held.append(job)
+            self._shared.holding.add(self)
         return None
 
     async def _job(self, job: Job) -> None:
@@ -215,7 +245,7 @@ class Course:
         elif len(self._ends) == 1:
             asyncio.get_running_loop().call_later(FLUSHED, self.flush)
         self.change()
-        for other in self._shared.courses.values():
+        for other in self._shared.holding:
             if other._held and other.one.script == one.script:
                 other.change()
 

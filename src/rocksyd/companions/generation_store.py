@@ -23,6 +23,8 @@ from rocksyd.schedule import generation
 from rocksyd.schedule.generation import CANCELLED, ENDED, JOBS_MOST, OK, Generation
 from rocksyd.ticks import moment
 
+GOING_OF = "SELECT data FROM generations WHERE script = ? AND over = 0 ORDER BY number"
+NEW = "SELECT number, data FROM generations WHERE number > ? AND over = 0 ORDER BY number"
 KEPT, KEPT_JOBS = 100, 3
 """Generations of a script that are kept when they have ended, and those of them whose jobs are."""
 RESULT_MOST = 64 << 10
@@ -81,9 +83,13 @@ class GenerationStore:
             return self._db.execute(query, values).fetchall()
 
     # --- generations --------------------------------------------------------------------------------------------------
-    def going(self) -> list[Generation]:
-        """Those that have not ended, in the order in which they began."""
-        return [_read(data) for (data,) in self._all("SELECT data FROM generations WHERE over = 0 ORDER BY number", ())]
+    def going(self, after: int = 0) -> list[tuple[int, Generation]]:
+        """Those that have not ended and have come behind the one with this number, with theirs, in their order."""
+        return [(number, _read(data)) for number, data in self._all(NEW, (after,))]
+
+    def going_of(self, script: str) -> list[Generation]:
+        """Those of a script that have not ended, in their order."""
+        return [_read(data) for (data,) in self._all(GOING_OF, (script,))]
 
     def get(self, key: str) -> Generation | None:
         """The one with this key."""

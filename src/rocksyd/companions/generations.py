@@ -33,6 +33,8 @@ class Generations:
         asking = Asking(AsyncClient(address, token or None, patience=30.0))
         self._shared = Shared(asking, time.time, self._start, paused=paused)
         self._loop = asyncio.new_event_loop()
+        self._known = 0
+        """The number of the last one in the store that goes on here, or has."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._stopped = asyncio.Event()
@@ -64,12 +66,16 @@ class Generations:
         self.store.close()
 
     def look(self) -> None:
-        """There are new ones in the store, or a script was paused, or is no longer."""
+        """There are new ones in the store."""
         self._loop.call_soon_threadsafe(self._begin_new)
+
+    def resumed(self, script: str) -> None:
+        """A script is paused no longer."""
+        self._loop.call_soon_threadsafe(self._shared.wake, script)
 
     def going_of(self, script: str) -> list[Generation]:
         """Those of a script that have not ended."""
-        return [one for one in self.store.going() if one.script == script]
+        return self.store.going_of(script)
 
     def add(self, key: str, jobs: list[Any]) -> dict[str, int]:
         """Add jobs to a generation whose jobs are not over. Raises RequestError, StoreError, Full."""
@@ -100,17 +106,16 @@ class Generations:
 
     def _begin_new(self) -> None:
         try:
-            found = self.store.going()
+            found = self.store.going(self._known)
         except StoreError as error:
             log("scheduler", f"generations wait: {error}")
             self._loop.call_later(TROUBLE, self._begin_new)
             return
-        for one in found:
-            if one.key not in self._shared.courses:
-                course = self._shared.courses[one.key] = Course(one, self._shared)
-                self._start(self._serve(course))
-        for course in self._shared.courses.values():
-            course.change()
+        for number, one in found:
+            self._known = number
+            course = Course(one, self._shared)
+            self._shared.add(course)
+            self._start(self._serve(course))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -119,9 +124,7 @@ class Generations:
 
     async def _serve(self, course: Course) -> None:
         await course.go()
-        del self._shared.courses[course.one.key]
-        for other in self._shared.courses.values():
-            other.change()
+        self._shared.drop(course)
 
     async def _add(self, key: str, jobs: list[Any]) -> dict[str, int]:
         course = self._shared.courses.get(key)

@@ -313,7 +313,7 @@ class Scheduler:
         self._note(given["name"], "resume", author, f"{left_out:,} ticks were left out" if left_out else "")
         self.acting.wake()
         self.consumers.wake(given["name"])
-        self.generations.look()
+        self.generations.resumed(given["name"])
         return {"name": given["name"], "paused": False, "left_out": left_out}
 
 

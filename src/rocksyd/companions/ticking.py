@@ -272,7 +272,8 @@ class Ticking:
             if not isinstance(answer, RequestError) and answer["state"] != "ended":
                 going[name].append(Going(key, answer["state"] == "running"))
         for name in next_ticks:
-            if self.scripts[name].listed and self.generations is not None:
+            script = self.scripts[name]
+            if script.listed and script.overlap not in (ALLOW, BUFFER_ALL) and self.generations is not None:
                 going[name] = [Going(one.key, one.stage != generation.QUEUED) for one in self.generations.going_of(name)]
         with self.lock:
             for name in {name for name, _ in asked}:
