@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from rocksyd.companions.history_failures import Failures
 from rocksyd.journal import ageing
+from rocksyd.journal.beside import Beside
 from rocksyd.journal.search import Filter, search
 from rocksyd.journal.store import Journal, latest
 from rocksyd.model import ENDED
@@ -88,3 +90,22 @@ def test_what_every_start_and_every_turn_asks_for_is_found_by_an_index(journal: 
     for query, values in asked:
         if "restarts" not in query:  # which has a thousand rows at most, the latest of which are wanted
             planned(journal, query, values)
+
+
+def test_what_is_remembered_of_failures_is_held_against_the_journal_by_an_index(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Beside(journal.path)) as beside:
+        asked: list[tuple[str, tuple[Any, ...]]] = []
+        whole = beside._all
+
+        def all_of(query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+            asked.append((query, values))
+            return whole(query, values)
+
+        monkeypatch.setattr(beside, "_all", all_of)
+        assert beside.revisions([f"k{n}" for n in range(1200)]) == dict.fromkeys(("k0", "k1", "k2"), 0)
+        Failures().groups(beside, Filter(failed=True, since=0.0, limit=10_000))
+    assert len(asked) > 3
+    for query, values in asked:
+        planned(journal, query, values)

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from rocksyd.client.records import failure_text
 
@@ -28,7 +28,7 @@ class Group:
     """Failures that are the same one."""
 
     fingerprint: str
-    text: str
+    text: str = ""
     """What the last one said, in a line."""
     count: int = 0
     first: float = 0.0
@@ -38,6 +38,8 @@ class Group:
     """Of the last one."""
     traceback: str = ""
     """Of the last one that has any."""
+    traced: str = ""
+    """The key of that one."""
     targets: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     revisions: set[str] = field(default_factory=set)
@@ -55,23 +57,68 @@ def fingerprint(record: dict[str, Any]) -> str:
     return hashlib.sha256("\0".join(parts).encode(errors="backslashreplace")).hexdigest()[:8]
 
 
+class Brief(NamedTuple):
+    """What groups are made of: a failure without what only the last one of a group tells."""
+
+    key: str
+    fingerprint: str
+    target: str
+    outcome: str
+    revision: str
+    ended_at: float
+    traced: bool
+    """Whether it has a traceback."""
+
+
+def brief(record: dict[str, Any]) -> Brief:
+    """That of a record."""
+    return Brief(
+        str(record.get("key")), fingerprint(record), str(record.get("target")), str(record.get("outcome")),
+        str(record.get("revision") or ""), float(record.get("ended_at") or 0.0), bool(_traceback(record)),
+    )  # fmt: skip
+
+
+def gather(groups: dict[str, Group], one: Brief) -> tuple[Group, bool]:
+    """Count a failure to its group; returns that, and whether it is the last one of it so far."""
+    group = groups.setdefault(one.fingerprint, Group(one.fingerprint, first=one.ended_at))
+    group.count += 1
+    group.first = min(group.first, one.ended_at)
+    group.targets[one.target] += 1
+    group.outcomes[one.outcome] += 1
+    if one.revision:
+        group.revisions.add(one.revision)
+    last = one.ended_at >= group.last
+    if last:
+        group.last, group.key = one.ended_at, one.key
+        group.traced = one.key if one.traced else group.traced
+    return group, last
+
+
+def in_order(groups: dict[str, Group]) -> list[Group]:
+    """The one that was seen last comes first."""
+    return sorted(groups.values(), key=lambda group: -group.last)
+
+
+def tell(group: Group, record: dict[str, Any]) -> None:
+    """What the last one of it, or the last one with a traceback, tells."""
+    if record.get("key") == group.key:
+        group.text = failure_text(record)
+    if record.get("key") == group.traced:
+        group.traceback = _traceback(record)
+
+
 def grouped(records: Iterable[dict[str, Any]]) -> list[Group]:
     """Groups of failures, the one that was seen last comes first."""
     groups: dict[str, Group] = {}
     for record in records:
-        mark, at = fingerprint(record), float(record.get("ended_at") or 0.0)
-        group = groups.setdefault(mark, Group(mark, "", first=at))
-        group.count += 1
-        group.first = min(group.first, at)
-        group.targets[str(record.get("target"))] += 1
-        group.outcomes[str(record.get("outcome"))] += 1
-        if record.get("revision"):
-            group.revisions.add(str(record["revision"]))
-        if at >= group.last:
-            traceback = str((record.get("error") or {}).get("traceback") or "")
-            group.last, group.key, group.text = at, str(record.get("key")), failure_text(record)
-            group.traceback = traceback or group.traceback
-    return sorted(groups.values(), key=lambda group: -group.last)
+        group, last = gather(groups, brief(record))
+        if last:
+            tell(group, record)
+    return in_order(groups)
+
+
+def _traceback(record: dict[str, Any]) -> str:
+    return str((record.get("error") or {}).get("traceback") or "")
 
 
 def plain(group: Group) -> dict[str, Any]:

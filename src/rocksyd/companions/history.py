@@ -17,12 +17,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from rocksyd import codes
 from rocksyd.client import failures
 from rocksyd.companions.companion import Companion, Request
+from rocksyd.companions.history_failures import Failures
 from rocksyd.companions.history_index import Index, Text, Wanted, is_damage
 from rocksyd.companions.history_outputs import Keeping, text_of
 from rocksyd.errors import JournalError, RequestError
@@ -58,6 +58,7 @@ class History:
         self._index = Index(f"{self._folder}/history/index.sqlite")
         limits = int(settings["keep_runs"]), int(settings["keep_size"])
         self._keeping = Keeping(f"{self._folder}/output", *limits, self._index)
+        self._failures = Failures()
         self._leaving = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._acting = False
@@ -119,8 +120,11 @@ class History:
             return False  # the first master of all has not begun to serve
         with self._journal() as journal:
             if self._position is None:
+                # So that the first who asks does not wait.
+                self._failures.groups(journal, Filter(failed=True, since=0.0, limit=LOOKED_AT))
                 self._position = min(self._index.position, journal.latest_ended(BACK))
             runs = journal.ended_after(self._position, BATCH)
+            self._failures.take(runs)
             if runs:
                 known = self._index.known([run.key for run in runs])
                 new = [run for run in runs if known.get(run.key) != run.rev]
@@ -190,19 +194,12 @@ class History:
         """Failures that are the same one, told once; the one that was seen last comes first."""
         given = _given(request, ("app", "target", "outcome", "labels", "since", "until", "limit"), 1_000_000)
         wanted = Filter.asked({**given, "failed": True}, time.time())._replace(limit=given.get("limit", LOOKED_AT))
-        looked_at = 0
-
-        def records() -> Iterator[dict[str, Any]]:
-            nonlocal looked_at
-            for run in _found(journal, wanted):
-                looked_at += 1
-                yield run.record()
-
         with self._journal() as journal:
-            groups = failures.grouped(records())
-        for group in groups:
+            groups, looked_at = self._failures.groups(journal, wanted)
+            shown = [self._failures.told(journal, group) for group in groups[:GROUPS]]
+        for group in shown:
             group.traceback = group.traceback[-_TRACEBACK:]
-        rows = list(_bounded(map(failures.plain, islice(groups, GROUPS))))
+        rows = list(_bounded(map(failures.plain, shown)))
         return {"groups": rows, "looked_at": looked_at, "complete": looked_at < wanted.limit and len(rows) == len(groups)}
 
 

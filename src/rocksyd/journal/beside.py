@@ -6,11 +6,16 @@ What this file must not know: who that is, what becomes of the runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rocksyd.journal.store import Journal
 from rocksyd.model import Run
 
 _LAST = 2**63 - 1
 """What SQLite sorts behind every number that is written: text and bytes, which only damage can have put there."""
+
+_AT_ONCE = 500
+"""Keys that are asked for together."""
 
 
 class Beside(Journal):
@@ -22,6 +27,14 @@ class Beside(Journal):
     def has(self, key: str) -> bool:
         """Whether there is a run under this key."""
         return self._one("SELECT 1 FROM runs WHERE key = ?", (key,)) is not None
+
+    def revisions(self, keys: Sequence[str]) -> dict[str, int]:
+        """The revision of each of these runs that is there, by its key."""
+        found: dict[str, int] = {}
+        for begin in range(0, len(keys), _AT_ONCE):
+            some = tuple(keys[begin : begin + _AT_ONCE])
+            found.update(self._all(f"SELECT key, rev FROM runs WHERE key IN ({', '.join('?' * len(some))})", some))
+        return found
 
     def ended_after(self, rev: int, most: int) -> list[Run]:
         """The runs that have ended and changed after this revision, at most so many, in that order."""
