@@ -112,7 +112,7 @@ def test_a_python_client_reads_numbers_pools_jobs_and_settings(daemon: Daemon, m
 def test_reset_and_what_is_unknown_are_answered_as_memcached_does(daemon: Daemon) -> None:
     talk = daemon.talk()
     with daemon.client() as client:
-        client.run("counts", 1).wait()
+        client.run("counts", 5).wait()
         talk.send("stats reset")
         assert talk.line() == b"RESET\r"
         talk.send("stats")
