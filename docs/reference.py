@@ -19,7 +19,7 @@ import command_line
 import python_api
 
 from rocksyd.companions.metric_names import ALL, GROUPS
-from rocksyd.config import notify, settings, web
+from rocksyd.config import notify, services, settings, web
 from rocksyd.config.setting import Setting, declared
 from rocksyd.master.desk.methods import METHODS
 from rocksyd.options import DURATION, JOB, TARGET, Option, said_in
@@ -37,7 +37,7 @@ _PREFIXES = {"RestartConfig": "restart.", "JournalConfig": "journal.", "OutputCo
 
 
 def _settings(what: list[str]) -> Iterable[str]:
-    of = declared(next(getattr(home, what[0]) for home in (settings, notify, web) if hasattr(home, what[0])))
+    of = declared(next(getattr(home, what[0]) for home in (settings, notify, services, web) if hasattr(home, what[0])))
     named = set(what[1:]) - {"but"}
     if unknown := named - set(of):
         raise SystemExit(f"{what[0]} has no setting {', '.join(sorted(unknown))}")

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from rocksyd.protocols import Lines as Lines
     from rocksyd.protocols import Protobuf as Protobuf
     from rocksyd.protocols import WebSocket as WebSocket
+    from rocksyd.services import Service as Service
+    from rocksyd.services import service as service
 
 __version__ = "0.1.0"
 
@@ -55,6 +57,7 @@ _NAMES = {
     " ProtocolError RequestError ResultDropped Retry RocksydError TimedOut TooBusy",
     "rocksyd.jobs": "after_fork after_job before_fork before_job current gauge job",
     "rocksyd.protocols": "Json LengthPrefixed Lines Protobuf WebSocket",
+    "rocksyd.services": "Service service",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 

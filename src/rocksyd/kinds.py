@@ -59,9 +59,14 @@ WEB = Kind(
     stays=True, logs=False,
 )  # fmt: skip
 
+SERVICE = Kind(
+    name="service", called="a service worker", worker="rocksyd.worker.service.life", durable=False, retryable=False,
+    has_output=False, stays=True,
+)  # fmt: skip
+
 KINDS = {kind.name: kind for kind in (JOB, SCRIPT, COMMAND)}
 """Those that a run can be of."""
-STAYING = {kind.name: kind for kind in (WEB,)}
+STAYING = {kind.name: kind for kind in (WEB, SERVICE)}
 """Those whose workers are given no runs; their modules are loaded only where an application has them configured."""
 
 

@@ -338,6 +338,8 @@ class Ready(Value):
     """Targets that the patterns of ``allow`` were found to name."""
     open_patterns: tuple[str, ...] = ()
     """Patterns of ``allow`` that cannot be listed beforehand (a wildcard in the module's name)."""
+    services: dict[str, dict[str, Json]] = {}
+    """The services that its code declares and that are served, by name -> {"target", "listen": [address], "state_version"}."""
     seconds: float = 0.0
     memory: int = 0
     """Resident bytes after the preload."""
@@ -573,7 +575,8 @@ class Serve(Value):
     smoke: str = ""
     """The path that has to answer 2xx or 3xx before this worker says SERVING; "" for none."""
     fds: tuple[int, ...] = ()
-    """The two ends of the pool's queue of kept connections (to put one in, to take one out), then the listening sockets."""
+    """The two ends of the pool's queue of kept connections (to put one in, to take one out), then the listening sockets. To a
+    service worker: the two ends of the service's line, the page in which each connection says whether it is busy, then these."""
 
 
 class Serving(Value):
@@ -589,7 +592,10 @@ class Serving(Value):
 
 
 class Accept(Value):
-    """Take connections from now on, new ones and kept ones."""
+    """Take connections from now on, new ones and kept ones; of a service those of the worker that serves, too."""
+
+    alone: bool = False
+    """To a service worker: nobody serves. It goes on with the connections and the state that were kept, and said before this."""
 
 
 class Leave(Value):
@@ -617,6 +623,41 @@ class SlowRequest(Value):
     """A sentence: which request, and for how long."""
     where: str = ""
     """The stacks of the code that answers it."""
+
+
+# --- a service worker, with the master and with the one that comes after it --------------------------------------------
+class Share(Value):
+    """Connections of a service. To the master: keep duplicates, in case this worker dies. To a worker: go on with them."""
+
+    connections: tuple[int, ...] = ()
+    """Their numbers, which match ``fds``."""
+    fds: tuple[int, ...] = ()
+
+
+class Unshare(Value):
+    """These connections of a service are closed: keep them no longer."""
+
+    connections: tuple[int, ...] = ()
+
+
+class Checkpoint(Value):
+    """The state of a service: a sealed memfd. To the master: keep it. To a worker: it is what there is to go on with."""
+
+    fds: tuple[int, ...] = ()
+
+
+class Succeed(Value):
+    """Over the line of a service, which every worker of it has: whoever serves has a successor, who speaks over ``fds[0]``."""
+
+    fds: tuple[int, ...] = ()
+
+
+class Rehearse(Value):
+    """A successor to the worker that serves: show your state and go on. Answered by CHECKPOINT or REFUSED.
+
+    To hand over it says FREEZE instead. SHARE and FROZEN with the state come back; it says ADOPTED or REFUSED to that, and serves
+    when it hears RETIRED. THAW, and the end of the channel before FROZEN, call it off.
+    """
 
 
 # --- master <-> companion ---------------------------------------------------------------------------------------------
@@ -696,7 +737,7 @@ _TYPES: dict[str, type[Any]] = {
         Status, Prepare, Fds, Unshelved, Freeze, Thaw, Adopt, Retired, Exited, Spawned, Signalled, RestartFailed, Load, Fork,
         Kill, PrintStacks, Retire, Promote, Measure, Inventory, Ready, Failed, Forked, ForkFailed, Measured, Workers, Job, JobAck,
         Cancel, Drain, Idle, Holding, Progress, Finished, Result, Attend, Attending, Declared, Ask, Reply,
-        Serve, Serving, Accept, Leave, Left, SlowRequest,
+        Serve, Serving, Accept, Leave, Left, SlowRequest, Share, Unshare, Checkpoint, Succeed, Rehearse,
     )
 }  # fmt: skip
 
@@ -705,7 +746,7 @@ _shapes_of = {cls: {field: shape_of(kind) for field, kind in cls._fields.items()
 _tuples_of = {
     cls: [name for name in cls._fields if name != "fds" and type(getattr(cls, name)) is tuple] for cls in _TYPES.values()
 }
-_most_fds = {Adopt: 1, Load: 1, Forked: 1, Promote: 2, Serving: 1}
+_most_fds = {Adopt: 1, Load: 1, Forked: 1, Promote: 2, Serving: 1, Checkpoint: 1, Succeed: 1}
 """Descriptors that a message may carry, where it is not as many as one likes (the first stand for themselves)."""
 _NO_MESSAGE = "not a message between rocksyd's processes"
 _write = json.JSONEncoder(separators=(",", ":")).encode  # made once; json.dumps makes one each time it is given separators

@@ -23,6 +23,7 @@ BUSY = 1
 
 CONNECTION, WORKER, ZYGOTE, LISTENER = "conn:", "worker:", "zygote:", "listen:"
 CALLER, PASSED, COMPANION, QUEUE = "exec:", "sd:", "companion:", "queue:"
+SERVED, STATE, PAGE = "svc:", "state:", "page:"
 
 
 def of(kind: str, names: Iterable[str]) -> list[str]:
@@ -78,6 +79,27 @@ def companion_listener_of(name: str) -> tuple[str, str]:
 def queue(pool: str) -> tuple[str, str]:
     """The two ends of a web pool's queue of kept connections: to put one in, to take one out."""
     return f"queue:{pool}", f"queue:{pool}:out"
+
+
+def served(service: str, number: int) -> str:
+    """A connection of a service, which is called by its pool's id."""
+    return f"svc:{service}:{number}"
+
+
+def served_of(name: str) -> tuple[str, int]:
+    """(service, number) of a connection of a service."""
+    service, _, number = name.removeprefix(SERVED).rpartition(":")
+    return service, int(number)
+
+
+def state(service: str) -> str:
+    """The memfd with the last checkpoint of a service."""
+    return f"state:{service}"
+
+
+def page(service: str) -> str:
+    """The memfd in which each connection of a service says whether it is busy."""
+    return f"page:{service}"
 
 
 def companion(name: str, generation: int) -> str:

@@ -16,7 +16,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "rocksyd"
 INTEGRATIONS = {"contrib/django": "django", "testing/plugin.py": "pytest", "companions/metrics.py": "prometheus_client",
                 "companions/gateway/": "uvicorn jinja2 markupsafe", "schedule/": "cronsim",
-                "worker/web/": "uvicorn httptools uvloop", "worker/tracing.py": "opentelemetry"}  # fmt: skip
+                "worker/web/": "uvicorn httptools", "worker/staying.py": "uvloop",
+                "worker/tracing.py": "opentelemetry"}  # fmt: skip
 LAZY = {"protocols/framed.py": "google", "protocols/websocket.py": "websockets"}
 """What imports a package where it is used, in a function, and names it where it is missing: everybody may import these."""
 USERS = {
@@ -36,6 +37,7 @@ USERS = {
     "companions/telling.py",
     "cli/schedule.py",
     "cli/crontab.py",
+    "worker/service/life.py",
 }
 """Those that may import what has the dependency: the companion itself, and what is imported only where it is used."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

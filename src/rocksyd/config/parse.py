@@ -9,7 +9,7 @@ import os.path
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from rocksyd.config import companions, consumers, forms, notify, pool_rules, scripts, web
+from rocksyd.config import companions, consumers, forms, notify, pool_rules, scripts, services, web
 from rocksyd.config.address import Address, absolute
 from rocksyd.config.files import Part, together, unkept
 from rocksyd.config.locate import KeyPath
@@ -41,6 +41,7 @@ def _homes() -> dict[str, str]:
         (AppConfig, "in [apps.NAME]"),
         (EmergencyRestart, "in [apps.NAME.emergency_restart]"),
         (web.WebConfig, "in [apps.NAME.web]"),
+        (services.ServiceConfig, "in [apps.NAME.services.SERVICE]"),
         (PoolConfig, "in [apps.NAME.pool] or [apps.NAME.pools.POOL]"),
     ):
         for name in declared(settings):
@@ -191,15 +192,22 @@ def _app(name: str, table: Table) -> AppConfig:
     served = web.parse(table.table("web")) if table.given("web") else None
     if served is None:
         table.table("web")
+    resident = _by_name(table.table("services"), "a service's", lambda service, one: services.parse(one))
     own = pool_rules.pool(table.table("pool"))
-    others = _by_name(
-        table.table("pools"), "a pool's", lambda pool, one: _pool(one, web=served is not None and served.pool == pool)
-    )
+
+    def made(pool: str, one: Table) -> PoolConfig:
+        if pool in resident:
+            return pool_rules.service_pool(one)
+        return pool_rules.web_pool(one) if served is not None and served.pool == pool else pool_rules.pool(one)
+
+    others = {**dict.fromkeys(resident, pool_rules.DEFAULT_SERVICE), **_by_name(table.table("pools"), "a pool's", made)}
+    if served is not None and served.pool in resident:
+        table.problem("there is a service of that name already; choose another pool for requests", "web", "pool")
     if served is not None and served.pool not in others:
         if table.table("web").given("pool"):
             table.problem(f'there is no pool "{served.pool}"; add [apps.{name}.pools.{served.pool}]', "web", "pool")
         others[served.pool] = pool_rules.DEFAULT_WEB
-    app = read_table(AppConfig, table, name=name, pool=own, pools=others, jobs_settings=targets, web=served)
+    app = read_table(AppConfig, table, name=name, pool=own, pools=others, jobs_settings=targets, web=served, services=resident)
     if not table.given("path") and not table.wrong:
         table.problem('path is missing; add path = "..." (the application\'s folder, relative to this file)')
     if not any(table.values.get(key) for key in ("jobs", "allow", "web")) and not table.wrong:
@@ -210,10 +218,6 @@ def _app(name: str, table: Table) -> AppConfig:
     pool_rules.check_choices(table, app)
     pool_rules.check_users(table, app)
     return app
-
-
-def _pool(table: Table, *, web: bool) -> PoolConfig:
-    return pool_rules.web_pool(table) if web else pool_rules.pool(table)
 
 
 def _job_settings(table: Table) -> dict[str, Any]:

@@ -36,6 +36,10 @@ _INSTEAD = {
 """What to do instead of some of these."""
 DEFAULT_WEB = PoolConfig(pm="static", max_workers=2, max_jobs=0, max_queue=MAX_QUEUE)
 """The pool of an application's requests where nobody describes it."""
+DEFAULT_SERVICE = PoolConfig(pm="static", max_workers=1, max_jobs=0)
+"""The pool of a service where nobody describes it."""
+_NOT_OF_SERVICES = (*_OF_JOBS, "pm", "max_workers", "max_jobs", "max_age", "max_queue", "max_rss", "recycle", "slow_after")
+"""Settings that a pool of a service has no use for: its one worker stays until a deploy."""
 _ORDERED = (
     ("min_spare", "max_spare"),
     ("min_spare", "max_workers"),
@@ -54,6 +58,15 @@ def web_pool(table: Table) -> PoolConfig:
     if table.given("max_queue") and not 0 < made.max_queue < BACKLOG:
         table.problem(f"expected 1 to {BACKLOG - 1} connections, because the kernel keeps at most {BACKLOG}", "max_queue")
     return made if table.given("max_queue") else replace(made, max_queue=MAX_QUEUE)
+
+
+def service_pool(table: Table) -> PoolConfig:
+    """The pool that a table describes, and that serves a service: one worker, which stays."""
+    made = pool(table, jobs=0)
+    for key in _NOT_OF_SERVICES:
+        if table.given(key):
+            table.problem(f"{key} is for jobs, and this pool is that of a service, whose one worker stays; remove it", key)
+    return replace(made, pm="static", max_workers=1)
 
 
 def pool(table: Table, jobs: int = PoolConfig.max_jobs) -> PoolConfig:
@@ -145,6 +158,10 @@ def check_choices(table: Table, app: AppConfig) -> None:
         if name and app.web is not None and name == app.web.pool:
             table.problem(
                 f"the pool {name!r} serves requests, and runs no jobs; choose another one", "jobs_settings", target, "pool"
+            )
+        elif name in app.services:
+            table.problem(
+                f"the pool {name!r} is that of a service, and runs no jobs; choose another one", "jobs_settings", target, "pool"
             )
         elif name and name not in app.pools:
             there = f"there are: {', '.join(app.pools)}" if app.pools else "it has only its own"

@@ -17,6 +17,7 @@ from rocksyd.config import forms
 from rocksyd.config.address import Address
 from rocksyd.config.forms import choice
 from rocksyd.config.locate import KeyPath
+from rocksyd.config.services import ServiceConfig
 from rocksyd.config.setting import array, declared, file_path, inner, read_by_parse, read_table, setting, table_of
 from rocksyd.config.table import Place, Table
 from rocksyd.config.web import WebConfig
@@ -331,6 +332,7 @@ class AppConfig:
     pool: PoolConfig = read_by_parse(PoolConfig, "the pool of every target that has none of its own, [as below](#pools)", "`{}`")
     pools: dict[str, PoolConfig] = read_by_parse(dict, "further pools by name, for targets that choose one by `pool`", "`{}`")
     web: WebConfig | None = read_by_parse(lambda: None, "what answers HTTP requests, [as below](#web-pools)", "none")
+    services: dict[str, ServiceConfig] = read_by_parse(dict, "resident services by name, [as below](#services)", "`{}`")
     jobs_settings: dict[str, dict[str, Any]] = read_by_parse(dict, "settings of single targets, [as below](#single-jobs)", "`{}`")
     """By target, what is set of the options that have the scope ``options.TARGET``, by name."""
 
@@ -348,8 +350,13 @@ class AppConfig:
         return pool_id(self.name, self.web.pool) if self.web is not None else ""
 
     def job_pools(self) -> dict[str, PoolConfig]:
-        """Its pools by pool id, without the one that serves requests."""
-        return {name: pool for name, pool in self.every_pool().items() if name != self.web_pool}
+        """Its pools by pool id, without those whose workers take their work themselves: of requests, and of services."""
+        others = {self.web_pool, *self.service_pools().values()}
+        return {name: pool for name, pool in self.every_pool().items() if name not in others}
+
+    def service_pools(self) -> dict[str, str]:
+        """The pool ids of what serves its services, by their names."""
+        return {name: pool_id(self.name, name) for name in self.services}
 
     def told(self) -> dict[str, Any]:
         """What its zygote must know, by the names it knows it as; what is not set is left out."""

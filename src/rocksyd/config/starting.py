@@ -40,6 +40,7 @@ def order_to_load(app: AppConfig, generation: int, fds: tuple[int, ...] = (), cg
     settings = {
         **app.told(),
         **web,
+        **({"services": list(app.services)} if app.services else {}),
         "grace": app.pool.grace,
         "pools": pools,
         "signals": True,

@@ -216,7 +216,7 @@ def _pool(settings: dict[str, Any], target: Target, app: AppConfig) -> tuple[str
     """The pool id and the pool of a target: its own by ``pool``, else the application's."""
     name = settings["pool"]
     if name and pool_id(app.name, name) not in app.job_pools():
-        there = ", ".join(one for one in app.pools if pool_id(app.name, one) != app.web_pool) or "none"
+        there = ", ".join(one for one in app.pools if pool_id(app.name, one) in app.job_pools()) or "none"
         raise RequestError(
             codes.NOT_FOUND,
             f"{target.target} is for pool {name!r}, and application {app.name!r} has none of that name (there are: {there})",

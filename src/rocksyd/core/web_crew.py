@@ -80,6 +80,11 @@ def count_of(number: int) -> int:
     return number % _COUNTS
 
 
+def place_in(number: int) -> int:
+    """The place in such a number."""
+    return (number - FIRST) // _COUNTS // _GENERATIONS
+
+
 def place_of(app: str, taken: Collection[int]) -> int:
     """The place of an application in the numbers of its workers: the same in every master, but where another has it."""
     place = crc32(app.encode()) % PLACES
@@ -186,6 +191,12 @@ class WebCrew:
         self.accepting.discard(worker.number)
         if told:
             self._effects.append(Tell(worker.number, "leave", alone))
+
+    def left(self, number: int, now: float) -> None:
+        """The worker says that it has nothing any more."""
+        worker = self.workers.get(number)
+        if worker is not None:
+            self._leave(worker, now, told=False)
 
     def _strike(self, worker: Worker, now: float) -> None:
         crew = self.sets.get(worker.generation)

@@ -253,6 +253,7 @@ class Candidate:
         if self.server.web is not None and not self.prepare.stopping:
             from rocksyd.master.staff import web_succession  # noqa: PLC0415  (loaded where there are web pools)
 
+            self.server.web.services.bound = sockets.bound
             web_succession.ready(self.server.web, self.shelf, sockets.known_as, self.control, self.keeper.send)
         companions.generation = lambda: max(self.generation, self.server.engine.generation)
         for name in [name for name, _ in companions.sockets.wanted() if name in sockets.for_companions]:

@@ -17,6 +17,7 @@ from rocksyd.exit_status import describe, signal_name
 from rocksyd.journal.store import remembered
 from rocksyd.journal.tables import COSTS, FLAGS
 from rocksyd.master.barrier import Stranger
+from rocksyd.master.desk import listeners
 from rocksyd.master.desk import succession as desk
 from rocksyd.master.desk.classic import Classic
 from rocksyd.master.desk.clients import Clients
@@ -136,7 +137,7 @@ class Server:
         snapshot.parts["engine"] = (self.engine.snapshot, self.restore)  # last, because it decides
         staff.carry_companions(self.companions, snapshot)
         snapshot.adopted_parts["forwarded"] = (self.forwarding.dump, self.forwarding.load)  # behind those who are to answer
-        if any(app.web is not None for app in self.engine.config.apps.values()):
+        if any(app.web is not None or app.services for app in self.engine.config.apps.values()):
             self._make_web(self.engine.config)
 
     # --- web pools, which are loaded where there are any --------------------------------------------------------------
@@ -154,6 +155,7 @@ class Server:
         web.row, self.numbers.web = rows.fpm, rows
         web.died = lambda app, generation, status: self.turn.step(ev.Crashed(app, generation, status))
         web.slow_log = self.stacks.note
+        web.services.bind, web.services.known_as = listeners.listen_at, listeners.reached_at
         web_succession.carry(web, self.snapshot, children.keeper.tell)
         self.turn.due(web.next_deadline, web.on_time)
 

@@ -51,6 +51,16 @@ class Parser(ABC):
     def pending(self) -> bytes:
         """What has come and is not yet a message: ``protocol.parser(pending)`` is a parser that goes on here."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether the peer has begun nothing that is not complete."""
+        return not self.pending
+
+    @property
+    def settled(self) -> bytes:
+        """``pending`` as it would be if the peer had begun nothing: what is known of a connection by a handshake."""
+        return b""
+
     def to_send(self) -> bytes:
         """What the protocol itself owes the peer since the last call: a handshake's answer, a pong, an error, a goodbye."""
         return b""

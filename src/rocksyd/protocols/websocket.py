@@ -143,7 +143,17 @@ class WebSocketParser(Parser):
         if not self._opened:
             return b"H" + self._buffer
         begun = self._protocol.frame(self._kind, bytes(self._message), from_peer=True, last=False) if self._kind else b""
-        return b"O" + len(self._asked).to_bytes(4, "big") + self._asked + begun + self._buffer
+        return self.settled + begun + self._buffer
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is open, between two messages."""
+        return self._opened and not self._ended and not self._kind and not self._buffer
+
+    @property
+    def settled(self) -> bytes:
+        """The handshake that was made."""
+        return b"O" + len(self._asked).to_bytes(4, "big") + self._asked if self._opened and not self._ended else b""
 
     def feed(self, data: bytes) -> list[str | bytes]:
         """Take bytes as they came; the messages that are complete now."""

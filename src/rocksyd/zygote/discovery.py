@@ -13,6 +13,7 @@ from typing import Any
 
 from rocksyd.errors import JobError
 from rocksyd.jobs import script_of, settings_of
+from rocksyd.services import service_of
 from rocksyd.worker.target import CLASS, FUNCTION, Method, Plan, import_module, is_offered, load
 from rocksyd.zygote.signatures import signature
 
@@ -32,6 +33,8 @@ class Offer:
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
         """Short name -> {"target", "kind", "settings", "signature", "doc", "script"}, as READY has it."""
+        self.services: dict[str, dict[str, Any]] = {}
+        """Name -> {"target", "listen", "state_version"}."""
         self.allowed: list[str] = []
         self.open_patterns: list[str] = []
         self.plans: dict[str, Plan] = {}
@@ -45,16 +48,39 @@ class Offer:
             Exception: whatever the module raises.
         """
         module = import_module(name)
-        before = len(self.jobs)
+        before = len(self.jobs) + len(self.services)
         for short, found in getattr(module, OFFERS, _nothing)(self.warnings.append).items():
             self._add_job(short if ":" in short else f"{name}:{short}", found, {"name": short})
         for attribute, found in list(vars(module).items()):
+            if (said := service_of(found)) is not None:
+                self._add_service(_address(found, name, attribute), said)
+                continue
             settings = settings_of(found)
             if settings is None and not _is_run_class(attribute, found, name):
                 continue
             self._add_job(_address(found, name, attribute), found, dict(settings or {}))
-        if len(self.jobs) == before:
+        if len(self.jobs) + len(self.services) == before:
             self.warnings.append(f"jobs names {name!r}, but it has no function marked @job and no class with a run method")
+
+    def _add_service(self, target: str, said: dict[str, Any]) -> None:
+        known = self.services.get(said["name"])
+        if known is not None and known["target"] != target:
+            both = f"{known['target']} and {target}"
+            raise JobError(f"two services are called {said['name']!r}: {both}; give one another name with @service(name=...)")
+        self.services[said["name"]] = {
+            "target": target, "listen": list(said["listen"]), "state_version": said["state_version"],
+        }  # fmt: skip
+
+    def serve_services(self, wanted: list[str]) -> None:
+        """Only these are served. Raises JobError where one is declared nowhere."""
+        there = ", ".join(self.services) or "none"
+        for name in wanted:
+            if name not in self.services:
+                cure = "mark one, in a module that `jobs` names"
+                raise JobError(f"no class marked @service is called {name!r} (there are: {there}); {cure}")
+        for name in [name for name in self.services if name not in wanted]:
+            where = self.services.pop(name)["target"]
+            self.warnings.append(f"service {name} ({where}) is not served; add [apps.NAME.services.{name}]")
 
     def _add_job(self, target: str, found: Any, settings: dict[str, Any]) -> None:
         short = settings.pop("name", None) or target.partition(":")[2]

@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 from rocksyd import messages
 from rocksyd.errors import JobError, RocksydError
 from rocksyd.jobs import before_fork_hooks
-from rocksyd.kinds import WEB
+from rocksyd.kinds import SERVICE, WEB
 from rocksyd.worker import deadline, inherited, output, results, stacks, tracing
 from rocksyd.worker.context import Context
 from rocksyd.worker.identity import Identity, become
@@ -209,11 +209,21 @@ def _steps(order: messages.Load, offer: Offer) -> Iterator[tuple[str, Callable[[
         yield f"preload entry {entry!r}", lambda entry=entry: _preload(entry)  # type: ignore[misc]
     for entry in order.jobs:
         yield f"jobs module {entry!r}", lambda entry=entry: offer.add_module(entry)  # type: ignore[misc]
+    wanted = list(order.settings.get("services") or ())
+    if wanted or offer.services:
+        yield "services", lambda: _load_services(offer, wanted)
     if order.settings.get("web"):
         target = str(order.settings["web"])
         yield f"web application {target!r}", lambda: _load_web(target)
     for entry in order.allow:
         yield f"allow pattern {entry!r}", lambda entry=entry: offer.add_pattern(entry)  # type: ignore[misc]
+
+
+def _load_services(offer: Offer, wanted: list[str]) -> None:
+    """What is served of what the code declares, and what serves it, so that no worker has to load that."""
+    offer.serve_services(wanted)
+    if wanted:
+        import_module(SERVICE.worker)
 
 
 def _load_web(target: str) -> None:
@@ -325,6 +335,7 @@ def _ready(order: messages.Load, offer: Offer, began: float, found: list[str]) -
         generation=order.generation,
         pid=os.getpid(),
         jobs=offer.jobs,
+        services=offer.services,
         allowed=tuple(offer.allowed),
         open_patterns=tuple(offer.open_patterns),
         seconds=round(time.monotonic() - began, 6),

@@ -108,6 +108,19 @@ def _bind_tcp(address: Address) -> _socket.socket:
     return socket
 
 
+def listen_at(address: Address) -> int:
+    """The descriptor of a new socket that listens at an address. Raises AddressError."""
+    return bind(address, STREAM).detach()
+
+
+def reached_at(fd: int, address: Address) -> Address:
+    """What to connect to for a socket that was made for ``address``."""
+    socket = view(fd)
+    known = known_as(socket, address)
+    socket.close()
+    return from_here(known)
+
+
 def view(fd: int, *, own: bool = False) -> _socket.socket:
     """A socket object for ``fd``: for a duplicate of it, unless it is to ``own`` the descriptor."""
     return _socket.socket(fileno=fd if own else os.dup(fd))
@@ -215,7 +228,7 @@ class Sockets:
         self.for_callers = {shelf_names.listener(a): a for a in map(for_callers, listen) if a is not None}
         self.for_companions = dict(companions)
         self._wanted = {**self.for_clients, **self.for_callers, **self.for_companions}
-        self._bound: list[Address] = []
+        self.bound: list[Address] = []
         """Addresses that were not served before."""
 
     def provide(self) -> Iterator[str]:
@@ -230,7 +243,7 @@ class Sockets:
             else:
                 kind = PACKETS if name in self.for_callers else STREAM
                 self._shelf[name] = bind(address, kind).detach()
-                self._bound.append(address)
+                self.bound.append(address)
             yield name
 
     def unused(self) -> list[str]:
@@ -240,10 +253,7 @@ class Sockets:
 
     def known_as(self, name: str) -> Address:
         """What to connect to for this socket."""
-        socket = view(self._shelf[name])
-        known = known_as(socket, self._wanted[name])
-        socket.close()
-        return from_here(known)
+        return reached_at(self._shelf[name], self._wanted[name])
 
     def claim(self) -> Iterator[tuple[str, int, bool]]:
         """Take all from the shelf: name, descriptor, and whether it is ours and not one that the service manager has passed."""
@@ -254,7 +264,7 @@ class Sockets:
 
     def give_up(self) -> None:
         """Leave nothing behind of what is served by nobody."""
-        for address in self._bound:
+        for address in self.bound:
             remove(address)
 
 

@@ -17,9 +17,10 @@ from rocksyd import bounds
 from rocksyd import messages as m
 from rocksyd.config import Config
 from rocksyd.core import web_crew as decisions
+from rocksyd.core.services import ServicePool
 from rocksyd.core.web import WebPool
 from rocksyd.core.worker import LEAVING
-from rocksyd.errors import MessageError
+from rocksyd.errors import MessageError, RocksydError
 from rocksyd.exit_status import describe
 from rocksyd.master.staff.keeper import Keeper
 from rocksyd.master.staff.web_links import WebLink
@@ -41,30 +42,34 @@ class Web(WebOrders):
     # --- generations --------------------------------------------------------------------------------------------------
     def begin(self, zygote: Zygote, *, hold: bool = False) -> None:
         """There is a zygote to fork from."""
-        pool = self.pool_of(zygote.app)
-        if pool is not None and pool.name in self.sockets.apps:
+        declared = zygote.ready.services if zygote.ready is not None else {}
+        for pool in self.pools_of(zygote.app):
+            if isinstance(pool, ServicePool):
+                try:
+                    self.services.listen(pool.name, declared.get(pool.name.partition("/")[2], {}), self.shelf)
+                except RocksydError as error:
+                    pool.failure[zygote.generation] = str(error)
+                    self.settled(zygote.app, zygote.generation)
+                    continue
             pool.begin(zygote.generation, time.monotonic(), hold=hold)
             self.act(pool)
 
     def serve_from(self, app: str, generation: int) -> None:
         """From now on this generation accepts."""
-        pool = self.pool_of(app)
-        if pool is not None:
+        for pool in self.pools_of(app):
             pool.serve_from(generation, time.monotonic())
             self.act(pool)
 
     def forget(self, app: str, generation: int) -> None:
         """This generation is not to come after all."""
-        pool = self.pool_of(app)
-        if pool is not None:
+        for pool in self.pools_of(app):
             pool.forget(generation, time.monotonic())
             self.act(pool)
 
     def zygote_gone(self, zygote: Zygote) -> None:
         """Its workers serve on; their channels have to outlive this master without it."""
         self.links.shelve(zygote.name)
-        pool = self.pool_of(zygote.app)
-        if pool is not None and not zygote.template:
+        for pool in self.pools_of(zygote.app) if not zygote.template else ():
             pool.zygote_gone(zygote.generation, zygote.failure)
             self.act(pool)
 
@@ -74,7 +79,7 @@ class Web(WebOrders):
         if not message.fds:
             raise MessageError("Forked, without the channel to the worker")
         link = self.links.link((message.worker, message.pid), zygote.app, zygote.name, message.fds[0])
-        pool = self.pool_of(zygote.app)
+        pool = self.pool_with(message.worker)
         if pool is None:
             link.say(m.Leave(alone=True))
             return
@@ -85,15 +90,15 @@ class Web(WebOrders):
 
     def fork_failed(self, zygote: Zygote, message: m.ForkFailed) -> None:
         """It does not come."""
-        pool = self.pool_of(zygote.app)
+        pool = self.pool_with(message.worker)
         if pool is not None:
             reason = bounds.cut(message.reason, bounds.SENTENCE)
-            pool.failed(message.worker, f"cannot fork a web worker ({reason})", time.monotonic())
+            pool.failed(message.worker, f"cannot fork a worker ({reason})", time.monotonic())
             self.act(pool)
 
     def found(self, zygote: Zygote, worker: tuple[int, int], fd: int) -> None:
         """After a crash: a worker, (number, PID), that is there. It says itself what it is at."""
-        pool = self.pool_of(zygote.app)
+        pool = self.pool_with(worker[0])
         link = self.links.get(worker[0])
         if link is None:
             link = self.links.link(worker, zygote.app, zygote.name, fd)
@@ -109,7 +114,7 @@ class Web(WebOrders):
     def exited(self, zygote: Zygote | None, message: m.Exited, number: int = 0) -> None:
         """A worker is no more, says its parent."""
         link = self.links.part(number or message.worker)
-        pool = self.pool_of(link.app) if link is not None else None
+        pool = self.pool_with(link.number) if link is not None else None
         if link is not None and pool is not None:
             how, worker = describe(message.status), pool.workers.get(link.number)
             if worker is not None and worker.state != LEAVING:
@@ -120,6 +125,8 @@ class Web(WebOrders):
             self.sizes.stirred()
             self.act(pool)
             self._tell_settled(pool, link.number)
+            if pool.name not in self.services.apps and not pool.workers:
+                self.services.forget(pool.name)
         self.reaped(zygote, message.pid)
 
     # --- what workers say ---------------------------------------------------------------------------------------------
@@ -127,9 +134,9 @@ class Web(WebOrders):
         now = time.monotonic()
         if not link.app and isinstance(message, m.Serving):
             link.app, link.pid = message.app, message.pid
-            if (found := self.pool_of(link.app)) is not None:
+            if (found := self.pool_with(link.number)) is not None:
                 found.found(link.number, link.pid, now)
-        pool = self.pool_of(link.app)
+        pool = self.pool_with(link.number)
         if pool is None:
             close_all(getattr(message, "fds", ()))
             return
@@ -154,6 +161,9 @@ class Web(WebOrders):
                 self.slow_log(f"pool {pool.name}, worker {decisions.title(link.number)}, process {link.pid}: {what}", where)
             case m.Left():
                 link.wait(KILL_AFTER)
+                pool.left(link.number, now)
+            case _ if isinstance(pool, ServicePool):
+                self.services.heard(pool, message)
             case _:
                 close_all(getattr(message, "fds", ()))
                 raise MessageError(f"{type(message).__name__}, which is not for a master")
@@ -181,7 +191,7 @@ class Web(WebOrders):
         """Look at the pages, and end those that have had their time."""
         for link in [link for link in self.links.values() if 0 < link.deadline <= now]:
             link.wait(KILL_AFTER)
-            pool = self.pool_of(link.app)
+            pool = self.pool_with(link.number)
             worker = pool.workers.get(link.number) if pool is not None else None
             late = pool is not None and worker is not None and worker.state != LEAVING
             if late:

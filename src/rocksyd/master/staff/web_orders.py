@@ -11,10 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from rocksyd import messages as m
-from rocksyd.config import AppConfig, Config
+from rocksyd.config import Config
 from rocksyd.core import web_crew as decisions
+from rocksyd.core.services import GO_ON, TAKE_OVER, ServicePool
 from rocksyd.core.web import WebPool
+from rocksyd.kinds import SERVICE, WEB
 from rocksyd.master.staff.keeper import Keeper
+from rocksyd.master.staff.services import Services
 from rocksyd.master.staff.web_links import WebLink, WebLinks
 from rocksyd.master.staff.web_sizes import WebSizes
 from rocksyd.master.staff.web_sockets import WebSockets
@@ -34,6 +37,7 @@ class WebOrders:
         self.pools: dict[str, WebPool] = {}
         self.links = WebLinks(loop, keeper, zygotes)
         self.sockets = WebSockets(config)
+        self.services = Services(config, keeper, self.sockets)
         self.sizes = WebSizes(self.links, self.sockets, self.act)
         self.settled: Callable[[str, int], None] = lambda app, generation: None
         """Told when a generation that is coming can serve, or has failed."""
@@ -45,6 +49,8 @@ class WebOrders:
         """Told of each worker's end: application, generation, and status as waitpid gives it."""
         self.slow_log: Callable[[str, str], None] = lambda what, where: None
         """Writes an entry of the slow log: a sentence, and stacks."""
+        self.shelf: dict[str, int] = {}
+        """The descriptors that a master which prepares has been given: a socket that it makes is among them."""
         self.daemon = ""
         """Where the daemon can be called: jobs are ordered while requests are answered."""
         self.patience = config.restart.prepare_timeout
@@ -59,27 +65,45 @@ class WebOrders:
             if name in self.pools:
                 self.pools[name].use(policy, app.web.capacity)
             else:
-                place = decisions.place_of(app.name, [pool.place for pool in self.pools.values()])
-                self.pools[name] = WebPool(name, policy, app.web.capacity, place)
+                self.pools[name] = WebPool(name, policy, app.web.capacity, self._place(app.name))
+        self.services.configure(config)
+        for name, app in self.services.apps.items():
+            policy = app.every_pool()[name]
+            if name in self.pools:
+                self.pools[name].use(policy, 1)
+            else:
+                self.pools[name] = ServicePool(name, policy, self._place(name))
 
-    def pool_of(self, app: str) -> WebPool | None:
-        """The application's web pool."""
-        return next((pool for pool in self.pools.values() if pool.app == app), None)
+    def _place(self, name: str) -> int:
+        return decisions.place_of(name, [pool.place for pool in self.pools.values()])
+
+    def pools_of(self, app: str) -> list[WebPool]:
+        """Those of an application that are to be served: of its requests, and of its services."""
+        there = [*self.sockets.apps, *self.services.apps]
+        return [pool for name, pool in self.pools.items() if pool.app == app and name in there]
+
+    def pool_with(self, number: int) -> WebPool | None:
+        """The pool of the worker with this number."""
+        pools, place = self.pools.values(), decisions.place_in(number)
+        return next((pool for pool in pools if number in pool.workers or pool.place == place), None)
 
     def can_serve(self, app: str, generation: int) -> bool:
-        """Whether this generation of the application has what it needs to answer requests; true where it answers none."""
-        pool = self.pool_of(app)
-        return pool is None or pool.name not in self.sockets.apps or pool.can_serve(generation)
+        """Whether this generation of the application has what it needs; true where nothing of it has workers that stay."""
+        return all(pool.can_serve(generation) for pool in self.pools_of(app))
 
     def failure(self, app: str, generation: int) -> str:
         """Why it has not; "" while nothing has gone wrong."""
-        pool = self.pool_of(app)
-        return pool.failure.get(generation, "") if pool is not None else ""
+        return next(filter(None, (pool.failure.get(generation, "") for pool in self.pools_of(app))), "")
 
     def _serve(self, link: WebLink) -> None:
-        pool = self.pool_of(link.app)
-        app = self.sockets.apps.get(pool.name) if pool is not None else None
-        if pool is None or app is None or app.web is None or link.served:
+        pool = self.pool_with(link.number)
+        if pool is None or link.served:
+            return
+        if isinstance(pool, ServicePool):
+            self._serve_service(link, pool)
+            return
+        app = self.sockets.apps.get(pool.name)
+        if app is None or app.web is None:
             return
         link.served = True
         link.wait(self.patience)
@@ -92,6 +116,15 @@ class WebOrders:
         listening = tuple(text for text, _ in app.web.listen)
         link.say(m.Serve(link.number, settings, listening, smoke, self.sockets.of(pool.name)))
 
+    def _serve_service(self, link: WebLink, pool: ServicePool) -> None:
+        zygote = self._zygotes.named(pool.app, decisions.generation_of(link.number))
+        declared = zygote.ready.services if zygote is not None and zygote.ready is not None else {}
+        said = declared.get(pool.name.partition("/")[2])
+        if said is not None and pool.name in self.services.apps:
+            link.served = True
+            link.wait(self.patience)
+            link.say(self.services.told(pool, link.number, said, self.daemon))
+
     def act(self, pool: WebPool) -> None:
         """Carry out what has been decided."""
         for effect in pool.effects():
@@ -100,7 +133,7 @@ class WebOrders:
                 case decisions.Fork():
                     self._fork(pool, effect)
                 case decisions.Tell() if effect.number in self.links:
-                    self._tell(self.links[effect.number], effect, self.sockets.apps.get(pool.name))
+                    self._tell(self.links[effect.number], effect, pool)
                 case decisions.Kill() if effect.number in self.links:
                     self.links.kill(self.links[effect.number], effect.reason)
                 case decisions.Note():
@@ -109,12 +142,21 @@ class WebOrders:
 
     def _fork(self, pool: WebPool, order: decisions.Fork) -> None:
         zygote = self._zygotes.named(pool.app, order.generation)
+        kind = SERVICE if isinstance(pool, ServicePool) else WEB
         if zygote is not None:
-            zygote.tell(m.Fork(order.number, pool.name, -1, kind="web"))
+            zygote.tell(m.Fork(order.number, pool.name, -1, kind=kind.name))
         else:
-            pool.failed(order.number, "cannot fork a web worker (its zygote is gone)", time.monotonic())
+            pool.failed(order.number, f"cannot fork {kind.called} (its zygote is gone)", time.monotonic())
 
-    def _tell(self, link: WebLink, order: decisions.Tell, app: AppConfig | None) -> None:
+    def _tell(self, link: WebLink, order: decisions.Tell, pool: WebPool) -> None:
+        app = self.sockets.apps.get(pool.name)
+        if isinstance(pool, ServicePool):
+            if order.what in (TAKE_OVER, GO_ON):
+                self.services.tell(link, pool, order.what)
+            else:
+                link.wait(pool.policy.grace + KILL_AFTER)
+                link.say(m.Leave(pool.policy.grace, order.alone))
+            return
         if order.what == "accept":
             link.say(m.Accept())
             return

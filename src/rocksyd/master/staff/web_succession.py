@@ -14,7 +14,7 @@ from rocksyd import messages as m
 from rocksyd import shelf_names
 from rocksyd.config import Address, PoolConfig
 from rocksyd.core.web import WebPool
-from rocksyd.core.web_crew import is_web
+from rocksyd.core.web_crew import FIRST, is_web, place_in
 from rocksyd.master.snapshot import Snapshot
 from rocksyd.master.staff.web import Web
 from rocksyd.posix import webpage
@@ -30,9 +30,11 @@ def ready(
         tell_keeper(m.Shelve((name,), (shelf[name],)))
     for name, _ in web.sockets.wanted():
         web.sockets.use(name, shelf[name], known_as(name))
-    for pool in web.pools:
+    for pool in web.sockets.apps:
         for name in shelf_names.queue(pool):
             web.sockets.use(name, shelf[name])
+    web.shelf = shelf
+    web.services.ready(shelf)
 
 
 def carry(web: Web, snapshot: Snapshot, tell_keeper: Callable[[Any], None]) -> None:
@@ -58,11 +60,13 @@ def dump(web: Web) -> dict[str, Any]:
 def load(web: Web, snapshot: Snapshot, state: dict[str, Any], tell_keeper: Callable[[Any], None]) -> None:
     """Go on with the web workers of the master before: the new ones are here already."""
     now = time.monotonic()
+    web.services.take(snapshot.shelf)
     parents = {number: (parent, app) for number, parent, app, *_ in state.get("parents", ())}
     for name, fields in state.get("pools", {}).items():
         pool = web.pools.get(name)
         if pool is None:
-            pool = web.pools[name] = WebPool(name, PoolConfig(), 1)
+            place = place_in(next((row[0] for row in fields["workers"]), FIRST))
+            pool = web.pools[name] = WebPool(name, PoolConfig(), 1, place)
         rows = [row for row in fields["workers"] if shelf_names.worker(row[0]) in snapshot.shelf and row[0] not in web.links]
         pool.recycled += int(fields.get("recycled", 0))
         web.sizes.gone[name] = [a + b for a, b in zip(fields.get("gone") or webpage.nothing(), webpage.nothing(), strict=False)]
@@ -74,7 +78,7 @@ def load(web: Web, snapshot: Snapshot, state: dict[str, Any], tell_keeper: Calla
             tell_keeper(m.Unshelve((on_shelf,)))
             link.served = True
             web.ask(link)
-        if name not in web.sockets.apps:  # the configuration has it no longer
+        if name not in web.sockets.apps and name not in web.services.apps:  # the configuration has it no longer
             pool.stop(now)
             web.act(pool)
 

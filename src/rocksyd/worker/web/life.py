@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
 from rocksyd import messages
-from rocksyd.errors import ChannelClosed, DescriptorsLost, JobError, MessageError
+from rocksyd.errors import ChannelClosed, JobError
 from rocksyd.jobs import find_current_by
-from rocksyd.posix import webpage
 from rocksyd.posix.channel import Channel
-from rocksyd.posix.titles import set_title
-from rocksyd.worker import leaving, output, results
+from rocksyd.worker import leaving, results
 from rocksyd.worker.context import Context
+from rocksyd.worker.staying import Staying
 from rocksyd.worker.target import load
 from rocksyd.worker.web import smoke
 from rocksyd.worker.web.door import Door
@@ -52,41 +50,21 @@ def serve(context: Context, order: messages.Fork, channel: Channel) -> NoReturn:
     Life(context, order.worker, channel).serve()
 
 
-class Life:
+class Life(Staying):
     """One worker."""
 
+    called = "web worker"
+
     def __init__(self, context: Context, number: int, channel: Channel) -> None:
-        self._context = context
-        self._number = number
-        self._channel = channel
-        self._loop = new_loop()
-        self._page_fd, self._page = webpage.create()
-        self._page["pid"] = os.getpid()
-        self._page["born"] = int(time.monotonic() * 1000)
+        super().__init__(context, number, channel)
+        find_current_by(running)
         self._engine: Engine | None = None
         self._door: Door | None = None
-        self._state = "starting"
         self._end_at = 0.0
         self._grace = _GRACE
         self._asked = 0
         self._asks: dict[int, asyncio.Future[Any]] = {}
         self._stirred_at = 0.0
-        self._over = asyncio.Event()
-
-    def serve(self) -> NoReturn:
-        """From here to ``os._exit``. Never raises."""
-        status = 70
-        try:
-            asyncio.set_event_loop(self._loop)
-            find_current_by(running)
-            self._loop.add_signal_handler(signal.SIGTERM, self._leave_alone)
-            self._loop.add_reader(self._channel.fileno(), self._listen)
-            self._loop.run_until_complete(self._over.wait())
-            status = 0
-            self._finish()
-        except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's code below this frame)
-            output.write("rocksyd: a web worker failed, please report this:\n" + results.traceback_of(error))
-        os._exit(status)
 
     def _finish(self) -> None:
         engine, door = self._engine, self._door
@@ -97,17 +75,6 @@ class Life:
         leaving.finish(self._grace)
 
     # --- the channel --------------------------------------------------------------------------------------------------
-    def _listen(self) -> None:
-        try:
-            self._channel.flush()
-            while (message := self._channel.receive()) is not None:
-                self._heard(message)
-        except (ChannelClosed, DescriptorsLost, OSError):  # nobody is at the other end: the service is over
-            self._loop.remove_reader(self._channel.fileno())
-            self._leave_alone()
-        except MessageError as error:
-            output.note(f"a web worker ignores a message: {error}")
-
     def _heard(self, message: Any) -> None:
         match message:
             case messages.Serve() if self._state == "starting" and self._engine is None:
@@ -130,25 +97,6 @@ class Life:
                 if asked is not None and not asked.done():
                     asked.set_result(message.result)
 
-    def _say(self, message: Any) -> None:
-        try:
-            self._channel.send(message)
-        except ChannelClosed:
-            return
-        if self._channel.pending:
-            self._loop.call_later(0.01, self._flush)
-
-    def _flush(self) -> None:
-        try:
-            if not self._channel.flush():
-                self._loop.call_later(0.01, self._flush)
-        except ChannelClosed:
-            return
-
-    def _say_serving(self) -> None:
-        accepting, going = self._state == "accepting", self._state == "leaving"
-        self._say(messages.Serving(self._number, os.getpid(), accepting, going, self._context.app, (self._page_fd,)))
-
     def stir(self) -> None:
         """There is something to be looked at: requests come in, or more wait than can be taken."""
         now = time.monotonic()
@@ -170,11 +118,6 @@ class Life:
             self._channel.post(messages.SlowRequest(what, where))
 
     # --- coming -------------------------------------------------------------------------------------------------------
-    def _enter(self, state: str) -> None:
-        self._state = state
-        self._page["stage"] = webpage.STAGES.index(state)
-        set_title(f"rocksyd: worker {self._context.pool} ({state})")
-
     async def _begin(self, order: messages.Serve) -> None:
         settings = order.settings
         self._grace = float(settings.get("grace", _GRACE))
@@ -229,13 +172,3 @@ class Life:
             self._loop.call_later(_LOOK, self._look_whether_over)
         else:
             self._loop.call_later(_LOOK, self._look_whether_over)
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where the application has it, else asyncio's own."""
-    try:
-        import uvloop  # noqa: PLC0415  (the application's, if it has it)
-    except ImportError:
-        return asyncio.new_event_loop()
-    made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return made
