@@ -29,9 +29,9 @@ def service(
     """Declare a class as a resident service; ``[apps.NAME.services.SERVICE]`` in ``rocksyd.toml`` has it served.
 
     ``listen``: ``tcp://HOST:PORT`` or ``unix:///path``, relative paths from the folder of ``rocksyd.toml``; a tuple of them for
-    several. ``protocol``: ``Lines()``, another of these, or an object or class of your own with ``feed(bytes)``, which
-    returns the messages that are complete, and ``pending``. ``state_version``: what ``load`` is told of the state that this code's ``dump`` gives.
-    ``name``: of the service; the class's own in lower case where it is left out.
+    several. ``protocol``: ``Lines()``, another of these, or an object or class of your own with ``feed(bytes)``, which returns
+    the messages that are complete, and ``pending``. ``state_version``: what ``load`` is told of the state that this code's
+    ``dump`` gives. ``name``: of the service; the class's own in lower case where it is left out.
 
     Raises:
         JobError: something of that is wrong; the message names the class and what to write.

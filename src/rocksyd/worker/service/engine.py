@@ -16,8 +16,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from rocksyd.posix.service_page import SLOTS, Page
 from rocksyd.errors import ProtocolError
+from rocksyd.posix.service_page import SLOTS, Page
 from rocksyd.protocols import protocol_of
 from rocksyd.services import service_of
 from rocksyd.worker import output
@@ -197,7 +197,9 @@ class Engine:
         number = self._page.next_number()
         while number % SLOTS in self._slots:
             number = self._page.next_number()
-        c = Conn(self, number, self._protocol.parser(), sock, f"{where[0]}:{where[1]}" if isinstance(where, tuple) and where else "")
+        c = Conn(
+            self, number, self._protocol.parser(), sock, f"{where[0]}:{where[1]}" if isinstance(where, tuple) and where else ""
+        )
         self._page.busy[number % SLOTS] = 1
         self._let_in(c)
         self.came.append(c)
@@ -264,10 +266,10 @@ class Engine:
         """After a crash: with the state that was kept last, if any, and the connections that were quiet. Raises as ``load``."""
         assert self._page is not None
         quiet = {}
-        settled = {one.number: one for one in whole.connections} if whole is not None else {}
+        settled = {one.number: one.settled for one in whole.connections} if whole is not None else {}
         plain = self._protocol.parser().ready
         for number, sock in sockets.items():
-            if self._page.busy[number % SLOTS] or not (plain or number in settled):
+            if self._page.busy[number % SLOTS] or not (plain or settled.get(number)):
                 self.went.append(number)
                 Conn(self, number, self._protocol.parser(), sock).end()
             else:
@@ -276,7 +278,7 @@ class Engine:
             known = [
                 Carried(one.number, one.peer, one.room, one.state, one.settled)
                 for one in whole.connections
-                if one.number in quiet and (plain or one.settled)
+                if one.number in quiet
             ]
             self.load(whole._replace(connections=known), quiet)
         for number, sock in quiet.items():
