@@ -105,7 +105,7 @@ endef
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv
-	$(call lock_file,constraints.txt,$(addprefix --extra ,dev examples gateway metrics otel profiler scheduler),extras dev$(comma) examples$(comma) gateway$(comma) metrics$(comma) otel$(comma) profiler and scheduler)
+	$(call lock_file,constraints.txt,$(addprefix --extra ,dev examples gateway metrics otel profiler scheduler services),extras dev$(comma) examples$(comma) gateway$(comma) metrics$(comma) otel$(comma) profiler$(comma) scheduler and services)
 	$(call lock_file,examples/constraints.txt,--extra demo --constraints constraints.txt,extra demo)
 	$(call lock_file,bench/constraints.txt,--extra bench --constraints constraints.txt,extra bench)
 

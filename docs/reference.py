@@ -15,12 +15,14 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import binary_schema
 import command_line
 import python_api
 
 from rocksyd.companions.metric_names import ALL, GROUPS
 from rocksyd.config import notify, services, settings, web
 from rocksyd.config.setting import Setting, declared
+from rocksyd.master.desk import openrpc
 from rocksyd.master.desk.methods import METHODS
 from rocksyd.options import DURATION, JOB, TARGET, Option, said_in
 from rocksyd.units import format_duration
@@ -30,6 +32,9 @@ NAMES = (
 )  # fmt: skip
 PAGES = [Path(__file__).parent / name for name in NAMES]
 METRICS = Path(__file__).parent / "schema" / "metrics.json"
+PROTO = METRICS.with_name("rocksyd.proto")
+PACKAGED = Path(__file__).parents[1] / "src" / "rocksyd" / "companions" / "gateway" / "binary" / "rocksyd.proto"
+"""The same file, for the gateway."""
 _ROLE = re.compile(r"\{(term|doc|ref|download|numref|[a-z]+:[a-z]+)\}`")
 """Sphinx's own notation for a reference; where the pages are read as they are, nobody understands it."""
 _TABLE = re.compile(r"(?P<head><!-- table: (?P<what>[^>]+?) -->\n).*?(?P<foot><!-- end -->)", re.DOTALL)
@@ -116,12 +121,14 @@ def main(arguments: list[str]) -> int:
     """Write the tables, or with ``--check`` compare them."""
     stale = 0
     wanted = {path: page(path.read_text(encoding="utf-8")) for path in PAGES} | {METRICS: _metrics_schema()}
+    made = binary_schema.proto(openrpc.document(), PROTO.read_text(encoding="utf-8") if PROTO.exists() else "")
+    wanted |= {PROTO: made, PACKAGED: made}
     for path, made in wanted.items():
         if path.exists() and path.read_text(encoding="utf-8") == made:
             continue
         stale += 1
         if "--check" in arguments:
-            print(f"{path.name}: a table is not what is declared; run python docs/reference.py", file=sys.stderr)
+            print(f"{path.name}: it is not what is declared; run python docs/reference.py", file=sys.stderr)
         else:
             path.write_text(made, encoding="utf-8")
     for path in sorted(PAGES[0].parent.rglob("*.md")):

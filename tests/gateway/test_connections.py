@@ -59,7 +59,7 @@ async def served(
     server.most = most
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
-    await server.listen(listening, context)
+    server.listen(listening, server.http(), context)
     try:
         yield server, lambda **more: asyncio.open_connection(*address, **more)
     finally:

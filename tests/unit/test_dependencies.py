@@ -15,7 +15,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "rocksyd"
 INTEGRATIONS = {"contrib/django": "django", "testing/plugin.py": "pytest", "companions/metrics.py": "prometheus_client",
-                "companions/gateway/": "uvicorn jinja2 markupsafe", "schedule/": "cronsim",
+                "companions/gateway/": "uvicorn jinja2 markupsafe google", "schedule/": "cronsim",
                 "worker/web/": "uvicorn httptools", "worker/staying.py": "uvloop",
                 "worker/tracing.py": "opentelemetry"}  # fmt: skip
 LAZY = {"protocols/framed.py": "google", "protocols/websocket.py": "websockets"}

@@ -77,6 +77,14 @@ WRONG = {
         "2: listen[0]: http://0.0.0.0:8080 can be reached from other machines, "
         "and would let anybody run jobs; add a token: [gateway.tokens.alice]",
     ),
+    "protobuf without TLS": (
+        HTTPS.replace("https", "protobuf") + 'tls = {certificate = "cert.pem", key = "key.pem"}\n',
+        "3: tls: no address of listen has TLS; write https for http, as in https://0.0.0.0:8443, or remove tls",
+    ),
+    "protobuf open to all": (
+        HTTP.replace("http://127.0.0.1", "protobuf://0.0.0.0"),
+        "2: listen[0]: protobuf://0.0.0.0:8080 can be reached from other machines, ",
+    ),
     "open to all of IPv6": (HTTP.replace("127.0.0.1", "[::]"), "2: listen[0]: http://[::]:8080 can be reached"),
     "open by a name": (
         HTTP.replace("127.0.0.1", "jobs.example.com"),

@@ -44,7 +44,7 @@ class BuiltIn(NamedTuple):
 
 BUILT_IN = {
     "gateway": BuiltIn(
-        "rocksyd.companions.gateway.main:serve", schemes=("http", "https"), extra="gateway",
+        "rocksyd.companions.gateway.main:serve", schemes=("http", "https", "protobuf"), extra="gateway",
         needs=("uvicorn", "jinja2", "prometheus_client"), config=GatewayConfig, told=gateway.told, does=("metrics",),
     ),
     "history": BuiltIn("rocksyd.companions.history:serve", namespace="history", config=HistoryConfig),

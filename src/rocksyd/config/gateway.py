@@ -54,7 +54,9 @@ def _check_tls(table: Table, config: GatewayConfig) -> None:
         if key not in given and other in given:
             table.problem(f'{key} is missing, which belongs to {other}; add {key} = "tls/{_FILES[key]}"', "tls")
     if given and config.listen and not any(text.startswith("https") for text, _ in config.listen):
-        better = config.listen[0][0].replace("http", "https", 1)
+        better = next(
+            (text.replace("http", "https", 1) for text, _ in config.listen if text.startswith("http")), "https://0.0.0.0:8443"
+        )
         table.problem(f"no address of listen has TLS; write https for http, as in {better}, or remove tls", "tls")
 
 

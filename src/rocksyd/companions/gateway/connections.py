@@ -30,6 +30,7 @@ from rocksyd.posix.log import log
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Make = Callable[[], asyncio.Protocol]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MOST = 512
@@ -105,6 +106,9 @@ class Connection(H11Protocol):
             self.refuse(HTTPStatus.REQUEST_TIMEOUT)
         self.transport.close()
 
+    def leave(self) -> None:
+        """The gateway is being replaced: it is answered once more, or ends by itself when it has been idle."""
+
     def refuse(self, status: HTTPStatus) -> None:
         """Answer a client that has not said what it wants."""
         text = f"{status.value} {status.phrase}\n"
@@ -140,8 +144,14 @@ class Served:
         """Connections that were accepted and are none of ``state`` so far, the oldest first: TLS shakes hands before."""
         self._empty = asyncio.Event()
 
-    async def listen(self, listening: socket.socket, context: ssl.SSLContext | None = None, state: object = None) -> None:
-        """Accept on this socket; ``state`` is in the scope of each of its requests as ``listener``."""
+    def listen(self, listening: socket.socket, make: Make, context: ssl.SSLContext | None = None) -> None:
+        """Accept on this socket; ``make`` makes what a connection speaks."""
+        listening.setblocking(False)
+        self._accepting[listening] = lambda: self._accept(listening, make, context)
+        asyncio.get_running_loop().add_reader(listening, self._accepting[listening])
+
+    def http(self, state: object = None) -> Make:
+        """What makes connections that speak HTTP; ``state`` is in the scope of each of their requests as ``listener``."""
 
         async def answer(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
             scope["listener"] = state
@@ -162,11 +172,9 @@ class Served:
             h11_max_incomplete_event_size=MAX_HEAD,
         )
         config.load()
-        listening.setblocking(False)
-        self._accepting[listening] = lambda: self._accept(listening, config, context)
-        asyncio.get_running_loop().add_reader(listening, self._accepting[listening])
+        return lambda: Connection(self, config)
 
-    def _accept(self, listening: socket.socket, config: Config, context: ssl.SSLContext | None) -> None:
+    def _accept(self, listening: socket.socket, make: Make, context: ssl.SSLContext | None) -> None:
         """A client has come. (A server of asyncio's loses one that comes in the moment at which it is closed.)"""
         try:
             client, _ = listening.accept()
@@ -178,7 +186,7 @@ class Served:
             loop.remove_reader(listening)
             loop.call_later(1.0, self._accept_again, listening)
             return
-        task = asyncio.ensure_future(self._begin(client, config, context))
+        task = asyncio.ensure_future(self._begin(client, make, context))
         self._beginning[task] = None
         task.add_done_callback(self._beginning.pop)
         if len(self._beginning) > self.most:
@@ -188,12 +196,12 @@ class Served:
         if not self.leaving.is_set():
             asyncio.get_running_loop().add_reader(listening, self._accepting[listening])
 
-    async def _begin(self, client: socket.socket, config: Config, context: ssl.SSLContext | None) -> None:
+    async def _begin(self, client: socket.socket, make: Make, context: ssl.SSLContext | None) -> None:
         client.setblocking(False)
         handshake, goodbye = (None, None) if context is None else (HEAD_TIMEOUT, 2.0)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Connection(self, config),
+                make,
                 client,
                 ssl=context,
                 ssl_handshake_timeout=handshake,
@@ -231,6 +239,9 @@ class Served:
         for listening in self._accepting:
             asyncio.get_running_loop().remove_reader(listening)
             listening.close()
+        every: set[Any] = self.state.connections
+        for connection in list(every):
+            connection.leave()
         await asyncio.gather(*self._beginning, return_exceptions=True)
         while self.state.connections:
             self._empty.clear()

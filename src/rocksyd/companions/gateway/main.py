@@ -13,6 +13,9 @@ import sys
 from rocksyd.companions.companion import CannotAttend, Companion
 
 try:
+    from rocksyd.companions.gateway.binary import requests
+    from rocksyd.companions.gateway.binary.exchange import Exchange
+    from rocksyd.companions.gateway.connections import Make as MakeConnection
     from rocksyd.companions.gateway.connections import Served
     from rocksyd.companions.gateway.gate import Gate, Listener
     from rocksyd.companions.gateway.numbers import Numbers
@@ -49,18 +52,33 @@ async def _serve(companion: Companion) -> None:
     numbers = Numbers(daemon)
     streams = Streams(daemon, lambda: served)
     site = Site(daemon, access, streams)
-    parts = (Rest(daemon, streams), streams, OpenApi(daemon), numbers)
+    rest = Rest(daemon, streams)
+    parts = (rest, streams, OpenApi(daemon), numbers)
     routes = Routes([*(route for part in parts for route in part.routes()), *site.routes(_pages(daemon))])
     served = Served(Gate(access, routes, Routes(numbers.routes()), settings["max_body"], site.refused))
     owners = settings.get("owners") or ["gateway"] * len(companion.listening)
     for owner, listening in zip(owners, companion.listening, strict=True):
-        secure = listening.address.startswith("https")
-        listener = Listener(_host(listening.address), owner != "gateway")
-        await served.listen(listening.socket, context if secure else None, listener)
+        scheme = listening.address.partition("://")[0]
+        if scheme == "protobuf":
+            make = _exchange(served, access, rest, settings["max_body"])
+        else:
+            make = served.http(Listener(_host(listening.address), owner != "gateway"))
+        served.listen(listening.socket, make, context if scheme == "https" else None)
     companion.ready()
     await _told_to_leave(companion)
     await served.leave()
     await daemon.client.close()
+
+
+def _exchange(served: Served, access: Access, rest: Rest, max_body: int) -> MakeConnection:
+    try:
+        requests.messages()
+    except ImportError:
+        raise CannotAttend(
+            f"[gateway] needs protobuf for its address protobuf://, which {sys.executable} does not have: "
+            "pip install rocksyd[gateway]"
+        ) from None
+    return lambda: Exchange(served, access, rest.perform, max_body)
 
 
 def _pages(daemon: Daemon) -> list[tuple[str, str, Make]]:

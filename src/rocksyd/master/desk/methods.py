@@ -131,6 +131,7 @@ RECORD: Schema = {
                 "usual, and the bytes of memory.",
             ),
             "left": _with(_NUMBER, "Of a run that runs: for how many seconds it will probably go on."),
+            "timed_out": _with(_FLAG, "In what `wait` answers: whether the run has not ended in time."),
         },
         "attempts",
         "revision",
@@ -140,6 +141,7 @@ RECORD: Schema = {
         "waits_for",
         "usual",
         "left",
+        "timed_out",
     ),
 }
 _GENERATION: Schema = _object({"generation": _COUNT})
