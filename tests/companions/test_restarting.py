@@ -166,8 +166,9 @@ def test_a_daemon_that_stops_after_a_crash_in_its_stop_starts_no_companion(tmp_p
         talk.rpc("stop")
         gone(pid)
         os.kill(master, signal.SIGKILL)
-        served.wait()
+        until(lambda: "goes on" in served.log(), "the next master to go on with the stop")
         held_run.close()
+        served.wait()
         (only,) = [line for line in served.log().split("\n") if "companion bell" in line]
         assert f"companion bell is ready (pid {pid})" in only
 

@@ -192,7 +192,11 @@ def call(name: str, params: Any, number: int = 1) -> str:
     return json.dumps({"jsonrpc": "2.0", "id": number, "method": name, "params": params})
 
 
-PARAMS: dict[str, Any] = {"run": {"target": "echo"}, "call": {"target": "echo"}, "list": {}, "auth": {"token": "x"}}
+ECHO = {"target": "echo"}
+PARAMS: dict[str, Any] = {
+    "run": ECHO, "call": ECHO, "list": {}, "auth": {"token": "x"},
+    "flag": {"flag": "debug", **ECHO}, "unflag": {"flag": "debug", **ECHO},
+}  # fmt: skip
 VERBS = {
     "Check": 'check {"hash":1}', "Submit": 'run {"hash":1,"class":"echo","params":[]}', "Terminate": 'terminate {"hash":1}',
     "Free": 'free {"hash":1}', "DaemonOrder": "drain", "Bye": "bye", "Quit": "quit", "Auth": 'auth {"token":"x"}',

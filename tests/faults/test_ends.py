@@ -49,7 +49,7 @@ def test_p2_every_end_is_reported_once_and_right(tmp_path: Path, happens: Callab
         for number in range(times):
             happens(daemon)
             for key in cancelled[number * len(cancelled) // times : (number + 1) * len(cancelled) // times]:
-                until(lambda key=key: client.status(key)["state"] == "running", "a run to begin that is to be cancelled")
+                until(lambda key=key: traced(daemon)[key], "a run to begin that is to be cancelled")
                 client.terminate(key)
             time.sleep(SPAN / times / 2)  # so that hand-overs and ends are mixed
         for key, kind in kinds.items():

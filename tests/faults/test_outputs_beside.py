@@ -29,8 +29,10 @@ def prints(count, size=100):
 @job
 def leaves(folder):
     "A process in a session of its own prints on when it is told to, and says when it has."
+    ready, said = os.pipe()
     if os.fork() == 0:
         os.setsid()
+        os.close(said)  # from now on it does not end with its run
         for step in ("first", "second"):
             while not os.path.exists(f"{folder}/{step}"):
                 time.sleep(0.01)
@@ -38,6 +40,8 @@ def leaves(folder):
                 os.write(1, b"x" * 1_000_000)
             open(f"{folder}/{step}.done", "w").close()
         os._exit(0)
+    os.close(said)
+    os.read(ready, 1)
 
 @job
 def waits(folder):

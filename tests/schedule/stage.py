@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rocksyd.testing import Daemon
-from rocksyd.testing.daemon import TIMEOUT, Conversation, until
+from rocksyd.testing.daemon import POOL, TIMEOUT, Conversation, until
 from tests.companions.stage import companion, error, gone, wait_ready
 from tests.files import lines
 
@@ -59,9 +59,9 @@ def steps_of(companion):
 so by the file ``stopped``."""
 
 
-def daemon(folder: Path, scripts: str, **arguments: Any) -> Daemon:
+def daemon(folder: Path, scripts: str, pool: str = POOL, **arguments: Any) -> Daemon:
     """A daemon with these tables; the job ``gate`` waits for the pipe ``gate`` in its folder."""
-    made = Daemon(folder, JOBS, parts={"top": scripts}, **arguments)
+    made = Daemon(folder, JOBS, parts={"top": scripts, "pool": pool}, **arguments)
     os.mkfifo(made.app / "gate")
     return made
 

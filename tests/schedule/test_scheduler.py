@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rocksyd.cli.commands import run_command
-from rocksyd.testing.daemon import Conversation, DaemonError, until
+from rocksyd.testing.daemon import POOL, Conversation, DaemonError, until
 from tests.schedule.stage import companion, daemon, error, gone, open_gate, ran, scheduler, ticks, wait_ran, wait_ready
 
 EVERY = '[scripts.beat]\ntarget = "tick"\nevery = "1s"\n'
@@ -274,7 +274,7 @@ command = ["/no/such/program"]
 
 
 def test_any_command_line_is_a_script_with_the_output_limits_and_record_of_a_job(tmp_path: Path) -> None:
-    with daemon(tmp_path, COMMANDS) as served, served.client() as client:
+    with daemon(tmp_path, COMMANDS, pool=POOL.replace('"30s"', '"1s"')) as served, served.client() as client:
 
         def ended(name: str) -> dict[str, object]:
             key = client.request("schedule.run", {"name": name})["key"]
