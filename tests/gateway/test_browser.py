@@ -15,9 +15,11 @@ import pytest
 from rocksyd.journal.store import Journal
 from rocksyd.journal.tables import RUNS as TABLE
 from rocksyd.model import ENDED, Attempt, Order, Run
+from rocksyd.testing.daemon import until
 from tests.companions.stage import Gate
 from tests.gateway.stage import daemon, web
 from tests.restart.stage import JOBS, many, restart
+from tests.seeing.stage import may_look
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -41,6 +43,18 @@ def typed(name: str, count: int = 1, *, loud: bool = False) -> list:
 def hostile(text):
     print(text, flush=True)
     raise ValueError(text)
+
+@job
+def returns(text):
+    return {text: [text]}
+
+@job
+def spins(path):
+    while not os.path.exists(path):
+        innermost()
+
+def innermost():
+    return sum(number * number for number in range(1000))
 '''
 ATTACK = (
     "<img src=x onerror=window.hit=1><script>window.hit=1</script>\"'><svg onload=window.hit=1>\x1b[31m\x1b]0;x\x07\u202e{{7*7}}"
@@ -50,6 +64,10 @@ PAGES = (
     "/run/running", "/run/waiting", "/run/failed", "/run/k17", "/run/k17/flame",
 )  # fmt: skip
 RUNS = 10_000
+MEGABYTE = (1 << 20) - 1000
+"""As long as a line of a request may be, without what else is in it."""
+SHOWN = 512 << 10
+"""Bytes of a page, at most, whatever its runs contain."""
 ANYWHERE = {} if many(0, 1) else {"runOnly": ["color-contrast", "scrollable-region-focusable"]}
 """What axe looks for a second time in the other colours and at the other width: what depends on those. All in the long form."""
 AXE = files("axe_playwright_python") / "axe.min.js"
@@ -221,3 +239,50 @@ def test_whatever_a_run_contains_no_script_runs(tmp_path: Path) -> None:
                 assert page.evaluate("window.hit") is None, path
                 assert "49" not in page.title()
             assert not [one for one in complaints if "404" not in one]
+
+
+@pytest.mark.timeout(400)
+def test_a_page_stays_small_and_fits_whatever_lines_of_a_megabyte_its_runs_have(tmp_path: Path) -> None:
+    lines = {"plain": "w" * MEGABYTE, "tags": "<script>window.hit=1</script>" * (MEGABYTE // 29)}
+    with daemon(tmp_path, "[history]\n", JOBS + MORE) as served:
+        talk = served.talk()
+        there = web(talk)
+        for name, line in lines.items():
+            talk.rpc("run", target="hostile", params=[line], key=name, labels={"l": line[:1000]})
+            assert talk.rpc("wait", key=name)["outcome"] == "failed"
+        talk.rpc("run", target="returns", params=[lines["tags"][: MEGABYTE // 3]], key="returned")
+        assert talk.rpc("wait", key="returned")["outcome"] == "ok"
+        until(lambda: len(talk.rpc("history.search", text="ValueError")) == 2, "the output to be found")
+        lists = ("/", "/targets", "/target/app/hostile", "/errors", "/search", "/search?text=ValueError")
+        with browser(viewport={"width": 390, "height": 800}) as (page, complaints):
+            for path in (*lists, "/run/plain", "/run/tags", "/run/returned"):
+                assert (path, len(there.get(path).text) <= SHOWN) == (path, True)
+                page.goto(there.address + path)
+                page.wait_for_selector("#live.on, body[data-live='']")
+                if path in ("/run/plain", "/run/tags"):
+                    page.wait_for_selector("#output:has-text('ValueError')")
+                    assert len(page.inner_text("#output")) <= SHOWN
+                page.wait_for_function("() => document.documentElement.scrollWidth <= 390")
+                assert page.evaluate("window.hit") is None, path
+            assert not complaints
+
+
+@pytest.mark.timeout(400)
+def test_a_flame_graph_of_a_run_comes_to_its_page_by_itself(tmp_path: Path) -> None:
+    if trouble := may_look():
+        pytest.skip(f"no process may look at another one here: {trouble}")
+    with daemon(tmp_path, "[profiler]\n", JOBS + MORE) as served:
+        talk = served.talk()
+        there = web(talk)
+        talk.rpc("run", target="spins", params=[str(tmp_path / "end")], key="spins")
+        with browser() as (page, complaints):
+            page.goto(f"{there.address}/run/spins")
+            page.click("text=Flame graph")
+            page.wait_for_url("**/run/spins/flame")
+            page.wait_for_selector("#looking, #picture svg")
+            page.wait_for_selector("#picture svg")
+            (tmp_path / "end").touch()
+            assert "innermost" in page.inner_text("#functions")
+            assert "innermost" in page.text_content("#picture svg")
+            looked_at(page, "/run/spins/flame")
+            assert not complaints

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rocksyd.companions.profiling import CannotProfile, Look
 from rocksyd.testing.daemon import CONFIG, TIMEOUT, Daemon
 from tests.terminal.stage import environment
 
@@ -116,3 +117,17 @@ def _read(master: int) -> bytes:
         return os.read(master, 65536)
     except OSError:
         return b""
+
+
+def may_look() -> str:
+    """Whether a process may look at another one here; why not."""
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            Look(process.pid, 1, 10, idle=True).stacks()
+        except CannotProfile as error:
+            return str(error)
+        finally:
+            process.kill()
+    return ""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,10 @@ from typing import Any
 import pytest
 
 from rocksyd.client import Client
-from rocksyd.companions.profiling import CannotProfile, Look
 from rocksyd.errors import NotFound, NotNow, RequestError
 from rocksyd.testing.daemon import Daemon, until
 from tests.companions.stage import companion
-from tests.seeing.stage import rocksyd
+from tests.seeing.stage import may_look, rocksyd
 
 JOBS = """
 import os
@@ -33,20 +30,6 @@ def spins(path):
 def innermost():
     return sum(number * number for number in range(1000))
 """
-
-
-def may_look() -> str:
-    """Whether a process may look at another one here; why not."""
-    with subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            Look(process.pid, 1, 10, idle=True).stacks()
-        except CannotProfile as error:
-            return str(error)
-        finally:
-            process.kill()
-    return ""
 
 
 def seen(client: Client, **of: Any) -> dict[str, Any]:
