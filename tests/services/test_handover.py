@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,20 +33,17 @@ def _daemon(tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
 
 
-def deploy(daemon: Daemon, text: str) -> None:
-    """Other code, and a restart."""
+def deploy(daemon: Daemon, text: str) -> dict[str, Any]:
+    """Other code, and a restart: which services go on in the code before, and why."""
     (daemon.app / "jobs.py").write_text(text)
-    daemon.talk().rpc("restart")
+    with daemon.talk() as conversation:
+        kept: dict[str, Any] = conversation.rpc("restart").get("kept", {})
+        return kept
 
 
 def version(number: int, text: str = CHAT) -> str:
     """The same code with another number."""
     return text.replace("VERSION = 1", f"VERSION = {number}")
-
-
-def serves(client: Client, number: int) -> None:
-    """Wait until this code serves."""
-    until(lambda: client.who()["version"] == number, f"version {number}")
 
 
 class Writer(threading.Thread):
@@ -97,8 +95,8 @@ def test_no_line_is_lost_repeated_or_reordered_in_many_deploys(daemon: Daemon) -
     half.socket.sendall(b"half a li")
     for number in range(2, 5):
         before = [writer.back for writer in writers]
-        deploy(daemon, version(number))
-        serves(asking, number)
+        assert deploy(daemon, version(number)) == {}
+        assert asking.who()["version"] == number
         until(lambda before=before: all(w.back > b + 20 or w.wrong for w, b in zip(writers, before, strict=True)), "more lines")
         half.socket.sendall(b"ne, ")
     half.socket.sendall(b"whole\n")
@@ -120,8 +118,8 @@ def test_who_does_not_read_gets_everything_from_the_new_code(daemon: Daemon) -> 
     for line in lines:  # more than the kernel takes, less than max_unsent
         other.send(line)
         assert other.line() == line[4:]
-    deploy(daemon, version(2))
-    serves(other, 2)
+    assert deploy(daemon, version(2)) == {}
+    assert other.who()["version"] == 2
     assert [deaf.line() for _ in lines] == [line[4:] for line in lines]
     assert deaf.who()["version"] == 2
     deaf.close()
@@ -137,9 +135,8 @@ def test_state_and_timers_go_on(daemon: Daemon) -> None:
     client.send("later 1")
     deploy(daemon, version(2))
     assert client.line() == "ring"
-    serves(client, 2)
     after = client.who()
-    assert after["lines"] - before["lines"] == after["count"] - before["count"] > 3
+    assert (after["version"], after["lines"], after["count"]) == (2, before["lines"] + 3, before["count"] + 3)
     client.close()
 
 
@@ -162,7 +159,6 @@ def test_code_that_cannot_load_the_state_is_refused_and_nothing_has_changed(daem
 def test_a_state_that_is_no_plain_data_is_refused_with_its_place(daemon: Daemon) -> None:
     deploy(daemon, CHAT.replace('return {"lines": self.lines}', "return {'lines': {1: 2}}"))
     client = Client(daemon)
-    serves(client, 1)
     (daemon.app / "jobs.py").write_text(CHAT)
     with pytest.raises(AssertionError, match="what dump returned has the key 1: keys are text in plain data"):
         daemon.talk().rpc("restart")
@@ -170,19 +166,32 @@ def test_a_state_that_is_no_plain_data_is_refused_with_its_place(daemon: Daemon)
     client.close()
 
 
-@pytest.mark.parametrize("then", ["raise KeyError('now')", "os._exit(3)", "os.kill(os.getpid(), 9)"])
-def test_new_code_that_fails_when_it_counts_leaves_the_old_one_serving(daemon: Daemon, then: str) -> None:
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        ("raise KeyError('now')", "KeyError: 'now'"),
+        ("os._exit(3)", "the new worker exited with status 3 before it served"),
+        ("os.kill(os.getpid(), 9)", "before it served"),
+    ],
+)
+def test_new_code_that_fails_when_it_counts_leaves_the_old_one_serving(daemon: Daemon, then: str, why: str) -> None:
     client = Client(daemon)
     before = client.who()
     client.socket.sendall(b"half")
-    deploy(daemon, version(2, HANGS_WHEN_IT_COUNTS.replace("{then}", then)))
-    until(lambda: len((daemon.app / "loaded").read_text()) == 2, "the second load")
+    kept = deploy(daemon, version(2, HANGS_WHEN_IT_COUNTS.replace("{then}", then)))
+    assert list(kept) == ["app/chat"]
+    assert why in kept["app/chat"]
+    with daemon.talk() as conversation:
+        health = conversation.rpc("health")
+    assert not health["ok"]
+    assert health["problems"] == [f"service app/chat goes on in the code before: {kept['app/chat'].partition(chr(10))[0]}"]
     assert client.ask(" a line") == "half a line"
     after = client.who()
     assert (after["version"], after["pid"], after["lines"]) == (1, before["pid"], before["lines"] + 2)
-    (daemon.app / "loaded").unlink()
-    deploy(daemon, version(3))
-    serves(client, 3)
+    assert deploy(daemon, version(3)) == {}
+    assert client.who()["version"] == 3
+    with daemon.talk() as conversation:
+        assert conversation.rpc("health")["ok"]
     client.close()
 
 
@@ -193,8 +202,8 @@ def test_a_method_that_does_not_settle_keeps_the_old_code_serving(tmp_path: Path
         client, waiting = Client(daemon), Client(daemon)
         assert waiting.ask("wait") == "begun"
         before = client.who()
-        deploy(daemon, version(2))
-        until(lambda: "had not returned within settle" in daemon.log_path.read_text(), "the hand-over called off")
+        kept = deploy(daemon, version(2))
+        assert "1 calls of its methods had not returned within settle" in kept["app/chat"]
         assert client.who()["pid"] == before["pid"]
         waiting.close()
         client.close()
@@ -204,10 +213,14 @@ def test_a_new_worker_that_is_killed_while_it_loads_is_no_harm(daemon: Daemon) -
     client = Client(daemon)
     before = client.who()
     gate = "open(f'pid{os.getpid()}', 'w').close(); __import__('time').sleep(600)"
-    deploy(daemon, version(2, HANGS_WHEN_IT_COUNTS.replace("{then}", gate)))
+    (daemon.app / "jobs.py").write_text(version(2, HANGS_WHEN_IT_COUNTS.replace("{then}", gate)))
+    restarting = daemon.talk()
+    restarting.send('{"jsonrpc": "2.0", "id": 1, "method": "restart"}')
     until(lambda: list(daemon.app.glob("pid*")), "the new worker in the middle of load")
     (found,) = daemon.app.glob("pid*")
     os.kill(int(found.name.removeprefix("pid")), signal.SIGKILL)
+    assert b'"kept"' in restarting.line()
+    restarting.close()
     assert client.ask("still") == "still"
     assert client.who()["pid"] == before["pid"]
     client.close()

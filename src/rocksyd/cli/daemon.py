@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rocksyd.cli.arguments import client
 from rocksyd.cli.output import json_line, say, write
@@ -105,25 +105,29 @@ def config_path(options: argparse.Namespace) -> str:
 def restart(options: argparse.Namespace) -> int:
     """Restart; returns when the new code serves."""
     with client(options) as daemon:
-        return _reached(options, daemon.restart(), "restarted")
+        return _reached(options, daemon.request("restart", wait=True), "restarted")
 
 
 def reload(options: argparse.Namespace) -> int:
     """Reload; returns when the new configuration is in force."""
     with client(options) as daemon:
-        return _reached(options, daemon.reload(), "reloaded")
+        return _reached(options, daemon.request("reload", wait=True), "reloaded")
 
 
 def drain(options: argparse.Namespace) -> int:
     """Drain; returns when nothing runs or waits any more."""
     with client(options) as daemon:
-        return _reached(options, daemon.drain(), "drained")
+        return _reached(options, {"generation": daemon.drain()}, "drained")
 
 
-def _reached(options: argparse.Namespace, generation: int, word: str) -> int:
+def _reached(options: argparse.Namespace, answer: dict[str, Any], word: str) -> int:
+    """Whether everything is where it was to be: a service that goes on in the code before has its own line, and status 1."""
+    kept = answer.get("kept") or {}
     if not options.quiet:
-        write(json_line({"generation": generation}) if options.json else f"{word}: generation {generation}\n")
-    return 0
+        write(json_line(answer) if options.json else f"{word}: generation {answer['generation']}\n")
+    for name, why in kept.items():
+        say(f"service {name} goes on in the code before: {why}")
+    return 1 if kept else 0
 
 
 def stop(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ What this file must not know: how a new master or a new generation comes about (
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rocksyd import __version__, codes
@@ -42,6 +43,11 @@ class Generations:
         self.facts: dict[str, Any] = {}
         """Of the hand-over that this master came by, for the audit record."""
         self._recorded: float | None = None
+        self.swapping: Callable[[], bool] = lambda: False
+        """Whether of a service it is not known yet which code goes on: whoever has ordered that is answered when it is."""
+        self.kept: Callable[[], dict[str, str]] = dict
+        """Services that go on in the code before, and why."""
+        self._held_back: dict[str, Any] | None = None
         loading.orderer = self
         clients.gone.append(lambda client: self.orders.forget_client(client.number))
 
@@ -105,6 +111,10 @@ class Generations:
 
     def succeeded(self, facts: dict[str, Any]) -> None:
         """What was ordered has come about."""
+        if self.swapping():
+            self._held_back = facts
+            self.record_service()
+            return
         order = self.orders.done("", self._now)
         if order is not None:
             row = self.record(order, {"ok": True, "reason": order.reason, **facts})
@@ -121,6 +131,13 @@ class Generations:
         else:
             self.record_service()
         self._news.tell_restarted(facts)
+
+    def swapped(self) -> None:
+        """It may be known now which code of each service goes on."""
+        if self._held_back is not None and not self.swapping():
+            facts, self._held_back = self._held_back, None
+            self._turn.look_at_the_clock()
+            self.succeeded(facts)
 
     def finish_restart(self) -> None:
         """Answer those who ordered the restart that this master is the result of."""
@@ -139,7 +156,8 @@ class Generations:
                 continue
             if requester.classic:
                 done = "Restarted successfully" if order.kind == RESTART else "Reloaded successfully"
-                text = f"{order.kind.capitalize()} failed: {failure}" if failure else done
+                kept = "".join(f", but service {name} goes on in the code before: {why}" for name, why in self.kept().items())
+                text = f"{order.kind.capitalize()} failed: {failure}" if failure else done + kept.replace("\n", " | ")
                 client.fill(client.slots[-1], encode.classic_error(text))
                 client.held = False
                 continue
@@ -148,7 +166,8 @@ class Generations:
                 text = f"{order.kind.capitalize()} failed: {failure}"
                 self._replies.fail(caller, RequestError(codes.NOT_NOW, text, data="nothing has changed"), waited=True)
             else:
-                self._replies.answer(caller, {"generation": self._turn.engine.generation})
+                answer: dict[str, Any] = {"generation": self._turn.engine.generation}
+                self._replies.answer(caller, answer | ({"kept": self.kept()} if self.kept() else {}))
 
     # --- what is written down -----------------------------------------------------------------------------------------
     def record(self, order: Order, facts: dict[str, Any]) -> dict[str, Any]:

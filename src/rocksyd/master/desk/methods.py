@@ -145,6 +145,10 @@ RECORD: Schema = {
     ),
 }
 _GENERATION: Schema = _object({"generation": _COUNT})
+_REACHED: Schema = {
+    **_object({"generation": _COUNT, "kept": _with(_OBJECT, "services that go on in the code before, and why; absent for none")}),
+    "required": ["generation"],
+}
 _TIMES: Schema = {
     "type": "array",
     "items": {"type": "array", "prefixItems": [_COUNT, _NUMBER]},
@@ -623,11 +627,11 @@ METHODS: dict[str, Method] = {
     "restart": Method(
         "Load everything anew and hand over; answered when the new code serves.",
         (),
-        _GENERATION,
+        _REACHED,
         trusted=True,
         errors=(NOT_NOW,),
     ),
-    "reload": Method("Load configuration and applications anew.", (), _GENERATION, trusted=True, errors=(NOT_NOW,)),
+    "reload": Method("Load configuration and applications anew.", (), _REACHED, trusted=True, errors=(NOT_NOW,)),
     "stop": Method("Stop in order.", (), _GENERATION, trusted=True),
     "drain": Method("Take no more runs; answered when nothing runs or waits.", (), _GENERATION, trusted=True),
     "auth": Method(

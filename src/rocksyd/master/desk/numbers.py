@@ -47,6 +47,9 @@ class WebNumbers(Protocol):
     def problems(self) -> list[tuple[str, str]]:
         """Pools that fork nothing any more, and why."""
 
+    def kept(self) -> dict[str, str]:
+        """Services that go on in the code before, and why."""
+
 
 class NoWeb:
     """Where no application serves requests."""
@@ -66,6 +69,10 @@ class NoWeb:
     def problems(self) -> list[tuple[str, str]]:
         """None."""
         return []
+
+    def kept(self) -> dict[str, str]:
+        """None."""
+        return {}
 
 
 class Numbers:
@@ -265,6 +272,12 @@ class Numbers:
                 f"pool:{name}",
                 f"pool {name} is parked: {reason}",
                 "correct what its workers die of (see the log), then run `rocksyd restart`: it lets the pool fork again",
+            )
+        for name, reason in self.web.kept().items():
+            say(
+                f"service:{name}",
+                f"service {name} goes on in the code before: {reason.partition(chr(10))[0]}",
+                "correct what the log says of it, then run `rocksyd restart`: it hands over again",
             )
         if turn.writing.trouble:
             say(

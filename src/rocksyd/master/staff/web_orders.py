@@ -41,6 +41,8 @@ class WebOrders:
         self.sizes = WebSizes(self.links, self.sockets, self.act)
         self.settled: Callable[[str, int], None] = lambda app, generation: None
         """Told when a generation that is coming can serve, or has failed."""
+        self.swapped: Callable[[], None] = lambda: None
+        """Told when it may have become known which code of a service goes on."""
         self.reaped: Callable[[Zygote | None, int], None] = lambda zygote, pid: None
         """Told of the PID of each that is no more, so that its parent hears that this is known."""
         self.row: Callable[[str], Any] = lambda pool: None
@@ -95,6 +97,11 @@ class WebOrders:
         """Why it has not; "" while nothing has gone wrong."""
         return next(filter(None, (pool.failure.get(generation, "") for pool in self.pools_of(app))), "")
 
+    @property
+    def swapping(self) -> bool:
+        """Whether of a service it is not known yet which code goes on."""
+        return any(isinstance(pool, ServicePool) and pool.swapping for pool in self.pools.values())
+
     def _serve(self, link: WebLink) -> None:
         pool = self.pool_with(link.number)
         if pool is None or link.served:
@@ -139,6 +146,8 @@ class WebOrders:
                 case decisions.Note():
                     log("master", effect.text, level=WARNING, event="pool")
         self.sizes.attend(pool)
+        if isinstance(pool, ServicePool) and not pool.swapping:
+            self.swapped()
 
     def _fork(self, pool: WebPool, order: decisions.Fork) -> None:
         zygote = self._zygotes.named(pool.app, order.generation)

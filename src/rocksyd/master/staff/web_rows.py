@@ -11,6 +11,7 @@ from typing import Any
 
 from rocksyd.core import web_crew as decisions
 from rocksyd.core.pools import Pool
+from rocksyd.core.services import ServicePool
 from rocksyd.core.worker import BUSY, IDLE, LEAVING, STARTING, Worker
 from rocksyd.master.staff.web import Web
 from rocksyd.posix import webpage
@@ -108,6 +109,11 @@ class WebRows:
             if crew is not None and crew.trouble.parked:
                 found.append((name, crew.trouble.reason))
         return found
+
+    def kept(self) -> dict[str, str]:
+        """Services that go on in the code before, and why."""
+        pools = self._web.pools.items()
+        return {name: pool.kept for name, pool in pools if isinstance(pool, ServicePool) and pool.kept}
 
     def fpm(self, name: str) -> dict[str, Any]:
         """What the status page shows, by the names that php-fpm has for it."""
