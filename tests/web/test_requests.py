@@ -15,6 +15,7 @@ import pytest
 from rocksyd.master.desk import methods
 from rocksyd.testing import Daemon, until
 from tests.files import lines, wait_lines, whole
+from tests.web import checked
 from tests.web.stage import ASGI, Kept, connect, get, port, row, served
 
 SPECIAL = """
@@ -40,7 +41,7 @@ SPECIAL = """
         await asyncio.sleep(60)
 """
 START = '    await send({"type": "http.response.start", "status": 200'
-APP = ASGI.replace(START, SPECIAL + START, 1)
+APP = ASGI.replace(START, SPECIAL + START, 1) + "\nfrom checked import checked\napplication = checked(application)\n"
 WEB = """
 max_body = 50000
 max_head = 4096
@@ -382,9 +383,11 @@ STEPS = (
 @pytest.mark.long
 def test_what_is_said_over_a_connection_and_what_is_answered(tmp_path: Path) -> None:
     """Of one daemon, because its start costs more than all of this."""
-    with served(tmp_path, APP, top=HURRIED, web=WEB, pool=ONE) as daemon:
+    with served(tmp_path, APP, top=HURRIED, web=WEB, pool=ONE, more={"checked.py": checked.TEXT}) as daemon:
         for step in STEPS:
             step(daemon)
+        assert set(lines(daemon.app / "checked")) == {"lifespan", "http", "websocket"}
+        assert lines(daemon.app / "faults") == []
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -206,6 +206,7 @@ class Response:
         kept, self._kept = self._kept, []
         start = self._start
         empty = not self._started and start is not None and start["status"] not in (204, 304)
+        empty = empty and self._environ["REQUEST_METHOD"] != "HEAD"  # whose response would say how long GET's is
         if start is not None and empty and not any(name == b"content-length" for name, _ in start["headers"]):
             start["headers"].append((b"content-length", b"0"))
         return [*kept, *self._begin(), {"type": "http.response.body", "body": b"", "more_body": False}]
