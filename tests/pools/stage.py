@@ -42,7 +42,8 @@ def crash(name):
 """
 
 
-def _may_be_run_by_anybody(python: str) -> bool:
+def may_be_run_by_anybody(python: str) -> bool:
+    """Whether every user may run this interpreter."""
     check = "import os, sys; os.setuid(65534); assert sys.version_info >= (3, 11) and os.access(os.__file__, os.R_OK)"
     return subprocess.run([python, "-c", check], capture_output=True, check=False).returncode == 0
 
@@ -50,7 +51,7 @@ def _may_be_run_by_anybody(python: str) -> bool:
 @contextmanager
 def enterable(jobs: str, app: str = "", pool: str = "") -> Iterator[tuple[Path, str]]:
     """An application's folder that every user may enter, and a configuration that names it, with a Python for every user."""
-    python = next((path for path in (sys.executable, "/usr/bin/python3") if _may_be_run_by_anybody(path)), None)
+    python = next((path for path in (sys.executable, "/usr/bin/python3") if may_be_run_by_anybody(path)), None)
     if python is None:
         pytest.skip("there is no Python here that every user may run")
     folder = Path(tempfile.mkdtemp(prefix="rocksyd-t-", dir="/tmp"))

@@ -1,7 +1,7 @@
 """An ASGI application around another one, which holds the server against the specification (ASGI 3, HTTP and WebSocket 2.3).
 
-It is put beside an application as a module of that (``TEXT``); what it finds is a line of the file ``faults`` there, and ``checked``
-has a line for each scope, so that a test knows that it has looked.
+It is put beside an application as a module of that (``TEXT``); what it finds is a line of the file ``faults`` there, and
+``checked`` has a line for each scope, so that a test knows that it has looked.
 """
 
 from __future__ import annotations

@@ -202,6 +202,9 @@ class Server:
             self._become_template(Worker(context, order.worker, channel, seat).serve(), order.pool)
         except BaseException as error:  # noqa: BLE001  (nothing may unwind into the zygote's loop in a child)
             output.write(f"rocksyd: a worker of {self._app} could not start:\n{results.traceback_of(error)}")
+            if order.kind:  # whoever waits for it wants to know why it does not come
+                with contextlib.suppress(ChannelClosed):
+                    channel.send(messages.Failed(self._app, reason=f"pool {order.pool}: {error}"))
         finally:
             os._exit(70)
 
