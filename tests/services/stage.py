@@ -10,7 +10,7 @@ from rocksyd.testing.daemon import TIMEOUT
 
 CHAT = """
 import os
-from rocksyd import Lines, service
+from rocksyd import Lines, gauge, service
 VERSION = 1
 @service(listen="unix://chat.sock", protocol=Lines(max=4096), state_version=1)
 class Chat:
@@ -30,6 +30,8 @@ class Chat:
             self.after(float(line.split()[1]), "ring", c.id)
         elif line.startswith("all "):
             self.announce(None, line[4:])
+        elif line.startswith("gauge "):
+            gauge("online", float(line[6:]))
         else:
             c.send(line)
     def ring(self, number):

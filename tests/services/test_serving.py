@@ -98,6 +98,15 @@ def test_it_is_called_later(daemon: Daemon) -> None:
     client.close()
 
 
+def test_its_gauges_are_in_the_stats(daemon: Daemon) -> None:
+    client = Client(daemon)
+    for number in range(1, 6):
+        client.send(f"gauge {number}")
+    with daemon.talk() as conversation:
+        until(lambda: conversation.rpc("stats")["gauges"] == {"app": {"online": 5.0}}, "the last gauge")
+    client.close()
+
+
 def test_a_parser_of_ones_own(tmp_path: Path) -> None:
     with chatting(tmp_path, FEED) as daemon:
         client = Client(daemon)

@@ -136,6 +136,13 @@ class Crashed(NamedTuple):
     status: int | None
 
 
+class GaugesSaid(NamedTuple):
+    """A worker that runs no jobs has said these of its application with ``rocksyd.gauge``, by name."""
+
+    app: str
+    values: dict[str, float]
+
+
 class WorkersMeasured(NamedTuple):
     """The answer to MeasureWorkers: what the workers of this pool have, by their numbers; those that are gone are left out."""
 

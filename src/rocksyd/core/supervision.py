@@ -257,6 +257,11 @@ def _keep_gauges(state: State, app: str, said: dict[str, float]) -> None:
     state.effects.append(ev.PersistRow("meta", "gauges", {name: dict(values) for name, values in state.gauges.items()}))
 
 
+def gauges_said(state: State, event: ev.GaugesSaid, now: Now) -> None:
+    """What a service says of its application."""
+    _keep_gauges(state, event.app, event.values)
+
+
 def _progress(state: State, number: int, run: Run | None, message: Progress, now: Now) -> None:
     """A job says how far it is, and what it knows of its application."""
     if run is not None and message.gauges:
@@ -424,6 +429,7 @@ HANDLERS: dict[type[Any], Callable[[State, Any, Now], None]] = {
     ev.Heard: heard,
     ev.WorkerExited: worker_exited,
     ev.Crashed: crashed,
+    ev.GaugesSaid: gauges_said,
     ev.WorkerSpokeNonsense: worker_spoke_nonsense,
     ev.RunBroken: run_broken,
     ev.WorkersMeasured: measured,

@@ -154,6 +154,7 @@ class Server:
         rows = WebRows(web, lambda: self.generations.started_at)
         web.row, self.numbers.web = rows.fpm, rows
         web.died = lambda app, generation, status: self.turn.step(ev.Crashed(app, generation, status))
+        web.services.gauges = lambda app, values: self.turn.step(ev.GaugesSaid(app, values))
         web.slow_log = self.stacks.note
         web.services.bind, web.services.known_as = listeners.listen_at, listeners.reached_at
         self.generations.swapping, self.generations.kept = lambda: web.swapping, rows.kept

@@ -40,6 +40,8 @@ class Services:
         """Makes a listening socket. Raises AddressError."""
         self.known_as: Callable[[int, Address], Address] = lambda fd, address: address
         """Where such a socket can really be reached."""
+        self.gauges: Callable[[str, dict[str, float]], None] = lambda app, values: None
+        """Told what a service says of its application."""
         self.bound: list[Address] = []
         """Those that were not listened at before this master."""
         self.configure(config)
@@ -105,10 +107,12 @@ class Services:
 
     # --- what is kept -------------------------------------------------------------------------------------------------
     def heard(self, pool: ServicePool, message: Any) -> None:
-        """Of the worker that serves: what has come, what has gone, its state. Raises MessageError."""
+        """Of the worker that serves: what has come, what has gone, its state, its gauges. Raises MessageError."""
         match message:
             case m.Share():
                 self._keep(pool.name, message)
+            case m.Progress():
+                self.gauges(pool.app, message.gauges)
             case m.Unshare():
                 self._let_go(pool.name, message.connections)
             case m.Checkpoint() if message.fds:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from rocksyd import messages
+from rocksyd.jobs import PROGRESS_INTERVAL, Current, find_current_by
 from rocksyd.posix.channel import Channel, close_all, memfd, read_memfd
 from rocksyd.posix.service_page import Page
 from rocksyd.worker import leaving, output, results
@@ -37,6 +39,19 @@ def serve(context: Context, order: messages.Fork, channel: Channel) -> NoReturn:
     Life(context, order.worker, channel).serve()
 
 
+class Inside(Current):
+    """What ``current()`` is in a service: no run, so that only its gauges are said."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, say: Callable[..., None]) -> None:
+        super().__init__("", 1, 0.0, say, told=True)
+        self._loop = loop
+
+    def gauge(self, name: Any, value: Any) -> None:
+        """See ``rocksyd.gauge``. What is said last goes out although no end of a run follows."""
+        super().gauge(name, value)
+        self._loop.call_later(PROGRESS_INTERVAL, self.flush)
+
+
 class Life(Staying):
     """One worker."""
 
@@ -45,6 +60,8 @@ class Life(Staying):
     def __init__(self, context: Context, number: int, channel: Channel) -> None:
         super().__init__(context, number, channel)
         self._settings: dict[str, Any] = {}
+        self._inside = Inside(self._loop, self._say_gauges)
+        find_current_by(lambda: self._inside)
         self._grace = _GRACE
         self._busy_page: Page
         self._engine: Engine | None = None
@@ -232,6 +249,10 @@ class Life(Staying):
         self._enter("leaving")
         self._loop.remove_reader(self._channel.fileno())
         self._over.set()
+
+    def _say_gauges(self, _done: object, _total: object, _note: object, gauges: dict[str, float]) -> None:
+        if self._state == "accepting":
+            self._say(messages.Progress(gauges=gauges))
 
     # --- leaving ------------------------------------------------------------------------------------------------------
     def _leave_alone(self) -> None:
