@@ -6,7 +6,7 @@ import pytest
 
 from rocksyd.core import events as ev
 from rocksyd.core import reasons
-from rocksyd.core.engine import Engine
+from rocksyd.core.engine import FREED_AT_ONCE, Engine
 from rocksyd.errors import NotFound, RequestError
 from rocksyd.model import Run
 from rocksyd.testing import Eager
@@ -128,6 +128,44 @@ def test_a_new_master_knows_who_waits_for_whom_and_a_run_that_is_ordered_again_w
     assert (again.state, second.state) == ("running", "waiting")
     desk.result(again)
     assert second.state == "running"
+
+
+def test_thousands_that_wait_for_one_run_are_let_go_in_steps_in_their_order_and_a_new_master_lets_go_of_the_rest() -> None:
+    desk, number = Desk(), 2 * FREED_AT_ONCE + 10
+    one = desk.started("one")
+    for n in range(number):
+        after(desk, f"f{n}", "one", start_within=600)
+    held = [f"f{n}" for n in range(number)]
+    first = desk.result(one)
+    assert [key for key in held if key in desk.engine.following] == held[FREED_AT_ONCE:]
+    assert len({effect.run.key for effect in kinds(first, ev.Persist)} - {"one"}) == FREED_AT_ONCE
+    assert desk.engine.next_deadline() == 0.0, "the rest is let go at once, but not in this step"
+    runs, snapshot = [Run.load(run.dump()) for run in desk.engine.runs.values()], desk.engine.snapshot()
+    for event, left in ((ev.Terminate(held[-1]), held[2 * FREED_AT_ONCE : -1]), (ev.Tick(), [])):
+        desk.say(event)
+        assert [key for key in held if key in desk.engine.following] == left
+    assert desk.engine.following.free == {}
+    assert desk.engine.next_deadline() == desk.now.mono + 600
+    for data in (snapshot, None):
+        engine = Engine(config(app=ONDEMAND))
+        engine.restore([Run.load(run.dump()) for run in runs], data, desk.now)
+        assert not [key for key in held if key in engine.following]
+        assert {engine.runs[key].start_by for key in held if engine.runs[key].state == "waiting"} == {desk.now.mono + 600}
+
+
+def test_who_was_ended_and_is_ordered_again_waits_again_although_it_was_to_be_let_go() -> None:
+    desk = Desk()
+    one = desk.started("one")
+    for n in range(4 * FREED_AT_ONCE + 1):
+        after(desk, f"f{n}", "one")
+    last = f"f{4 * FREED_AT_ONCE}"
+    desk.result(one)
+    desk.answer(ev.Terminate(last))
+    again = desk.answer(ev.Retry("one"))
+    assert desk.answer(ev.Retry(last)).state == "waiting"
+    desk.say(ev.Tick())
+    assert again.state != "ended"
+    assert desk.engine.following.waits_for(last) == ("one",)
 
 
 def test_a_circle_through_after_is_found() -> None:

@@ -21,6 +21,9 @@ from rocksyd.core.reminders import Reminders
 from rocksyd.core.state import Effects, State, not_found
 from rocksyd.model import ENDED, OK, RUNNING, WAITING, Now, Run
 
+FREED_AT_ONCE = 100
+"""Runs that are let go in a step when what they waited for has ended."""
+
 
 class Engine(State):
     """Runs, pools and workers of one daemon, and all that is decided about them."""
@@ -61,7 +64,9 @@ class Engine(State):
 
     def _decided(self, now: Now) -> Effects:
         while self.following.over:
-            _let_follow(self, now)
+            _tell_followers(self, now)
+        for ended, key in self.following.next_free(FREED_AT_ONCE):
+            _let_go(self, key, ended, now)
         balance_touched(self, now)
         return self.effects
 
@@ -77,7 +82,7 @@ class Engine(State):
 
     def next_deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds at which ``Tick`` is wanted; None when nothing is due."""
-        return self.reminders.next()
+        return 0.0 if self.following.free else self.reminders.next()
 
     @property
     def busy(self) -> bool:
@@ -91,18 +96,25 @@ class Engine(State):
 
 
 # --- what waits for others ----------------------------------------------------------------------------------------------
-def _let_follow(state: State, now: Now) -> None:
-    """Tell those that wait for runs that have ended in this step; it is written down with these ends, in one transaction."""
+def _tell_followers(state: State, now: Now) -> None:
+    """End those that may not follow a run that has ended in this step: with its end, in one transaction. The others come next."""
     ended, followers = state.following.over.pop()
     how = ended.attempt.outcome
-    for run in [state.runs[key] for key in followers if key in state.runs]:
-        if how != OK and run.order.after_outcome == OK:
-            state.end(run, outcome.not_followed(ended.key, how), now)
-        elif state.following.let_go(run.key, ended.key):
-            if run.order.start_within:
-                run.start_by = max(now.mono, run.not_before) + run.order.start_within
-                state.persist(run)
-            state.wait(run)
+    if how != OK:
+        for run in [state.runs[key] for key in followers if key in state.runs]:
+            if run.order.after_outcome == OK:
+                state.end(run, outcome.not_followed(ended.key, how), now)
+        followers = tuple(key for key in followers if key in state.runs)
+    if followers:
+        state.following.release(ended.key, followers)
+
+
+def _let_go(state: State, key: str, ended: str, now: Now) -> None:
+    """A run need not wait for this end any longer."""
+    run = state.runs.get(key)
+    if run is not None and state.following.let_go(key, ended):
+        takeover.begin_to_wait(state, run, now)
+        state.wait(run)
 
 
 # --- another configuration --------------------------------------------------------------------------------------------

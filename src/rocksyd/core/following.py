@@ -8,7 +8,7 @@ ordered before it (``sequence``), so nothing but the order itself has to be in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from rocksyd.model import Run
@@ -30,6 +30,11 @@ class Following:
         self._followers: dict[str, dict[str, None]] = {}
         self.over: list[Over] = []
         """Those of this step whose followers are to be told."""
+        self.free: dict[str, dict[str, None]] = {}
+        """By runs that have ended, those that are to be let go for that in this step or the next ones, the last one first.
+
+        A master that comes meanwhile lets all of them go: for it, what is not there any more has ended so.
+        """
 
     def __contains__(self, key: str) -> bool:
         return key in self._waits
@@ -51,11 +56,26 @@ class Following:
         for one in self._waits.pop(run.key, ()):
             others = self._followers.get(one, {})
             others.pop(run.key, None)
+            self.free.get(one, {}).pop(run.key, None)
             if not others:
                 self._followers.pop(one, None)
         followers = self._followers.pop(run.key, None)
         if followers:
             self.over.append(Over(run, tuple(followers)))
+
+    def release(self, ended: str, followers: tuple[str, ...]) -> None:
+        """These are to be let go, because the run has ended."""
+        self.free[ended] = {**dict.fromkeys(reversed(followers)), **self.free.get(ended, {})}
+
+    def next_free(self, most: int) -> Iterator[tuple[str, str]]:
+        """The next that are to be let go, at most so many: the run that has ended, and who waited for it."""
+        while self.free and most > 0:
+            ended, followers = next(iter(self.free.items()))
+            while followers and most > 0:
+                most -= 1
+                yield ended, followers.popitem()[0]
+            if not followers:
+                del self.free[ended]
 
     def let_go(self, key: str, predecessor: str) -> bool:
         """The run need not wait for this one any longer; whether that was the last."""

@@ -110,9 +110,18 @@ def _take_over(state: State, run: Run, now: Now) -> None:
             run.not_before = now.mono + run.order.eta - now.wall
         if run.not_before <= now.mono:
             run.not_before = 0.0  # its delay is over, which was nothing to write down
+        if run.order.after and run.attempt.number == 1 and run.key not in state.following and not run.start_by:
+            begin_to_wait(state, run, now)
         state.wait(run)
     else:
         state.end(run, ending, now)
+
+
+def begin_to_wait(state: State, run: Run, now: Now) -> None:
+    """All that it waited for has ended: the time begins within which it has to start."""
+    if run.order.start_within:
+        run.start_by = max(now.mono, run.not_before) + run.order.start_within
+        state.persist(run)
 
 
 def _take_over_worker(state: State, worker: Worker, now: Now) -> None:
