@@ -156,7 +156,7 @@ class Server:
         web.died = lambda app, generation, status: self.turn.step(ev.Crashed(app, generation, status))
         web.services.gauges = lambda app, values: self.turn.step(ev.GaugesSaid(app, values))
         web.slow_log = self.stacks.note
-        web.services.bind, web.services.known_as = listeners.listen_at, listeners.reached_at
+        web.services.bind = listeners.listen_at
         self.generations.swapping, self.generations.kept = lambda: web.swapping, rows.kept
         web.swapped = self.generations.swapped
         web_succession.carry(web, self.snapshot, children.keeper.tell)

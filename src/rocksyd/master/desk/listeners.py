@@ -113,14 +113,6 @@ def listen_at(address: Address) -> int:
     return bind(address, STREAM).detach()
 
 
-def reached_at(fd: int, address: Address) -> Address:
-    """What to connect to for a socket that was made for ``address``."""
-    socket = view(fd)
-    known = known_as(socket, address)
-    socket.close()
-    return from_here(known)
-
-
 def view(fd: int, *, own: bool = False) -> _socket.socket:
     """A socket object for ``fd``: for a duplicate of it, unless it is to ``own`` the descriptor."""
     return _socket.socket(fileno=fd if own else os.dup(fd))
@@ -253,7 +245,10 @@ class Sockets:
 
     def known_as(self, name: str) -> Address:
         """What to connect to for this socket."""
-        return reached_at(self._shelf[name], self._wanted[name])
+        socket = view(self._shelf[name])
+        known = known_as(socket, self._wanted[name])
+        socket.close()
+        return from_here(known)
 
     def claim(self) -> Iterator[tuple[str, int, bool]]:
         """Take all from the shelf: name, descriptor, and whether it is ours and not one that the service manager has passed."""

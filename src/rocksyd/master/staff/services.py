@@ -38,8 +38,6 @@ class Services:
         """Pool id -> the memfd of its last checkpoint."""
         self.bind: Callable[[Address], int] = lambda address: -1
         """Makes a listening socket. Raises AddressError."""
-        self.known_as: Callable[[int, Address], Address] = lambda fd, address: address
-        """Where such a socket can really be reached."""
         self.gauges: Callable[[str, dict[str, float]], None] = lambda app, values: None
         """Told what a service says of its application."""
         self.bound: list[Address] = []
@@ -84,14 +82,6 @@ class Services:
             self.bound.append(address)
             self._new(shelf, name, fd)
             self._sockets.by_name[name] = fd
-
-    def reached_at(self, pool: str) -> list[str]:
-        """Where clients reach a service."""
-        found = []
-        for name in shelf_names.of(_prefix(pool), self._sockets.by_name):
-            address = parse_address(name.removeprefix(_prefix(pool)), self._config.folder)
-            found.append(str(self.known_as(self._sockets.by_name[name], address)))
-        return found
 
     def told(self, pool: ServicePool, number: int, said: dict[str, Any], daemon: str) -> m.Serve:
         """What a worker is to serve."""
@@ -172,10 +162,6 @@ class Services:
         settle = app.services[pool.name.partition("/")[2]].settle if app is not None else 0.0
         link.wait(settle + 2 * self._config.restart.adopt_timeout)
         link.say(m.Accept(what == GO_ON))
-
-    def state_size(self, pool: str) -> int:
-        """Bytes of its last checkpoint."""
-        return os.fstat(self._states[pool]).st_size if pool in self._states else 0
 
 
 def _prefix(pool: str) -> str:
