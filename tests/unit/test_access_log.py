@@ -7,8 +7,6 @@ import json
 import os
 import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,12 +26,11 @@ def written(folder: Path, form: str, url: bytes, agent: bytes) -> str:
     request = Request("id")
     request.method, request.version, request.url = "GET", "1.1", url
     request.referer = request.agent = agent.decode("latin-1")
-    cycle: Any = SimpleNamespace(request=request, status=200, sent=5)
     loop = asyncio.new_event_loop()
     try:
         log = AccessLog(str(file), form, loop)
         log.open()
-        log.note(cycle, 0.25)
+        log.note(request, 200, 5, 0.25)
         log.flush()
         os.close(log._fd)
     finally:

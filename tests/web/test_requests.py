@@ -158,6 +158,7 @@ LATE = {
 
 
 def refused_and_how(asgi: Daemon) -> None:
+    log = asgi.folder / "access.log"
     found = {}
     for what, (said, _) in BAD.items():
         with connect(asgi) as connection:
@@ -169,6 +170,11 @@ def refused_and_how(asgi: Daemon) -> None:
             connection.sendall(said)
             found[what] = answer(connection)[0]
     assert found == {what: status for what, (_, status) in (BAD | LATE).items()}
+    refused = re.findall(r'^- - - \[.*\] "(.*)" (4\d\d) \d+ "-" "-" \d+\.\d+ (?:-|[0-9a-f]{24})$', whole(log), re.MULTILINE)
+    assert [(line, int(status)) for line, status in refused[:-2]] == [
+        (said.partition(b"\r")[0].decode(), status) for said, status in list(BAD.values())[:-2]
+    ]
+    assert refused[-2:] == [("POST / HTTP/1.1", "413")] * 2
 
 
 def an_error_of_the_application_is_its_own(asgi: Daemon) -> None:
@@ -305,6 +311,9 @@ def streams_and_websockets_go_on_in_old_code(asgi: Daemon) -> None:
         web.sendall(_frame(b"and on"))
         assert web.recv(4096)[2:] == b"1 and on"
         half.close()
+    log = asgi.folder / "access.log"
+    line = r'^- - - \[.*\] "GET /ws HTTP/1\.1" 101 \d+ "-" "-" \d+\.\d+ [0-9a-f]{24}$'
+    until(lambda: re.search(line, whole(log), re.MULTILINE), "the line of the WebSocket, which has ended")
 
 
 def wsgi_as_the_validator_wants_it(wsgi: Daemon) -> None:

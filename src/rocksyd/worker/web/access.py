@@ -13,11 +13,13 @@ import asyncio
 import json
 import os
 import time
-from typing import Any
 
 from rocksyd.errors import JobError
+from rocksyd.worker.web.request import Request
 
 _LOOK = 1.0
+_GONE = 499
+"""nginx's status for a request whose client has not waited for the answer."""
 
 
 class AccessLog:
@@ -47,28 +49,29 @@ class AccessLog:
             os.close(self._fd)
         self._fd = fd
 
-    def note(self, cycle: Any, took: float) -> None:
-        """A request is over."""
+    def note(self, request: Request, status: int, sent: int, took: float) -> None:
+        """A request is over; ``status`` 0: its client has gone before it was answered. ``took`` is in seconds."""
         if not self._lines:
             self._loop.call_soon(self.flush)
-        self._lines.append(self._as_json(cycle, took) if self._json else self._combined(cycle, took))
+        form = self._as_json if self._json else self._combined
+        self._lines.append(form(request, status or _GONE, sent, took))
 
-    def _combined(self, cycle: Any, took: float) -> str:
+    def _combined(self, request: Request, status: int, sent: int, took: float) -> str:
         now = int(time.time())
         if now != self._second:
             self._second, self._stamp = now, time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(now))
-        request = cycle.request
-        line = f"{request.method} {request.url.decode('latin-1')} HTTP/{request.version}"
+        line = request.url.decode("latin-1")
+        if request.method:
+            line = f"{request.method} {line} HTTP/{request.version}"
         return (
-            f'{request.client} - - [{self._stamp}] "{_safe(line)}" {cycle.status or 499} {cycle.sent} '
+            f'{request.client} - - [{self._stamp}] "{_safe(line)}" {status} {sent} '
             f'"{_safe(request.referer)}" "{_safe(request.agent)}" {took:.6f} {request.request_id}\n'
         )
 
-    def _as_json(self, cycle: Any, took: float) -> str:
-        request = cycle.request
+    def _as_json(self, request: Request, status: int, sent: int, took: float) -> str:
         said = {
             "at": round(time.time(), 3), "client": request.client, "method": request.method, "url": _text(request.url),
-            "version": request.version, "status": cycle.status or 499, "bytes": cycle.sent, "seconds": round(took, 6),
+            "version": request.version, "status": status, "bytes": sent, "seconds": round(took, 6),
             "referer": _text(request.referer.encode("latin-1")), "agent": _text(request.agent.encode("latin-1")),
             "request_id": request.request_id, "pid": os.getpid(),
         }  # fmt: skip

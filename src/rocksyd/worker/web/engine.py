@@ -75,6 +75,31 @@ class Open(Protocol):
         """Close it when it has been idle for too long, or its head is slow. When to look again."""
 
 
+class Socket:
+    """A WebSocket, as the access log has it when it has ended."""
+
+    def __init__(self, scope: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        self._send = send
+        query = scope.get("query_string", b"")
+        self.url: bytes = (scope.get("raw_path") or scope["path"].encode()) + (b"?" + query if query else b"")
+        self.status = self.sent = 0
+
+    async def send(self, message: Any) -> None:
+        """As it was, counting."""
+        self.status = self.status or _STATUS.get(message["type"], lambda _: 0)(message)
+        said = message.get("text")
+        self.sent += len(said.encode("utf-8", "replace") if said is not None else message.get("bytes") or b"")
+        await self._send(message)
+
+
+_STATUS: dict[str, Callable[[Any], int]] = {
+    "websocket.accept": lambda _: 101,
+    "websocket.close": lambda _: 403,
+    "websocket.http.response.start": lambda message: int(message["status"]),
+}
+"""What the first word of an application means for the client that wants a WebSocket."""
+
+
 class Engine:
     """One worker's application and its connections."""
 
@@ -127,10 +152,15 @@ class Engine:
         if scope["type"] == "websocket":
             request = self.proxies.read(scope, scope["headers"], trusted=self.proxies.trust(scope["client"]))
             running_request.set(request)
+            socket = Socket(scope, send)
+            began = time.monotonic()
             try:
-                await self.app(scope, receive, send)
+                await self.app(scope, receive, socket.send)
             finally:
                 self.do_rest(request, contextvars.copy_context())
+                if self.access:
+                    request.method, request.version, request.url = "GET", scope["http_version"], socket.url
+                    self.access.note(request, socket.status, socket.sent, time.monotonic() - began)
         else:
             await self.app(scope, receive, send)
 
@@ -195,7 +225,7 @@ class Engine:
         if not self.in_flight:
             page["deadline"] = 0
         if self.access:
-            self.access.note(cycle, took)
+            self.access.note(cycle.request, cycle.status, cycle.sent, took)
         if was_full:
             self.room()
 

@@ -23,7 +23,7 @@ from rocksyd.units import format_duration
 from rocksyd.worker import output, results
 from rocksyd.worker.web import framing
 from rocksyd.worker.web.engine import Engine, running_request
-from rocksyd.worker.web.request import Request
+from rocksyd.worker.web.request import Request, unserved
 
 USED = (
     "_start_asgi_task", "_unset_keepalive_if_required", "_unsupported_upgrade_warning", "connections", "cycle",
@@ -375,6 +375,11 @@ class Connection(HttpToolsProtocol):
             self.transport.write(b"".join([*lines, body]))
             if cycle is None or not own or cycle not in self.engine.in_flight:
                 self.engine.page[f"status_{status // 100}xx"] += 1
+                if self.engine.access:
+                    known = (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+                    line = b"%s %s HTTP/%s" % known if self._in_body else self.head.partition(b"\n")[0]
+                    request = cycle.request if own and cycle is not None else unserved(self.client, line)
+                    self.engine.access.note(request, status, len(body), time.monotonic() - self.touched)
         if self.transport.can_write_eof():
             # What is unread would make the close a reset, and the client would not see the answer.
             self.transport.write_eof()

@@ -74,3 +74,15 @@ class Request(Current):
 
     def __repr__(self) -> str:
         return f"<request {self.request_id}>"
+
+
+def unserved(client: tuple[str, int] | None, line: bytes) -> Request:
+    """One that is refused, of which there is the first line, whatever it says, or the beginning of one."""
+    request = Request("-", client[0] if client else "-")
+    method, _, rest = line.strip(b"\r").partition(b" ")
+    url, _, version = rest.rpartition(b" HTTP/")
+    if method.isalpha() and url:
+        request.method, request.url, request.version = method.decode("ascii"), url, version.decode("latin-1")
+    else:
+        request.url = line.strip(b"\r") or b"-"
+    return request
