@@ -29,7 +29,7 @@ MOST_OUTPUT = 1 << 20
 """Bytes owed to a client beyond which it gets no more output of runs, and hears no more of what it has missed."""
 MOST_MISSED, MISSED_AT_ONCE = 10_000, 20
 """Of how many that have ended, the latest, it hears then; and how many runs are looked at in a piece."""
-TOGETHER, MOST_TOGETHER = 0.005, 200
+TOGETHER, MOST_TOGETHER = 0.01, 200
 """Seconds in which news that come thick and fast are collected, and how many of them, before they are told: followers are woken
 once for all. News after a quiet time are told at once."""
 
