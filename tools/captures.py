@@ -14,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import termios
+from collections.abc import Sequence
 from pathlib import Path
 
 from rocksyd.client import Client
+from rocksyd.master.desk.outlook import machine
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import until
 
@@ -48,6 +50,8 @@ COMMANDS = (
     ("ps",), ("ps", "--failed"), ("why", "waits"), ("errors",), ("search", "empty"), ("logs", "suppliers-2"), ("jobs",),
     ("jobs", "import_orders"), ("restarts",), ("pools",), ("pools", "--wide"), ("health",),
 )  # fmt: skip
+STAND_IN = "/srv/the-shop"
+"""For the folder that the daemon is in; as long as that, so that lines are filled, broken and cut as they would be there."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -55,7 +59,7 @@ def shown(words: tuple[str, ...], environment: dict[str, str], columns: int) -> 
     """What a command writes on a terminal of so many columns; 0: in a pipe."""
     command = [sys.executable, "-m", "rocksyd.cli", *words]
     if not columns:
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+        return _COLOURS.sub("", subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout)
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen(command, env=environment, stdin=slave, stdout=slave, stderr=slave)
@@ -71,15 +75,26 @@ def shown(words: tuple[str, ...], environment: dict[str, str], columns: int) -> 
     return _COLOURS.sub("", written.decode(errors="replace")).replace("\r", "")
 
 
-def page(environment: dict[str, str]) -> str:
-    """The page's text."""
+def _elsewhere(text: str, folders: Sequence[str]) -> str:
+    """The text as if its folders were the stand-in, also where one is cut off."""
+    for folder in folders:
+        text = text.replace(folder, STAND_IN)
+        for length in range(len(folder) - 1, 1, -1):
+            text = text.replace(folder[:length] + "…", STAND_IN[:length] + "…")
+    return text
+
+
+def page(environment: dict[str, str], folders: Sequence[str]) -> str:
+    """The page's text, with a stand-in for the folders of the daemon."""
     parts = [
         "# Captures\n\nWhat the commands show, made by `tools/captures.py` from a real daemon; colours are left out.\n",
     ]
     for words in COMMANDS:
         parts.append(f"## rocksyd {' '.join(words)}\n")
         for columns in (80, 200, 0):
-            text = re.sub(r"/tmp/tmp\w*(?:/d\b)?", "/srv/shop", shown(words, environment, columns)).rstrip()
+            text = _elsewhere(shown(words, environment, columns), folders).rstrip()
+            if stray := re.search(rf"{re.escape(tempfile.gettempdir())}\b.*", text):
+                raise SystemExit(f"{' '.join(words)}: a path of this machine is on the page: {stray[0]}")
             widest = max((len(line) for line in text.splitlines()), default=0)
             if columns and widest > columns and words[0] != "logs":  # what a run has written is not broken
                 raise SystemExit(f"{' '.join(words)}: a line of {widest} columns at {columns}")
@@ -89,9 +104,11 @@ def page(environment: dict[str, str]) -> str:
 
 def main() -> None:
     """Write the page."""
+    if trouble := next(machine(), None):
+        raise SystemExit(f"`health` would show this machine's trouble on the page: {trouble.text}; wait until it is quieter")
     with (
-        tempfile.TemporaryDirectory() as folder,
-        Daemon(Path(folder) / "d", JOBS, parts={"top": "[history]", "pool": CONFIG}) as daemon,
+        tempfile.TemporaryDirectory(prefix="") as folder,
+        Daemon(Path(folder), JOBS, parts={"top": "[history]", "pool": CONFIG}) as daemon,
     ):
         environment = {**os.environ, "ROCKSYD_ADDRESS": daemon.address, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
         environment.pop("NO_COLOR", None)
@@ -106,7 +123,7 @@ def main() -> None:
             talk.ask("restart")
             jobs.write_text(text)
             until(lambda: client.request("history.search", {"text": "empty"}), "what ended to be taken in")
-            PAGE.write_text(page(environment))
+            PAGE.write_text(page(environment, (folder, daemon.address.removeprefix("unix://").removesuffix("/d.sock"))))
             go.touch()
             for key in ("nightly-1", "nightly-2", "waits"):
                 next(iter(client.wait(key)))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rocksyd.cli import health
 from rocksyd.cli.completion import Word, _words_of, fitting
 from rocksyd.cli.progress import bar, line
+from rocksyd.cli.searching import _piece
 from rocksyd.cli.tables import Cell, Column, Screen, columns_of, lines_of, wrapped
 from rocksyd.cli.top_keys import Keys
 from rocksyd.cli.top_state import FOLLOW, RUNS, WHY, KeyAction, Sample, State, rates_between
@@ -313,3 +314,16 @@ def test_the_screen_of_the_tests_takes_any_bytes_in_any_pieces(pieces: list[byte
     for piece in pieces:
         cut.feed(piece)
     assert cut.lines == whole.lines
+
+
+@given(
+    st.lists(st.text(alphabet="ab漢é ", max_size=40), min_size=1, max_size=7).filter(lambda pieces: len(pieces) % 2),
+    st.integers(1, 80),
+)
+def test_what_a_search_found_fits_and_what_is_left_out_of_it_is_an_ellipsis(pieces: list[str], width: int) -> None:
+    whole, line = _piece(pieces, None, Screen()), _piece(pieces, width, Screen(width))
+    assert columns_of(line) <= width
+    assert (line == whole) == (columns_of(whole) <= width)
+    for part in line.split("…"):
+        assert part in whole
+    assert _piece(pieces, width, Screen(width, coloured=True)).replace("\x1b[1;35m", "").replace("\x1b[0m", "") == line

@@ -68,15 +68,21 @@ def _piece(pieces: list[str], width: int | None, target: Screen) -> str:
 
 
 def _cut(pieces: list[str], width: int) -> list[str]:
-    lead = pieces[0][-(width // 3) :] if len(pieces) > 1 else pieces[0]
-    kept, left = [], width
-    for piece in (lead, *pieces[1:]):
+    """The pieces in at most ``width`` columns, an ellipsis where something is left out."""
+    lead, before = pieces[0], width // 3
+    if len(pieces) > 1 and len(lead) > before:
+        lead = "…" + lead[len(lead) - before :]
+    pieces = [lead, *pieces[1:]]
+    if sum(map(columns_of, pieces)) <= width:
+        return pieces
+    kept, left = [], width - 1
+    for piece in pieces:
         part = piece
         while part and columns_of(part) > left:
             part = part[:-1]
         kept.append(part)
-        left -= columns_of(part)
-    return kept
+        left = left - columns_of(part) if part == piece else 0
+    return [*kept[:-1], kept[-1] + "…"]
 
 
 def _found(text: str, target: Screen) -> str:
