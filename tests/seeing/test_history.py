@@ -6,13 +6,16 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rocksyd.client import Client
+from rocksyd.companions.history import History
 from rocksyd.companions.history_index import Index, Text, Wanted
 from rocksyd.companions.history_outputs import text_of
 from rocksyd.errors import RequestError
@@ -202,3 +205,28 @@ def test_what_is_no_file_has_no_text(tmp_path: Path) -> None:
     assert text_of(str(tmp_path / "fifo.log"), 10) == text_of(str(tmp_path / "gone.log"), 10) == ""
     (tmp_path / "a.log").write_bytes(b"\xff\x1b]0;title\x07word\x1b[2J")
     assert text_of(str(tmp_path / "a.log"), 100).split() == ["�", "word"]
+
+
+def test_what_is_written_and_cannot_be_read_yet_is_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may take longer than the first look waits: SQLite shows a commit when the disk has it, and tells nobody."""
+    monkeypatch.setattr("rocksyd.companions.history.LULL", 0.01)
+    monkeypatch.setattr("rocksyd.companions.history.SECOND_LOOKS", (0.01, 0.02))
+    settings = {"state_dir": str(tmp_path), "index_size": 1 << 20, "index_each": 1 << 10, "keep_runs": 0, "keep_size": 0}
+    stub: Any = SimpleNamespace(settings=settings)
+    history = History(stub)
+    looks: list[None] = []
+
+    def look() -> bool:
+        looks.append(None)
+        return False
+
+    monkeypatch.setattr(history, "_look", look)
+    thread = threading.Thread(target=history.act, daemon=True)
+    thread.start()
+    try:
+        until(lambda: len(looks) == 3, "the first look and two more")
+        (tmp_path / "journal.sqlite-wal").write_bytes(b"a commit")
+        until(lambda: len(looks) >= 6, "a look at what was written, and two more")
+    finally:
+        history.leave(thread)
+        os.close(history._wake)

@@ -37,6 +37,8 @@ BATCH = 100
 """Runs that are taken in together."""
 LULL, TROUBLE = 0.5, 10.0
 """Seconds between two looks while much is going on, and after one that failed."""
+SECOND_LOOKS = (1.0, 10.0)
+"""Seconds after which there is another look although nothing was written: what is written can be read when the disk has it."""
 BACK = 1000
 """The latest runs are compared at the beginning: a crash may have given their revisions to others."""
 MOST = 3 << 20
@@ -86,11 +88,12 @@ class History:
                     self._index.acquire()
                     self._acting = True
                 with Writes(self._folder) as writes:
+                    pauses = iter(SECOND_LOOKS)
                     while not self._leaving:
-                        if not self._look():
-                            self._sleep(writes.fileno())
+                        if not self._look() and self._sleep(writes.fileno(), next(pauses, None)):
                             writes.read()
                             self._sleep(-1, LULL)
+                            pauses = iter(SECOND_LOOKS)
             except (JournalError, OSError, sqlite3.Error) as error:
                 log("history", f"what ended is not taken in: {error}")
                 if is_damage(error) and self._acting:
@@ -107,12 +110,13 @@ class History:
             log("history", f"the index cannot be made again: {error}")
             self._sleep(-1, TROUBLE)
 
-    def _sleep(self, fd: int, seconds: float | None = None) -> None:
+    def _sleep(self, fd: int, seconds: float | None = None) -> bool:
+        """Whether there is something to be read at ``fd``."""
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if fd >= 0:
             poller.register(fd, select.POLLIN)
-        poller.poll(None if seconds is None else seconds * 1000)
+        return any(ready == fd for ready, _ in poller.poll(None if seconds is None else seconds * 1000))
 
     def _look(self) -> bool:
         """Take in the next runs; whether there may be more."""
