@@ -218,6 +218,16 @@
 
   // --- the chart of durations ------------------------------------------------------------------------------------
   let drawn = null;
+  const DAY = "\n{D} {MMM}";
+  const CLOCK = [
+    // How far labels are apart; a label; what the first one, and the first of a year, day or minute has besides; 1: below it.
+    [3600 * 24 * 365, "{YYYY}", null, null, null, null, null, null, 1],
+    [3600 * 24 * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+    [3600 * 24, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+    [60, "{HH}:{mm}", DAY, null, DAY, null, null, null, 1],
+    [1, "{HH}:{mm}:{ss}", DAY, null, DAY, null, null, null, 1],
+    [1e-3, "{HH}:{mm}:{ss}.{fff}", DAY, null, DAY, null, null, null, 1],
+  ];
 
   function draw() {
     const place = $(".uplot-here");
@@ -253,7 +263,7 @@
         legend: { show: false },
         cursor: { drag: { x: true, y: false } },
         scales: { y: { range: (u, low, high) => [0, (high || 1) * 1.1] } },
-        axes: [axis, { ...axis, size: 70, values: (u, values) => values.map(span) }],
+        axes: [{ ...axis, values: CLOCK }, { ...axis, size: 70, values: (u, values) => values.map(span) }],
         series: [{}, dots("ok", "--ok"), dots("not ok", "--bad")],
       },
       [found.times, found.good, found.bad],
