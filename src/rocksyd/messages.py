@@ -112,6 +112,8 @@ class Frozen(Value):
 
     names: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
+    since: float = 0.0
+    """From a service worker: since when it handles no message (CLOCK_MONOTONIC seconds); 0: it does not say."""
 
 
 class Adopted(Value):

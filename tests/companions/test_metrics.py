@@ -37,6 +37,8 @@ def base(talk: Conversation) -> str:
 SITE = """
 [apps.site]
 path = "app"
+jobs = ["talks"]
+[apps.site.services.talk]
 [apps.site.web]
 wsgi = "jobs:site"
 listen = ["unix://site.sock"]
@@ -44,7 +46,14 @@ listen = ["unix://site.sock"]
 pm = "static"
 max_workers = 1
 """
-"""An application that serves requests as well."""
+"""An application that serves requests as well, and has a service."""
+TALKS = """
+from rocksyd import Lines, service
+@service(listen="unix://talk.sock", protocol=Lines())
+class Talk:
+    def message(self, c, line):
+        c.send(line)
+"""
 ANSWERS = """
 def site(environ, start_response):
     start_response("200 OK", [])
@@ -53,7 +62,9 @@ def site(environ, start_response):
 
 
 def metrics(folder: Path, *, web: bool = False) -> Daemon:
-    return Daemon(folder, JOBS + SAYS + ANSWERS, parts={"top": METRICS + (SITE if web else ""), "pool": IDLE_POOL})
+    daemon = Daemon(folder, JOBS + SAYS + ANSWERS, parts={"top": METRICS + (SITE if web else ""), "pool": IDLE_POOL})
+    (daemon.app / "talks.py").write_text(TALKS)
+    return daemon
 
 
 def scraped(talk: Conversation) -> dict[str, dict[tuple[str, ...], float]]:
@@ -101,7 +112,11 @@ def test_the_manual_names_every_metric_and_no_other(tmp_path: Path) -> None:
         scraped(talk)  # from here on it is counted how long runs take
         talk.rpc("call", target="add", params=[1, 2])
         talk.rpc("call", target="says", params=["users", 3])
-        found = {name for name in scraped(talk) if not name.endswith(("_seconds_count", "_seconds_sum"))}
+        (service,) = talk.rpc("services")
+        values = scraped(talk)
+        assert set(values["rocksyd_service_serving"].values()) == {1}
+        assert set(values["rocksyd_service_connections_limit"].values()) == {service["max_connections"]}
+        found = {name for name in values if not name.endswith(("_seconds_count", "_seconds_sum"))}
     documented = set(re.findall(r"^\| `(rocksyd_[a-z_]+)", MANUAL.read_text(), re.MULTILINE))
     assert documented == {name.removesuffix("_bucket") for name in found}
 

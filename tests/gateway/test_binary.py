@@ -22,7 +22,7 @@ from tests.gateway.test_access import TOKENS, secret, tokens
 from tests.restart.stage import restart
 
 ROOT = Path(__file__).parents[2]
-READING = ("stats", "pools", "health", "list", "targets", "costs", "durations", "restarts", "left_behind")
+READING = ("stats", "pools", "services", "health", "list", "targets", "costs", "durations", "restarts", "left_behind")
 
 
 def daemon(folder: Path, more: str = "") -> Daemon:

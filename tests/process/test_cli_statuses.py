@@ -100,6 +100,8 @@ COMMANDS: list[Row] = [
     ("free h", 1, "$", "rocksyd: no run 'h' here"),
     ("stats", 0, r".*runs_submitted +\d", "$"),
     ("pools", 0, r"POOL .*WORKERS.*\napp +static ", "$"),
+    ("services", 0, "no application has a service\n$", "$"),
+    ("services --json", 0, r"\[\]\n$", "$"),
     ("pools --json", 0, r'\[{"pool": "app", ', "$"),
     (
         "health",

@@ -31,6 +31,7 @@ ASKED: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "targets": (lambda client: client.targets("shop"), []),
     "stats": (lambda client: client.stats(), {"pid": 1}),
     "pools": (lambda client: client.pools(), []),
+    "services": (lambda client: client.services(), []),
     "restarts": (lambda client: client.restarts(3), []),
     "costs": (lambda client: client.costs(), []),
     "flag": (

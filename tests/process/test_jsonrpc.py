@@ -103,6 +103,7 @@ def test_every_method_answers_what_its_schema_says(tmp_path: Path) -> None:
             "durations",
             "costs",
             "pools",
+            "services",
             "health",
             "rpc.discover",
             "reload",

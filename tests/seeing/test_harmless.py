@@ -63,6 +63,7 @@ MORE: dict[str, list[list[str]]] = {
     "check": [["check", KEY], ["check", "holds"], ["check", f"no {STRANGE}"]],
     "stack": [["stack", "holds"], ["stack", KEY]],
     "pools": [["pools"], ["pools", "--workers"], ["pools", "--wide"]],
+    "services": [["services"], ["services", "--json"]],
     "stats": [["stats"], ["stats", "--json"]],
     "kill": [["kill", KEY], ["kill", "--target", STRANGE, "--yes"]],
     "journal": [["journal", "check", "-c", "{config}"], ["journal", "export", "-c", "{config}"]],

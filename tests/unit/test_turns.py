@@ -61,7 +61,10 @@ ASKED: dict[str, list[dict[str, Any]]] = {
     "run": [{"target": "nobody"}],
     "call": [{"target": "nobody"}],
     "stack": [{"key": "w100"}],
-    **{name: [{}] for name in ("left_behind", "targets", "stats", "costs", "durations", "pools", "health", "rpc.discover")},
+    **{
+        name: [{}]
+        for name in ("left_behind", "targets", "stats", "costs", "durations", "pools", "services", "health", "rpc.discover")
+    },
     "auth": [{"token": "x"}],
     "flag": [{"flag": "debug", "script": f"s{number}"} for number in range(flags.MOST)],
     "flags": [{}],

@@ -475,6 +475,12 @@ def _say_costs(options: argparse.Namespace) -> int:
     return costs(options)
 
 
+def _say_services(options: argparse.Namespace) -> int:
+    from rocksyd.cli.services import services
+
+    return services(options)
+
+
 def _do_notify(options: argparse.Namespace) -> int:
     from rocksyd.cli.notify import notify
 
@@ -611,6 +617,10 @@ COMMANDS: dict[str, Command] = {
         "print the sizes of the pools, and what each worker is at", _pools, pool_tables.pools,
         examples="  rocksyd pools\n  rocksyd pools --wide\n  rocksyd pools --workers\n"
         "  rocksyd pools --json | jq '.[].processes[].stage'",
+    ),
+    "services": Command(
+        "print what each resident service has, what it owes, and how its last hand-over went", _nothing, _say_services,
+        examples="  rocksyd services\n  rocksyd services --json | jq '.[] | {service, connections, silence}'",
     ),
     "restart": Command(
         "load the code anew and hand over to it without dropping anything; if it cannot serve, nothing changes", _quiet,

@@ -32,6 +32,10 @@ class AsyncControl(AsyncRequests):
         """Sizes and numbers of every pool."""
         return list(await self.request("pools"))
 
+    async def services(self) -> list[dict[str, Any]]:
+        """Each resident service: where it can be reached, its connections, what it owes, its state, its last hand-over."""
+        return list(await self.request("services"))
+
     async def costs(self) -> list[dict[str, Any]]:
         """What was learned of each target, and of each script, from its runs: times in seconds, ``memory`` in bytes."""
         return list(await self.request("costs"))

@@ -33,6 +33,10 @@ class Control(Requests):
         """Sizes and numbers of every pool."""
         return list(self.request("pools"))
 
+    def services(self) -> list[dict[str, Any]]:
+        """Each resident service: where it can be reached, its connections, what it owes, its state, its last hand-over."""
+        return list(self.request("services"))
+
     def costs(self) -> list[dict[str, Any]]:
         """What was learned of each target, and of each script, from its runs: times in seconds, ``memory`` in bytes."""
         return list(self.request("costs"))

@@ -68,6 +68,21 @@ WEB_GAUGES = {
     "rocksyd_web_connections": ("connections", "Connections that the pool's workers have."),
     "rocksyd_web_websockets": ("websockets", "Those of them that are WebSockets."),
 }
+SERVICE_COUNTERS = {
+    "rocksyd_service_messages": ("messages", "Messages that the service has handled."),
+}
+SERVICE_GAUGES = {
+    "rocksyd_service_connections": ("connections", "Connections that the service has."),
+    "rocksyd_service_connections_limit": ("max_connections", "The service's max_connections."),
+    "rocksyd_service_unsent_bytes": ("unsent", "Bytes owed to peers that do not read."),
+    "rocksyd_service_state_bytes": ("checkpoint_bytes", "The state that is kept in case its process dies; 0 for none."),
+    "rocksyd_service_taken_over_time_seconds": ("taken_over_at", "When its worker took over from another (Unix); 0 for never."),
+    "rocksyd_service_silence_seconds": ("silence", "For how long no message was handled then."),
+    "rocksyd_service_memory_bytes": ("rss", "Resident memory of its worker."),
+    "rocksyd_service_generation": ("generation", "The generation of the code that serves."),
+    "rocksyd_service_serving": ("pid", "1 while a worker serves it."),
+    "rocksyd_service_kept": ("kept", "1 while it goes on in the code before, although newer code is loaded."),
+}
 WEB_DURATION = ("rocksyd_web_request_duration_seconds", "From a request's head to the end of its response.")
 WEB_RESPONSES = ("rocksyd_web_responses", "Responses, by the class of their status: 1xx to 5xx.")
 STATES = (STARTING, READY, FAILED, ABSENT)
@@ -123,6 +138,10 @@ WEB = (
     *_all(WEB_GAUGES, "gauge", "pools", OF_POOL),
     Declared(WEB_DURATION[0], "histogram", "pools: durations", WEB_DURATION[1], OF_POOL, "seconds"),
 )
+OF_SERVICE = ("service", "app")
+SERVICES = (
+    *_all(SERVICE_COUNTERS, "counter", "services", OF_SERVICE), *_all(SERVICE_GAUGES, "gauge", "services", OF_SERVICE),
+)  # fmt: skip
 TIMES = _all(DURATIONS, "histogram", "durations", OF_TARGET)
 USERS = (Declared("rocksyd_user_value", "gauge", "stats: gauges", "What jobs have said with `rocksyd.gauge`.", ("app", "name")),)
 COMPANIONS = (
@@ -131,5 +150,13 @@ COMPANIONS = (
     Declared("rocksyd_companion_restarts", "counter", "health: companions",
              "Times the companion was started again.", ("companion",)),
 )  # fmt: skip
-GROUPS = {"daemon": DAEMON, "pools": POOLS, "web": WEB, "times": TIMES, "users": USERS, "companions": COMPANIONS}
+GROUPS = {
+    "daemon": DAEMON,
+    "pools": POOLS,
+    "web": WEB,
+    "services": SERVICES,
+    "times": TIMES,
+    "users": USERS,
+    "companions": COMPANIONS,
+}
 ALL = tuple(one for group in GROUPS.values() for one in group)

@@ -20,9 +20,12 @@ from rocksyd.companions.metric_names import (
     DURATIONS,
     GAUGES,
     OF_POOL,
+    OF_SERVICE,
     OF_TARGET,
     POOL_COUNTERS,
     POOL_GAUGES,
+    SERVICE_COUNTERS,
+    SERVICE_GAUGES,
     STATES,
     WEB_COUNTERS,
     WEB_DURATION,
@@ -54,12 +57,16 @@ TIMEOUT = 5.0
 """Seconds in which the daemon has to answer. One that restarts answers later than usual; what scrapes us usually waits 10 s."""
 
 
-METHODS = ("stats", "pools", "durations", "health")
+METHODS = ("stats", "pools", "services", "durations", "health")
 """What is asked for the metrics, in the order in which ``families`` takes the answers."""
 
 
 def families(
-    stats: dict[str, Any], pools: list[dict[str, Any]], times: dict[str, Any], health: dict[str, Any]
+    stats: dict[str, Any],
+    pools: list[dict[str, Any]],
+    services: list[dict[str, Any]],
+    times: dict[str, Any],
+    health: dict[str, Any],
 ) -> Iterator[Metric]:
     """The metrics, from what METHODS answer."""
     yield InfoMetricFamily("rocksyd", "The daemon.", {"version": str(stats["version"])})
@@ -81,6 +88,7 @@ def families(
         unit = "bytes" if name.endswith("_bytes") else ""
         yield _gauge(name, text, labels, [([row["pool"], row["app"]], row[key]) for row in pools], unit)
     yield from _web([row for row in pools if row.get("kind") == "web"])
+    yield from _services(services)
     yield from _durations(times)
     said = [([app, name], value) for app, values in stats["gauges"].items() for name, value in values.items()]
     yield _gauge("rocksyd_user_value", "What jobs have said with rocksyd.gauge.", ["app", "name"], said)
@@ -98,6 +106,21 @@ def _web(rows: list[dict[str, Any]]) -> Iterator[Metric]:
     for row in rows:
         _add(family, [row["pool"], row["app"]], row["durations"]["bounds"], row["durations"])
     yield family
+
+
+def _services(rows: list[dict[str, Any]]) -> Iterator[Metric]:
+    """Of a text only whether there is one, of a process id as well, and 0 for what is not known."""
+    labels = list(OF_SERVICE)
+
+    def samples(key: str) -> Samples:
+        found = [(row["service"], row["app"], row[key]) for row in rows]
+        return [([name, app], bool(said) if key in ("pid", "kept") else said or 0) for name, app, said in found]
+
+    for name, (key, text) in SERVICE_COUNTERS.items():
+        yield _counter(name, text, labels, samples(key))
+    for name, (key, text) in SERVICE_GAUGES.items():
+        unit = next((unit for unit in ("bytes", "seconds") if name.endswith(f"_{unit}")), "")
+        yield _gauge(name, text, labels, samples(key), unit)
 
 
 def _durations(times: dict[str, Any]) -> Iterator[Metric]:

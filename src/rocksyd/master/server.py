@@ -143,6 +143,7 @@ class Server:
     # --- web pools, which are loaded where there are any --------------------------------------------------------------
     def _make_web(self, config: Config) -> None:
         from rocksyd.master.staff import web_succession  # noqa: PLC0415
+        from rocksyd.master.staff.service_rows import ServiceRows  # noqa: PLC0415
         from rocksyd.master.staff.web import Web  # noqa: PLC0415
         from rocksyd.master.staff.web_rows import WebRows  # noqa: PLC0415
 
@@ -152,12 +153,13 @@ class Server:
         )
         web.reaped = lambda zygote, pid: children.workers.exits.append((zygote, pid))
         rows = WebRows(web, lambda: self.generations.started_at)
-        web.row, self.numbers.web = rows.fpm, rows
+        services = ServiceRows(web, lambda app: self.engine.gauges.get(app, {}), listeners.reached)
+        web.row, self.numbers.web, self.numbers.services = rows.fpm, rows, services
         web.died = lambda app, generation, status: self.turn.step(ev.Crashed(app, generation, status))
         web.services.gauges = lambda app, values: self.turn.step(ev.GaugesSaid(app, values))
         web.slow_log = self.stacks.note
         web.services.bind = listeners.listen_at
-        self.generations.swapping, self.generations.kept = lambda: web.swapping, rows.kept
+        self.generations.swapping, self.generations.kept = lambda: web.swapping, services.kept
         web.swapped = self.generations.swapped
         web_succession.carry(web, self.snapshot, children.keeper.tell)
         self.turn.due(web.next_deadline, web.on_time)

@@ -20,8 +20,15 @@ FIELDS = (
 )  # fmt: skip
 """``deadline``: CLOCK_MONOTONIC milliseconds after which the worker is stuck, 0 for never. ``queue``: connections that waited to
 be accepted when it looked last. ``micros``: of all requests together. From ``requests`` on the numbers only grow."""
-LATER = ("spent",)
-"""Further ones that do not grow. ``spent``: 1 when the worker is to be replaced, because a thread of it cannot be ended."""
+LATER = ("spent", "unsent", "taken_over", "silence", "mark", "marked", "mark_before", "marked_before")
+"""Further ones that do not grow. ``spent``: 1 when the worker is to be replaced, because a thread of it cannot be ended.
+
+Of a service worker, whose ``requests`` are messages: ``unsent``, the bytes that it owes; ``taken_over``, when it was handed
+everything by the worker before (Unix milliseconds, 0 for never), and ``silence``, for how many microseconds no message was
+handled then; ``mark`` and ``mark_before``, two moments (CLOCK_MONOTONIC milliseconds) and the ``requests`` there were by then.
+"""
+MARK = 5000
+"""Milliseconds between two marks, while messages come."""
 AT = {name: index for index, name in enumerate((*FIELDS, *LATER))}
 GROWING = FIELDS[AT["requests"] :]
 STAGES = ("starting", "ready", "accepting", "leaving")
@@ -58,6 +65,17 @@ class Page:
 
     def __setitem__(self, name: str, value: int) -> None:
         self.numbers[AT[name]] = value
+
+    def mark(self, now: int) -> None:
+        """It is so late (CLOCK_MONOTONIC milliseconds): remember, now and then, what was counted by then."""
+        if now - self["mark"] >= MARK:
+            self["mark_before"], self["marked_before"] = self["mark"] or now, self["marked"]
+            self["mark"], self["marked"] = now, self["requests"]
+
+    def rate(self, now: int) -> float:
+        """Requests a second since the mark before the last, which is MARK ago at least where there are as many."""
+        passed = max(1000, now - self["mark_before"])
+        return max(0, self["requests"] - self["marked_before"]) * 1000 / passed if self["mark"] else 0.0
 
     def grown(self) -> list[int]:
         """What only grows, and the buckets behind it: to be added up."""

@@ -231,7 +231,7 @@ class _Methods:
             "terminate": self._terminate, "free": lambda given: self._order(given, ev.Free),
             "retry": lambda given: self._order(given, ev.Retry), "logs": self._logs, "why": self._why,
             "subscribe": self._subscribe, "targets": self._targets, "stats": self._stats,
-            "restarts": lambda given: [], "pools": self._pools,
+            "restarts": lambda given: [], "pools": self._pools, "services": lambda given: [],
             "health": lambda given: {"ok": True, "problems": [], "generation": 1, "listen": [], "exec": [], "zygotes": {}},
         }  # fmt: skip
 

@@ -46,6 +46,7 @@ class Daemon:
         rpc.serves("costs", self._costs)
         rpc.serves("durations", lambda caller, params: self._numbers.durations())
         rpc.serves("pools", lambda caller, params: self._numbers.pools())
+        rpc.serves("services", lambda caller, params: self._numbers.services.rows())
         rpc.serves("health", lambda caller, params: {**self._numbers.health(), "version": __version__})
         rpc.serves("restart", lambda caller, params: self._order("restart", caller))
         rpc.serves("reload", lambda caller, params: self._order("reload", caller))

@@ -131,6 +131,15 @@ def known_as(socket: _socket.socket, address: Address) -> Address:
     return local_address(socket) if address.kind == "tcp" and not address.port else address
 
 
+def reached(fd: int, address: Address) -> Address:
+    """What clients know the socket ``fd`` by, which was made for ``address``."""
+    socket = view(fd)
+    try:
+        return known_as(socket, address)
+    finally:
+        socket.close()
+
+
 def from_here(address: Address) -> Address:
     """Where this machine reaches what listens at ``address``: one for every interface is at the loopback one as well."""
     loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host)
@@ -245,10 +254,7 @@ class Sockets:
 
     def known_as(self, name: str) -> Address:
         """What to connect to for this socket."""
-        socket = view(self._shelf[name])
-        known = known_as(socket, self._wanted[name])
-        socket.close()
-        return from_here(known)
+        return from_here(reached(self._shelf[name], self._wanted[name]))
 
     def claim(self) -> Iterator[tuple[str, int, bool]]:
         """Take all from the shelf: name, descriptor, and whether it is ours and not one that the service manager has passed."""

@@ -238,6 +238,11 @@ STATS: Schema = _numbers(
         "web_timeouts": (_COUNT, "requests whose response had not begun in time"),
         "web_slow": (_COUNT, "requests that took longer than slow_after"),
         **{f"web_status_{code}": (_COUNT, f"responses with {code}") for code in ("1xx", "2xx", "3xx", "4xx", "5xx")},
+        "services": (_COUNT, "resident services"),
+        "service_workers": (_COUNT, "workers of these, with those that come and go in a hand-over"),
+        "service_connections": (_COUNT, "connections that these have"),
+        "service_unsent": (_COUNT, "bytes that they owe to peers that do not read"),
+        "service_messages": (_COUNT, "messages that they have handled"),
     },
     "stats",
 )
@@ -324,6 +329,38 @@ _OF_WEB: dict[str, tuple[Schema, str]] = {
 }
 POOL["properties"] |= {name: _with(schema, f"of a web pool: {text}") for name, (schema, text) in _OF_WEB.items()}
 
+
+SERVICE: Schema = _numbers(
+    {
+        "service": (_TEXT, "`app/name`"),
+        "app": (_TEXT, "its application"),
+        "name": (_TEXT, "its name in that"),
+        "listen": (_LIST, "where it can be reached"),
+        "pid": ({"type": ["integer", "null"]}, "process id of the worker that serves; null while none does"),
+        "state": (
+            {"enum": ["serving", "handing over", "starting", "leaving", "parked", "none"]},
+            "`serving`; `handing over` while new code takes over; `starting` and `leaving` while no worker serves yet, or any "
+            "more; `parked` when none is forked because they die at their start; `none`",
+        ),
+        "generation": (_COUNT, "of the code that serves"),
+        "connections": (_COUNT, "connections that it has"),
+        "max_connections": (_COUNT, "connections that it may have"),
+        "messages": (_COUNT, "messages that it has handled"),
+        "messages_per_second": (_NUMBER, "over the last five to ten seconds"),
+        "unsent": (_COUNT, "bytes that it owes to peers that do not read"),
+        "gauges": (_OBJECT, "what its application has said with `rocksyd.gauge(name, value)`, the last value by name"),
+        "checkpoint_bytes": ({"type": ["integer", "null"]}, "size of the state that is kept in case its process dies"),
+        "checkpoint_at": (_SECONDS, "when that was written, Unix seconds"),
+        "taken_over_at": (_SECONDS, "when its worker was handed everything by the one before, Unix seconds"),
+        "silence": (_SECONDS, "seconds for which no message was handled then"),
+        "kept": ({"type": ["string", "null"]}, "why it goes on in the code before, although newer code is loaded"),
+        "trouble": ({"type": ["string", "null"]}, "why its worker could not be forked or has died"),
+        "age": (_SECONDS, "seconds since its worker was forked"),
+        "cpu": (_NUMBER, "seconds of CPU that its worker has used"),
+        "rss": (_COUNT, "bytes of resident memory of its worker"),
+    },
+    "service",
+)
 
 _HISTOGRAM: Schema = _object({"counts": {"type": "array", "items": _COUNT}, "sum": _NUMBER})
 DURATIONS: Schema = _numbers(
@@ -585,6 +622,7 @@ METHODS: dict[str, Method] = {
         _object({"bounds": {"type": "array", "items": _NUMBER}, "rows": {"type": "array", "items": DURATIONS}}),
     ),
     "pools": Method("Sizes and numbers of every pool.", (), {"type": "array", "items": POOL}),
+    "services": Method("Each resident service, as it is now.", (), {"type": "array", "items": SERVICE}),
     "health": Method(
         "Whether the daemon can do its work, and if not, why.",
         (),

@@ -24,7 +24,7 @@ _RESET = "memcached_reset"
 """What the journal has the counters under that ``stats reset`` was told at."""
 _COUNTED = (
     "total_", "dropped_", "requests", "journal_", "runs_submitted", "runs_refused", "runs_retried", "runs_slow", "runs_ended_",
-    "forks_failed", "web_requests", "web_refused", "web_timeouts", "web_slow", "web_status_",
+    "forks_failed", "web_requests", "web_refused", "web_timeouts", "web_slow", "web_status_", "service_messages",
 )  # fmt: skip
 """How names of numbers begin that only grow; ``requests_per_second`` is none."""
 Pairs = list[tuple[str, Any]]

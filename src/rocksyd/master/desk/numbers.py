@@ -28,8 +28,13 @@ from rocksyd.master.turn import Turn
 from rocksyd.posix.processes import cpu_time, resident_memory
 from rocksyd.posix.scoreboard import Entry
 
-WEB_TOTALS = tuple(name for name in STATS["properties"] if name.startswith("web_"))
-"""What ``stats`` says of the pools that serve requests."""
+
+def _named(beginning: str) -> tuple[str, ...]:
+    return tuple(name for name in STATS["properties"] if name.startswith(beginning))
+
+
+WEB_TOTALS, SERVICE_TOTALS = _named("web_"), _named("service")
+"""What ``stats`` says of the pools that serve requests, and of resident services."""
 
 
 class WebNumbers(Protocol):
@@ -47,8 +52,34 @@ class WebNumbers(Protocol):
     def problems(self) -> list[tuple[str, str]]:
         """Pools that fork nothing any more, and why."""
 
+
+class ServiceNumbers(Protocol):
+    """What is known of resident services."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those of ``services``."""
+
+    def totals(self) -> dict[str, int]:
+        """Of all of them together, by the names of ``stats``."""
+
     def kept(self) -> dict[str, str]:
         """Services that go on in the code before, and why."""
+
+
+class NoServices:
+    """Where there is none."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    def totals(self) -> dict[str, int]:
+        """All of them 0."""
+        return dict.fromkeys(SERVICE_TOTALS, 0)
+
+    def kept(self) -> dict[str, str]:
+        """None."""
+        return {}
 
 
 class NoWeb:
@@ -70,10 +101,6 @@ class NoWeb:
         """None."""
         return []
 
-    def kept(self) -> dict[str, str]:
-        """None."""
-        return {}
-
 
 class Numbers:
     """Reads the others, changes nothing."""
@@ -91,6 +118,7 @@ class Numbers:
         """Requests so far."""
         self.rates = Rates()
         self.web: WebNumbers = NoWeb()
+        self.services: ServiceNumbers = NoServices()
 
     def values(self) -> Generator[None, None, dict[str, Any]]:
         """Names and numbers of the daemon as a whole; piece by piece, because each process is asked for its memory."""
@@ -135,6 +163,7 @@ class Numbers:
         yield "crashes", generations.crashes
         yield "draining", int(engine.draining)
         yield from self.web.totals().items()
+        yield from self.services.totals().items()
 
     def _memory(self) -> Generator[None, None, int]:
         """Resident bytes of all the daemon's processes; what they share counts for each."""
@@ -273,7 +302,7 @@ class Numbers:
                 f"pool {name} is parked: {reason}",
                 "correct what its workers die of (see the log), then run `rocksyd restart`: it lets the pool fork again",
             )
-        for name, reason in self.web.kept().items():
+        for name, reason in self.services.kept().items():
             say(
                 f"service:{name}",
                 f"service {name} goes on in the code before: {reason.partition(chr(10))[0]}",

@@ -95,6 +95,11 @@ class Services:
         own = (*shelf_names.queue(pool.name), shelf_names.page(pool.name), *(f"{_prefix(pool.name)}{text}" for text in listen))
         return m.Serve(number, settings, listen, "", tuple(self._sockets.by_name[name] for name in own))
 
+    def listening(self, pool: str) -> list[tuple[str, int]]:
+        """Where it listens: addresses as its code has them, and descriptors."""
+        names = shelf_names.of(_prefix(pool), self._sockets.by_name)
+        return [(name.removeprefix(_prefix(pool)), self._sockets.by_name[name]) for name in names]
+
     # --- what is kept -------------------------------------------------------------------------------------------------
     def heard(self, pool: ServicePool, message: Any) -> None:
         """Of the worker that serves: what has come, what has gone, its state, its gauges. Raises MessageError."""
@@ -133,6 +138,13 @@ class Services:
             os.close(mine.pop(number))
         for at in range(0, len(gone), _BATCH):
             self._keeper.tell(m.Unshelve(tuple(shelf_names.served(pool, number) for number in gone[at : at + _BATCH])))
+
+    def checkpoint(self, pool: str) -> tuple[int | None, float | None]:
+        """Of the state that is kept: bytes, and when it was written (Unix seconds); None where there is none."""
+        if pool not in self._states:
+            return None, None
+        known = os.fstat(self._states[pool])
+        return known.st_size, round(known.st_mtime, 3)
 
     def take(self, shelf: dict[str, int]) -> None:
         """Another master serves no longer: what it has kept is on the shelf."""

@@ -1,10 +1,10 @@
-"""Web pools: what ``core.web`` decides about their workers, carried out, and what those say, passed on.
+"""Web pools and services: what ``core.web`` and ``core.services`` decide about workers, carried out; what those say, passed on.
 
-What must live here: the words between master, zygote and web worker, and what each means to a pool.
+What must live here: the words between master, zygote and a worker that stays, and what each means to a pool.
 What this file must not know: clients, runs, the engine; how a request is served.
 
-It is made only where an application serves requests, or a master before had web workers. A worker serves on whatever becomes of
-master and zygote; what is needed to go on with it is what it says again when it is asked.
+It is made only where an application serves requests or has services, or a master before had such workers. A worker serves on
+whatever becomes of master and zygote; what is needed to go on with it is what it says again when it is asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Web workers as the master hears them: channels and pages.
+"""Workers that stay, of web pools and of services, as the master hears them: channels and pages.
 
 What must live here: listening to a worker, ending it, and what is left of it when it is gone.
 What this file must not know: what is decided of workers (``core.web``), what is served.
@@ -28,9 +28,10 @@ MESSAGES_A_TURN = 64
 
 
 class WebLink(Stranger):
-    """One web worker's channel."""
+    """The channel of a worker that stays."""
 
-    kind = "web worker"
+    kind = "web or service worker"
+    """As ``health`` counts faults, whichever it was of."""
 
     def __init__(self, owner: WebLinks, worker: tuple[int, int], app: str, parent: str, channel: Channel) -> None:
         self.owner = owner
@@ -47,7 +48,8 @@ class WebLink(Stranger):
         """Whether it has been told what to serve."""
 
     def __str__(self) -> str:
-        return f"web worker {decisions.title(self.number)} ({self.app})"
+        called, whose = self.owner.called(self.number)
+        return f"{called} {decisions.title(self.number)} ({whose or self.app})"
 
     def handle(self, events: int) -> None:
         """What epoll says."""
@@ -82,7 +84,7 @@ class WebLink(Stranger):
 
 
 class WebLinks(dict[int, WebLink]):
-    """All web workers that there is a channel to, by number."""
+    """All of them that there is a channel to, by number."""
 
     def __init__(self, loop: Loop, keeper: Keeper, zygotes: Zygotes) -> None:
         super().__init__()
@@ -90,6 +92,8 @@ class WebLinks(dict[int, WebLink]):
         self._keeper, self._zygotes = keeper, zygotes
         self.heard: Callable[[WebLink, Any], None] = lambda link, message: None
         """Told of each message. May raise MessageError."""
+        self.called: Callable[[int], tuple[str, str]] = lambda number: ("web worker", "")
+        """What people call the worker with this number, and whose it is."""
 
     def link(self, worker: tuple[int, int], app: str, parent: str, fd: int) -> WebLink:
         """Listen to a worker: (number, PID), its application, and the name of the zygote that it was forked from."""

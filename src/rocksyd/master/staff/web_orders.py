@@ -1,4 +1,4 @@
-"""What is decided about web workers, carried out.
+"""What is decided about web and service workers, carried out.
 
 What must live here: which words each decision is, to zygote and worker. What this file must not know: why it was decided; what
 zygotes and workers say (``web``).
@@ -56,6 +56,7 @@ class WebOrders:
         self.daemon = ""
         """Where the daemon can be called: jobs are ordered while requests are answered."""
         self.patience = config.restart.prepare_timeout
+        self.links.called = self._called
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -88,6 +89,14 @@ class WebOrders:
         """The pool of the worker with this number."""
         pools, place = self.pools.values(), decisions.place_in(number)
         return next((pool for pool in pools if number in pool.workers or pool.place == place), None)
+
+    def _called(self, number: int) -> tuple[str, str]:
+        pool = self.pool_with(number)
+        return (
+            ("service worker", pool.name)
+            if isinstance(pool, ServicePool)
+            else ("web worker", pool.app if pool is not None else "")
+        )
 
     def can_serve(self, app: str, generation: int) -> bool:
         """Whether this generation of the application has what it needs; true where nothing of it has workers that stay."""

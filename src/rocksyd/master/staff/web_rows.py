@@ -11,7 +11,6 @@ from typing import Any
 
 from rocksyd.core import web_crew as decisions
 from rocksyd.core.pools import Pool
-from rocksyd.core.services import ServicePool
 from rocksyd.core.worker import BUSY, IDLE, LEAVING, STARTING, Worker
 from rocksyd.master.staff.web import Web
 from rocksyd.posix import webpage
@@ -40,7 +39,7 @@ class WebRows:
         crew = pool.sets.get(pool.current) or Pool(name, pool.policy)
         counted = self._counted(name)
         said = dict(zip(webpage.GROWING, counted, strict=False))
-        pages = [link.page for number, link in web.links.items() if number in pool.workers and link.page is not None]
+        pages = self._pages(name)
         queue = web.sizes.waiting(name)
         states = [worker.state for worker in pool.workers.values()]
         requests = said["requests"]
@@ -89,7 +88,7 @@ class WebRows:
         web = self._web
         names = [name for name in web.pools if name in web.sockets.apps]
         counted = [dict(zip(webpage.GROWING, self._counted(name), strict=False)) for name in names]
-        pages = [link.page for link in web.links.values() if link.page is not None]
+        pages = [page for name in names for page in self._pages(name)]
         return {
             "web_workers": sum(len(web.pools[name].workers) for name in names),
             **{f"web_{what}": sum(page[what] for page in pages) for what in ("connections", "in_flight")},
@@ -98,7 +97,7 @@ class WebRows:
         }
 
     def pids(self) -> list[int]:
-        """Of all web workers."""
+        """Of all workers that stay, those of services as well."""
         return [link.pid for link in self._web.links.values() if link.pid]
 
     def problems(self) -> list[tuple[str, str]]:
@@ -109,11 +108,6 @@ class WebRows:
             if crew is not None and crew.trouble.parked:
                 found.append((name, crew.trouble.reason))
         return found
-
-    def kept(self) -> dict[str, str]:
-        """Services that go on in the code before, and why."""
-        pools = self._web.pools.items()
-        return {name: pool.kept for name, pool in pools if isinstance(pool, ServicePool) and pool.kept}
 
     def fpm(self, name: str) -> dict[str, Any]:
         """What the status page shows, by the names that php-fpm has for it."""
@@ -133,11 +127,11 @@ class WebRows:
 
     def _counted(self, name: str) -> list[int]:
         """What workers have counted, those that are no more as well."""
-        total = self._web.sizes.gone.get(name) or webpage.nothing()
-        for number, link in self._web.links.items():
-            if number in self._web.pools[name].workers and link.page is not None:
-                total = [a + b for a, b in zip(total, link.page.grown(), strict=True)]
-        return total
+        return self._web.sizes.counted(name, self._pages(name))
+
+    def _pages(self, name: str) -> list[webpage.Page]:
+        workers = self._web.pools[name].workers
+        return [link.page for number, link in self._web.links.items() if number in workers and link.page is not None]
 
     def _process(self, worker: Worker) -> dict[str, Any]:
         link = self._web.links.get(worker.number)

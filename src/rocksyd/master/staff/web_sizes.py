@@ -136,6 +136,13 @@ class WebSizes:
         self.peaks[pool] = max(self.peaks.get(pool, 0), waiting)
         return waiting
 
+    def counted(self, pool: str, pages: list[webpage.Page]) -> list[int]:
+        """What workers have counted, those that are no more as well, and those that have these pages."""
+        total = self.gone.get(pool) or webpage.nothing()
+        for page in pages:
+            total = [a + b for a, b in zip(total, page.grown(), strict=True)]
+        return total
+
     def count_out(self, pool: str, page: webpage.Page | None) -> None:
         """A worker is no more: keep what it has counted."""
         if page is not None:

@@ -30,6 +30,8 @@ class Owner(Protocol):
     live: bool
     """Whether it is this process that reads and writes."""
     max_unsent: int
+    unsent: int
+    """Bytes that all its connections are owed."""
 
     @property
     def connections(self) -> Place:
@@ -117,6 +119,7 @@ class Conn:
                 return self.owner.lose(self, "")
         if sent < len(data):
             self.out += data[sent:] if sent else data
+            self.owner.unsent += len(data) - sent
             if len(self.out) > self.owner.max_unsent:
                 return self.owner.lose(self, f"its peer does not read: more than {self.owner.max_unsent} bytes are unsent")
             self.owner.want(self)
@@ -129,6 +132,7 @@ class Conn:
             while self.out:
                 sent = self._socket.send(self.out, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 del self.out[:sent]
+                self.owner.unsent -= sent
         except BlockingIOError:
             pass
         except OSError:
@@ -208,9 +212,12 @@ class Conn:
             self._parser.to_send()  # it has been sent
         self.queue.extend(messages[carried.handled :])
         self.out += carried.unsent
+        self.owner.unsent += len(carried.unsent)
 
     def end(self) -> None:
         """Close the socket. The shelf has a duplicate: without a shutdown the peer would not hear of it."""
+        self.owner.unsent -= len(self.out)
+        self.out.clear()
         if self._socket is not None:
             try:
                 self._socket.shutdown(socket.SHUT_RDWR)

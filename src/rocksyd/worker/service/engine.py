@@ -47,6 +47,8 @@ class Engine:
         self.calls = Calls(self.name, cls, loop, self.connections)
         self.calls.broken = lambda c: self.lose(c, "")
         self.calls.returned = self._returned
+        self.messages = self.unsent = 0
+        """Messages that were handled; bytes that are owed."""
         self.live = False
         self.settling = False
         """While this is set no method is called any more, so that those that are being called come to their end."""
@@ -74,6 +76,7 @@ class Engine:
                 c.greeted = True
                 self.calls.call(c, self.calls.service.connected, c)
             elif c.queue:
+                self.messages += 1
                 self.calls.call(c, self.calls.service.message, c, c.next())
             else:
                 break

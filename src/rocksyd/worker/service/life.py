@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -178,7 +179,13 @@ class Life(Staying):
         for c in engine.connections:
             c.shared = False
         self._serve()
+        self._note_silence(successor.silent_since)
         successor.close()
+
+    def _note_silence(self, since: float) -> None:
+        """How long nobody handled a message, for who looks at the page."""
+        self._page["silence"] = round((time.monotonic() - since) * 1e6) if since else 0
+        self._page["taken_over"] = round(time.time() * 1000)
 
     def _go_on_alone(self) -> None:
         """Nobody serves, says the master: go on with what it has kept. But it may not have heard yet that somebody does."""
@@ -223,7 +230,9 @@ class Life(Staying):
             self._say(messages.Share(tuple(c.id for c in part), tuple(c.fd for c in part)))
         if went:
             self._say(messages.Unshare(tuple(went)))
-        self._page["connections"] = len(engine.connections)
+        page = self._page
+        page["connections"], page["unsent"], page["requests"] = len(engine.connections), engine.unsent, engine.messages
+        page.mark(int(time.monotonic() * 1000))
 
     def _checkpoint(self) -> None:
         engine, every = self._engine, float(self._settings.get("checkpoint", 5.0))

@@ -70,6 +70,7 @@ class Predecessor:
         self._successors: set[Channel] = set()
         self._busy: Channel | None = None
         """The one that it hands over to."""
+        self._silent_since = 0.0
 
     def listen(self) -> None:
         """Hear successors from now on."""
@@ -127,6 +128,7 @@ class Predecessor:
         try:
             if channel.flush():
                 self._engine.settle()
+                self._silent_since = time.monotonic()
                 self._settled(channel, time.monotonic() + self._settle)
                 return
         except ChannelClosed:
@@ -156,7 +158,7 @@ class Predecessor:
             fd = memfd("state", state.write(self._engine.dump()))
             for share in batches(self._engine):
                 channel.send(share)
-            channel.send(messages.Frozen(fds=(fd,)))
+            channel.send(messages.Frozen(fds=(fd,), since=self._silent_since))
             reason = _verdict(channel, self._patience)
             if not reason:
                 self._page.give()
@@ -220,6 +222,8 @@ class Successor:
         self._line = line
         self._heard: asyncio.Queue[Any] = asyncio.Queue()
         self._sockets: dict[int, socket.socket] = {}
+        self.silent_since = 0.0
+        """Since when no message is handled (CLOCK_MONOTONIC seconds); 0 where that was not said."""
         self.taken = False
         """Whether everything is here: whoever served will not touch it again, unless it says so."""
 
@@ -284,7 +288,7 @@ class Successor:
                 case messages.Share() as share:
                     self._sockets |= sockets_of(share)
                 case messages.Frozen() as frozen if frozen.fds:
-                    fd = frozen.fds[0]
+                    fd, self.silent_since = frozen.fds[0], frozen.since
                     sockets, self._sockets = self._sockets, {}
                     self._adopt(adopt, fd, sockets)
                     self.taken = True
