@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +132,19 @@ def test_a_stop_closes_connections_when_what_was_sent_is_written(tmp_path: Path)
         assert client.ask("hello") == "hello"
     assert client.closed
     client.close()
+
+
+def test_it_may_open_as_many_files_as_the_daemon_and_not_only_as_many_as_the_daemon_was_started_with(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    says = CHAT.replace("import os\n", "import os, resource\n").replace(
+        'c.send(f"{VERSION} ', 'c.send(f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]} '
+    )
+    daemon = chatting(tmp_path, says)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1, 512), hard))
+    try:
+        with daemon:
+            client = Client(daemon)
+            assert client.who()["version"] == hard
+            client.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
 import pytest
 
-from rocksyd.config import check, load, parse, read, token
+from rocksyd.config import FEWEST_CLIENTS, check, everything, load, parse, read, token
 from rocksyd.errors import ConfigError
 
 needs_no_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
@@ -199,3 +200,42 @@ def test_a_token_that_others_may_read(folder: Path, mode: int) -> None:
 )
 def test_a_token_that_is_none(folder: Path, content: bytes, cause: str) -> None:
     assert cause in token_refusal(folder, content)
+
+
+# --- services and open files --------------------------------------------------------------------------------------------
+def connections_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, files: int, app: str) -> list[str]:
+    """What is wrong with ``max_connections`` where so many files may be open."""
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, files))
+    return [line for line in everything(write(folder, app=app))[1] if "max_connections" in line]
+
+
+SERVICES = """[apps.shop.services.chat]
+max_connections = 3000
+[apps.shop.services.feed]
+max_connections = 1000
+"""
+
+
+def test_services_may_have_as_many_connections_as_files_may_be_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = load(write(folder, app=SERVICES)).other_files + FEWEST_CLIENTS + 4000
+    assert connections_refused(folder, monkeypatch, needed, SERVICES) == []
+    assert connections_refused(folder, monkeypatch, resource.RLIM_INFINITY, SERVICES) == []
+    chat, feed = connections_refused(folder, monkeypatch, needed - 1, SERVICES)
+    assert chat == (
+        f"{folder}/rocksyd.toml:6: apps.shop.services.chat.max_connections: 3000 connections, 4000 of all services, and "
+        f"{needed - 1} files may be open here: a connection is a descriptor in its worker, in the master and in the keeper, and "
+        f"these need {needed - 4000} for other things; lower it, so that all services have at most 3999, or raise LimitNOFILE= "
+        "or ulimit -Hn"
+    )
+    assert feed.startswith(f"{folder}/rocksyd.toml:8: apps.shop.services.feed.max_connections: 1000 connections, 4000 of all ")
+
+
+def test_the_limit_of_their_own_pool_holds_for_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = "[apps.shop.pools.chat]\nrlimits = { nofile = %s }\n"
+    assert connections_refused(folder, monkeypatch, 20000, SERVICES + pool % 3064) == []
+    assert connections_refused(folder, monkeypatch, 20000, SERVICES + pool % '"unlimited"') == []
+    (chat,) = connections_refused(folder, monkeypatch, 20000, SERVICES + pool % 3063)
+    assert chat == (
+        f"{folder}/rocksyd.toml:6: apps.shop.services.chat.max_connections: 3000 connections, and its worker may open 3063 files "
+        "(rlimits.nofile of its pool), of which 64 are for other things; lower it to 2999, or set nofile to 3064"
+    )

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from rocksyd import config as configuration
-from rocksyd.config import Config, parse_address
+from rocksyd.config import FEWEST_CLIENTS, Config, parse_address
 from rocksyd.master.desk.clients import Client, Clients
-from rocksyd.master.desk.door import FEWEST, limit_of
+from rocksyd.master.desk.door import limit_of
 from tests.unit.served import served
 
 
@@ -71,7 +71,7 @@ def test_one_that_shows_the_token_is_awaited_all_the_same_to_take_what_it_is_owe
         (1024, {}, 1024 - 64 - 2 * 16 - 4),
         (1024, {"max_connections": 100}, 100),
         (1024, {"max_workers": 400}, 1024 - 64 - 800 - 4),
-        (100, {"max_workers": 400}, FEWEST),
+        (100, {"max_workers": 400}, FEWEST_CLIENTS),
         (resource.RLIM_INFINITY, {}, 4096),
         (1 << 20, {"max_connections": 100_000}, 65536),
     ],
@@ -81,3 +81,12 @@ def test_connections_leave_room_for_workers_and_for_a_restart(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (files, files))
     assert limit_of(config(tmp_path, **settings)) == expected
+
+
+def test_clients_leave_room_for_the_connections_of_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (5000, 5000))
+    text = '[apps.a]\npath = "."\njobs = ["jobs"]\n[apps.a.services.one]\nmax_connections = 3000\n'
+    text += "[apps.a.services.two]\nmax_connections = {}\n"
+    one = configuration.parse(text.format(500), str(tmp_path / "rocksyd.toml"))
+    assert limit_of(one) == 5000 - 3500 - one.other_files
+    assert limit_of(configuration.parse(text.format(5000), str(tmp_path / "rocksyd.toml"))) == FEWEST_CLIENTS

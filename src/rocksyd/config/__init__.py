@@ -4,6 +4,7 @@ from rocksyd.config.address import MAX_UNIX_PATH, Address, parse_address
 from rocksyd.config.check import check, everything, load, not_installed, read, read_checked, token
 from rocksyd.config.parse import parse, parse_kept
 from rocksyd.config.settings import (
+    FEWEST_CLIENTS,
     AppConfig,
     CompanionConfig,
     Config,
@@ -17,6 +18,7 @@ from rocksyd.config.settings import (
 )  # fmt: skip
 
 __all__ = [
+    "FEWEST_CLIENTS",
     "MAX_UNIX_PATH",
     "Address",
     "AppConfig",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from rocksyd.config.files import PARTS, Part, is_part, kept
 from rocksyd.config.locate import KeyPath
 from rocksyd.config.modules import missing
 from rocksyd.config.parse import parse, parse_all
-from rocksyd.config.settings import AppConfig, Config
+from rocksyd.config.settings import FEWEST_CLIENTS, OTHER_FILES, AppConfig, Config
 from rocksyd.config.table import Problems
 from rocksyd.errors import ConfigError
 
@@ -53,6 +54,7 @@ def everything(path: str) -> tuple[Config, list[str]]:
     config, problems = parse_all(read(path), path, read_parts(path))
     _check(config, problems)
     _check_tls(config, problems)
+    _check_connections(config, problems)
     for app in config.apps.values():
         for key in ("preload", "jobs"):
             for index, name in enumerate(getattr(app, key)):
@@ -154,6 +156,33 @@ def _check(config: Config, problems: Problems) -> None:
         for key, sentence in _check_app(app) if app.path else ():
             if not problems.concern(("apps", app.name, key)):
                 problems.add(("apps", app.name, key), sentence)
+
+
+def _check_connections(config: Config, problems: Problems) -> None:
+    """Whether as many files may be open as services may have connections."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    room = files - config.other_files - FEWEST_CLIENTS
+    if files == resource.RLIM_INFINITY:
+        room = config.service_connections
+    for app in config.apps.values():
+        for name, service in app.services.items():
+            most, key = service.max_connections, ("apps", app.name, "services", name, "max_connections")
+            own = app.every_pool()[app.service_pools()[name]].rlimits.get("nofile")
+            if config.service_connections > room:
+                problems.add(
+                    key,
+                    f"{most} connections, {config.service_connections} of all services, and {files} files may be open here: a "
+                    "connection is a descriptor in its worker, in the master and in the keeper, and these need "
+                    f"{files - room} for other things; lower it, so that all services have at most {max(0, room)}, or raise "
+                    "LimitNOFILE= or ulimit -Hn",
+                )
+            elif isinstance(own, int) and most > own - OTHER_FILES:
+                problems.add(
+                    key,
+                    f"{most} connections, and its worker may open {own} files (rlimits.nofile of its pool), of which "
+                    f"{OTHER_FILES} are for other things; lower it to {max(0, own - OTHER_FILES)}, or set nofile to "
+                    f"{most + OTHER_FILES}",
+                )
 
 
 def _check_companions(config: Config, problems: Problems) -> None:

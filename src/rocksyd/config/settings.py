@@ -26,6 +26,10 @@ from rocksyd.units import parse_duration, parse_size, shown
 
 Limit = int | Literal["unlimited"]
 """A limit of setrlimit(2), in its own unit."""
+OTHER_FILES = 64
+"""Descriptors of a process that are neither a connection's nor a worker's, at most."""
+FEWEST_CLIENTS = 16
+"""Connections of clients that are accepted whatever the limit of open files."""
 DEFAULT_LISTEN = "unix://run/rocksyd.sock"
 
 _WORKERS = whole(1, 10_000).convert
@@ -692,3 +696,14 @@ class Config:
     """By name, those that are built in first."""
     places: dict[KeyPath, Place] = field(default_factory=dict, repr=False, compare=False)
     """Where every key stands, for messages. No part of the settings' equality."""
+
+    @property
+    def other_files(self) -> int:
+        """Descriptors that keeper and master need for what is no connection, at most."""
+        workers = sum(2 * pool.max_workers for app in self.apps.values() for pool in app.every_pool().values())
+        return OTHER_FILES + workers + 4 * len(self.apps)
+
+    @property
+    def service_connections(self) -> int:
+        """Connections that all services may have: each is a descriptor in keeper, master and worker."""
+        return sum(service.max_connections for app in self.apps.values() for service in app.services.values())

@@ -7,7 +7,6 @@ orderly stop (or what the master said), 1 when the service could not be started,
 from __future__ import annotations
 
 import os
-import resource
 import sys
 
 from rocksyd.errors import RocksydError
@@ -20,7 +19,7 @@ from rocksyd.keeper.signals import SignalInbox
 from rocksyd.keeper.world import World
 from rocksyd.posix.channel import read_memfd
 from rocksyd.posix.notify import Notifier
-from rocksyd.posix.processes import become_subreaper
+from rocksyd.posix.processes import become_subreaper, raise_open_files
 from rocksyd.posix.titles import set_title
 
 
@@ -52,7 +51,7 @@ def _begin(options: Options) -> int:
     close_inherited({*passed.values(), options.ready_fd})
     set_title("rocksyd: keeper")
     notifier = Notifier.from_environment(os.environ, os.getpid())
-    world = World(options, _raise_open_files(), Log(options.log_file), notifier)
+    world = World(options, raise_open_files()[0], Log(options.log_file), notifier)
     world.shelf.put(passed.keys(), passed.values())
     try:
         if options.pid_file:
@@ -83,11 +82,3 @@ def _resume(fd: int) -> int:
     inbox.open()
     world.log.line("the keeper's new code has taken over")
     return keeper.run(signals)
-
-
-def _raise_open_files() -> int:
-    """Allow as many open files as the hard limit does: every connection of the service is one. Returns the soft limit before."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return soft

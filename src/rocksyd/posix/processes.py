@@ -26,6 +26,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PAGE = resource.getpagesize()
 
 
+def raise_open_files() -> tuple[int, int]:
+    """Let this process open as many files as the hard limit says: every connection is one. The limits before, soft and hard."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, hard
+
+
 class Ended(Value):
     """A child that has been reaped."""
 

@@ -18,6 +18,7 @@ import resource
 from typing import Any
 
 from rocksyd.errors import ConfigError
+from rocksyd.posix import processes
 from rocksyd.units import parse_size
 from rocksyd.worker.identity import Identity
 
@@ -86,6 +87,4 @@ def memory_limit(most: int) -> tuple[tuple[int, tuple[int, int]], ...]:
 
 def raise_open_files() -> tuple[int, tuple[int, int]]:
     """Let this process open as many files as it may ever (a zygote keeps one a worker). The limit there was, for workers."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    return resource.RLIMIT_NOFILE, before
+    return resource.RLIMIT_NOFILE, processes.raise_open_files()

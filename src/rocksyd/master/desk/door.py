@@ -14,7 +14,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 
-from rocksyd.config import Address, Config
+from rocksyd.config import FEWEST_CLIENTS, Address, Config
 from rocksyd.master.barrier import Stranger
 from rocksyd.master.desk import listeners
 from rocksyd.master.desk.clients import Clients
@@ -23,10 +23,6 @@ from rocksyd.master.turn import Turn
 from rocksyd.posix.log import log
 from rocksyd.posix.loop import Loop
 
-OTHER_FILES = 64
-"""Descriptors that are neither a client's nor a worker's, at most."""
-FEWEST = 16
-"""Connections that are accepted whatever the limit of open files."""
 AT_ONCE = 64
 """Connections that are accepted from one socket before others have their turn."""
 TRY_AGAIN_AFTER = 1.0
@@ -90,6 +86,7 @@ class Door:
     def configure(self, config: Config) -> None:
         """Take other settings."""
         self._most = config.max_connections
+        self._services = config.service_connections
         self.limit = limit_of(config)
 
     def open(self, sockets: listeners.Sockets, take: Take, take_caller: Take) -> Iterator[str]:
@@ -181,7 +178,8 @@ class Door:
         if self.limit == self._most:
             return "max_connections"
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return f"{files} files may be open, max_connections is {self._most}: raise LimitNOFILE= or ulimit -n"
+        services = f", services may have {self._services} connections" if self._services else ""
+        return f"{files} files may be open, max_connections is {self._most}{services}: raise LimitNOFILE= or ulimit -n"
 
     def _try_again(self, now: float) -> None:
         self._again_at = 0.0
@@ -191,12 +189,11 @@ class Door:
 def limit_of(config: Config) -> int:
     """Connections there may be: ``max_connections``, or fewer where the limit of open files leaves no room for so many.
 
-    Keeper and master hold a descriptor for every connection. Without one to spare neither could restart nor even be told
-    of a worker, so the limit is not found out by running into it.
+    Keeper and master hold a descriptor for every connection, those of services as well. Without one to spare neither could
+    restart nor even be told of a worker, so the limit is not found out by running into it.
     """
     most = min(config.max_connections, SLOTS)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return most
-    workers = sum(2 * pool.max_workers for app in config.apps.values() for pool in app.every_pool().values())
-    return min(most, max(FEWEST, files - OTHER_FILES - workers - 4 * len(config.apps)))
+    return min(most, max(FEWEST_CLIENTS, files - config.other_files - config.service_connections))

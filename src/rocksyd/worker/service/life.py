@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from rocksyd import messages
 from rocksyd.jobs import PROGRESS_INTERVAL, Current, find_current_by
 from rocksyd.posix.channel import Channel, close_all, memfd, read_memfd
+from rocksyd.posix.processes import raise_open_files
 from rocksyd.posix.service_page import Page
 from rocksyd.worker import leaving, output, results
 from rocksyd.worker.context import Context
@@ -60,6 +61,7 @@ class Life(Staying):
 
     def __init__(self, context: Context, number: int, channel: Channel) -> None:
         super().__init__(context, number, channel)
+        raise_open_files()  # its connections are bounded by max_connections; other workers have what the daemon was started with
         self._settings: dict[str, Any] = {}
         self._inside = Inside(self._loop, self._say_gauges)
         find_current_by(lambda: self._inside)
