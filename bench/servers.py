@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from bench.programs import BENCH, free_port
 from rocksyd.testing.daemon import descendants
 
-PATIENCE = 60.0
+PATIENCE = 600.0
+"""Seconds after which a server is given up: many, because other work on the machine is no fault of it."""
 SETTLE = 5.0
 
 
@@ -28,20 +32,32 @@ class Server:
 
     http = True
     request = "GET / HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n"
+    loads = 2
+    """Its processes that load the application; each says so when it has (``bench_web``)."""
+
+    says = "BENCH_SAID"
+    """The variable that tells them where."""
 
     def __init__(self) -> None:
         self.port = free_port()
-        output = None if os.environ.get("BENCH_DEBUG") else subprocess.DEVNULL
-        environment = {**os.environ, "PYTHONPATH": str(BENCH / "application")}
-        self.process = subprocess.Popen(
-            self.words(),
-            env=environment,
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._wait(self._accepts, "its port")
+        self.folder = Path(tempfile.mkdtemp(prefix="rocksyd-bench-"))
+        self.said = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.said.bind(str(self.folder / "said"))
+        self.output = (self.folder / "output").open("w+")
+        self.process = self.started(self.words())
+        try:
+            self.wait_loaded(self.loads)
+            self.wait_answer()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def started(self, words: list[str]) -> subprocess.Popen[bytes]:
+        """A process of it."""
+        output = None if os.environ.get("BENCH_DEBUG") else self.output
+        environment = {**os.environ, "PYTHONPATH": str(BENCH / "application"), self.says: str(self.folder / "said")}
+        null = subprocess.DEVNULL
+        return subprocess.Popen(words, env=environment, stdout=output, stderr=output, stdin=null, start_new_session=True)
 
     def words(self) -> list[str]:
         """The command that starts it."""
@@ -55,18 +71,43 @@ class Server:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def _accepts(self) -> bool:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
+    def wait_loaded(self, number: int) -> None:
+        """Wait until so many processes have loaded the application; raises RuntimeError if it ends instead."""
+        loaded: set[bytes] = set()
+        while len(loaded) < number:
+            loaded.add(self.heard("the application loaded"))
+
+    def heard(self, what: str) -> bytes:
+        """The next that one of its processes says; raises RuntimeError if it ends instead, or says nothing."""
+        end = os.pidfd_open(self.process.pid)
+        try:
+            ready, _, _ = select.select([self.said, end], [], [], PATIENCE)
+        finally:
+            os.close(end)
+        if self.said not in ready:
+            raise self._trouble(what)
+        return self.said.recv(4096)
+
+    def wait_answer(self) -> None:
+        """Wait until a request is answered."""
+        self._wait(self._answers, "an answer")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), PATIENCE) as talk:
+            talk.sendall(self.request.encode().decode("unicode_escape").encode())
+            return bool(talk.recv(4096))
         return False
 
-    def _wait(self, condition: object, what: str) -> None:
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
         until = time.monotonic() + PATIENCE
-        while not condition():  # type: ignore[operator]
+        while not condition():
             if time.monotonic() > until or self.process.poll() not in (None, 0):
-                raise RuntimeError(f"{type(self).__name__} does not show {what}")
+                raise self._trouble(what)
             time.sleep(0.01)
+
+    def _trouble(self, what: str) -> RuntimeError:
+        self.output.seek(0)
+        return RuntimeError(f"{type(self).__name__} does not show {what}: {self.output.read()[-2000:]}")
 
     def __enter__(self) -> Server:
         return self
@@ -77,6 +118,9 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
+        self.output.close()
+        self.said.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def everybody(self) -> Iterator[int]:
         """PIDs of all its processes."""
@@ -88,6 +132,7 @@ class ExecDaemon(Server):
     """Restarts by execve, as the published daemon does."""
 
     http = False
+    loads = 0
     request = 'check {"hash":1}\\n'
 
     def words(self) -> list[str]:
@@ -106,16 +151,18 @@ class Gunicorn(Server):
 
     def words(self) -> list[str]:
         words = f"-w 2 -k gthread --threads 25 --keep-alive 75 --log-level error -b 127.0.0.1:{self.port} bench_web:wsgi".split()
-        return [_script("gunicorn"), *(["--preload"] if self.preload else []), *words]
+        words += ["--timeout", str(int(PATIENCE))]  # else it kills a worker that takes 30 s to load
+        return [script("gunicorn"), *(["--preload"] if self.preload else []), *words]
 
     def restart(self) -> None:
-        _replaced_by_hup(self)
+        replaced_by_hup(self)
 
 
 class GunicornUsr2(Gunicorn):
     """USR2: a second master with the application preloaded, then TERM to the first."""
 
     preload = True
+    loads = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,12 +173,15 @@ class GunicornUsr2(Gunicorn):
         os.kill(self.master, signal.SIGUSR2)
         found: list[int] = []
 
-        def two_workers_of_a_new_master() -> bool:
-            found[:] = [pid for pid in descendants(self.master) if pid not in old]
-            return len(found) >= 3
+        self.said.settimeout(PATIENCE)
+        self.said.recv(4096)  # by the second master: it has loaded the application
 
-        self._wait(two_workers_of_a_new_master, "a second master with two workers")
-        new = next(pid for pid in found if set(descendants(pid)) >= set(found) - {pid})
+        def has_two_workers() -> bool:
+            found[:] = [pid for pid in descendants(self.master) if pid not in old and len(descendants(pid)) >= 2]
+            return bool(found)
+
+        self._wait(has_two_workers, "a second master with two workers")
+        new = found[0]
         os.kill(self.master, signal.SIGTERM)
         before, self.master = self.master, new
         self._wait(lambda: not _alive(before), "the end of the first master")
@@ -147,27 +197,35 @@ class Uvicorn(Server):
 
     def words(self) -> list[str]:
         words = f"bench_web:asgi --workers 2 --port {self.port} --log-level error --no-access-log".split()
-        words += ["--timeout-worker-healthcheck", "60"]  # else it keeps the old code where the new takes 5 s to load
-        return [_script("uvicorn"), *words]
+        words += [
+            "--timeout-worker-healthcheck",
+            str(int(PATIENCE)),
+        ]  # else it keeps the old code where the new takes 5 s to load
+        return [script("uvicorn"), *words]
 
     def restart(self) -> None:
-        _replaced_by_hup(self)
+        replaced_by_hup(self)
 
 
-def _script(name: str) -> str:
+def script(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _replaced_by_hup(server: Server) -> None:
-    old = set(descendants(server.process.pid))
-    os.kill(server.process.pid, signal.SIGHUP)
-    server._wait(lambda: not _workers(server, old), "new workers")
-    time.sleep(SETTLE)  # a new worker is there before it has imported the application
-
-
-def _workers(server: Server, among: set[int]) -> set[int]:
-    """Those of ``among`` that still are its children, helpers of multiprocessing left out."""
-    return {pid for pid in descendants(server.process.pid) if pid in among and b"resource_tracker" not in _words(pid)}
+def replaced_by_hup(server: Server) -> None:
+    """Tell it to replace its workers; all new ones have loaded the application, the old ones have ended, and it answers."""
+    with contextlib.ExitStack() as stack:
+        ends = []
+        for pid in descendants(server.process.pid):
+            if b"resource_tracker" not in _words(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    ends.append(os.pidfd_open(pid))
+                    stack.callback(os.close, ends[-1])
+        os.kill(server.process.pid, signal.SIGHUP)
+        server.wait_loaded(server.loads)
+        for end in ends:
+            if not select.select([end], [], [], PATIENCE)[0]:
+                raise server._trouble("the end of its old workers")
+    server.wait_answer()
 
 
 def _words(pid: int) -> bytes:

@@ -9,16 +9,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import php_fpm
 from bench.figures import Report, Rounds, percentile
 from bench.programs import BENCH, Load, free_port, missing
-from bench.servers import Gunicorn, Server, Uvicorn, _replaced_by_hup, _script
+from bench.servers import PATIENCE, Gunicorn, Server, Uvicorn, replaced_by_hup, script
 from rocksyd.testing import Daemon
 from rocksyd.testing.daemon import descendants
 
 CONNECTIONS = 24
+ASKED_RATE = 200.0
+"""Requests a second, beside which a deploy is asked to fail none."""
+BETWEEN = 1.0
+"""Seconds between two deploys, so that there are requests to be seen also where one takes no time."""
 _TICK = os.sysconf("SC_CLK_TCK")
 _CONFIG = """\
 listen = ["unix://d.sock"]
@@ -45,6 +51,10 @@ class Web(Daemon):
         text = _CONFIG.format(application=application, interface=interface, target=target, port=self.port, web=web, pool=pool)
         super().__init__(self.base, config=text)
 
+    def start(self, *arguments: str) -> None:
+        self.spawn(*arguments)
+        self.wait_notified("READY=1", PATIENCE)
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
@@ -66,17 +76,19 @@ class Granian(Server):
 
     def words(self) -> list[str]:
         words = f"--interface asgi --workers 2 --port {self.port} --log-level error --no-access-log bench_web:asgi".split()
-        return [_script("granian"), *words]
+        return [script("granian"), *words]
 
     def restart(self) -> None:
-        _replaced_by_hup(self)
+        replaced_by_hup(self)
 
 
-PEERS: dict[str, tuple[type[Server], str]] = {
-    "gunicorn gthread, HUP": (Gunicorn, "gunicorn"),
-    "uvicorn, HUP": (Uvicorn, "uvicorn"),
-    "granian, HUP": (Granian, "granian"),
+PEERS: dict[str, tuple[type[Server], Callable[[], str]]] = {
+    "gunicorn gthread, HUP": (Gunicorn, lambda: missing(modules=["gunicorn"])),
+    "uvicorn, HUP": (Uvicorn, lambda: missing(modules=["uvicorn"])),
+    "granian, HUP": (Granian, lambda: missing(modules=["granian"])),
+    "php-fpm behind nginx, USR2": (php_fpm.PhpFpm, php_fpm.lacking),
 }
+"""How each is started, and why it cannot be here; "" where it can."""
 
 
 class Clients:
@@ -116,15 +128,17 @@ def measure(quick: bool) -> Report:
         for interface in ("asgi", "wsgi"):
             daemon = stack.enter_context(Web(interface))
             _deploys(report, f"rocksyd, {interface}", daemon.port, daemon.deploy, deploys)
-    for name, (kind, module) in PEERS.items():
-        if reason := missing(modules=[module]):
+    for name, (kind, lacking) in PEERS.items():
+        if reason := lacking():
             report.left_out.append(f"{name}: there is no {reason}")
             continue
-        with kind() as server:
-            try:
+        try:
+            with kind() as server:
                 _deploys(report, name, server.port, server.restart, deploys)
-            except RuntimeError as error:  # it never came to an end of its own restart: the others are measured all the same
-                report.left_out.append(f"{name}: {error}")
+        except (
+            RuntimeError
+        ) as error:  # it never began, or came to no end of its own restart: the others are measured all the same
+            report.left_out.append(f"{name}: {error}")
     _costs(report, quick)
     return report
 
@@ -136,10 +150,14 @@ def _deploys(report: Report, name: str, port: int, deploy: Any, times: int) -> N
         clients.seen()
         time.sleep(3.0)
         steady = clients.seen()
+        began = time.monotonic()
         for _ in range(times):
             deploy()
+            time.sleep(BETWEEN)
         during = clients.seen()
+        rate = during["answered"] / (time.monotonic() - began)
     limit = 0 if ours else None
+    report.add(f"{name}: requests a second during {times} deploys", rate, at_least=ASKED_RATE if ours else None)
     report.add(f"{name}: requests failed in {times} deploys", during["failed"], at_most=limit, note=f"of {during['answered']}")
     report.add(f"{name}: … connections that had to be made again", during["reconnects"], at_most=limit)
     ratio = percentile(during["waits"], 0.99) / percentile(steady["waits"], 0.99)
