@@ -32,10 +32,12 @@ _FIXED = (
 )  # fmt: skip
 
 
-def _web_sockets(config: Config, app: str) -> object:
-    """What of an application's web pool cannot be changed by a reload."""
-    web = config.apps[app].web if app in config.apps else None
-    return (web.listen, web.pool) if web is not None else None
+def _served_by(config: Config, app: str) -> object:
+    """What cannot be changed by a reload: where an application's web pool listens, and which services there are."""
+    if app not in config.apps:
+        return None
+    web, services = config.apps[app].web, frozenset(config.apps[app].services)
+    return ((web.listen, web.pool) if web is not None else None, services) if web is not None or services else None
 
 
 class Orderer(Protocol):
@@ -114,7 +116,7 @@ class Loading:
         except ConfigError as error:
             return self.orderer.failed(str(error))
         changed = [name for name in _FIXED if getattr(config, name) != getattr(serving, name)]
-        changed += [name for name in {**serving.apps, **config.apps} if _web_sockets(serving, name) != _web_sockets(config, name)]
+        changed += [name for name in {**serving.apps, **config.apps} if _served_by(serving, name) != _served_by(config, name)]
         if changed:
             what = ", ".join(changed)
             return self.orderer.failed(f"{config.path}: {what} changed, and reload is for applications only: use restart")
