@@ -28,6 +28,7 @@ MEASUREMENTS = (
     "versions",
     "generation",
     "watching",
+    "dashboards",
     "pages",
     "web",
     "web_avalanche",

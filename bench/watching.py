@@ -1,4 +1,5 @@
-"""What watching costs: metrics read each second and three who follow the news, beside a daemon that nobody watches, in turns.
+"""What watching costs, beside a daemon that nobody watches, in turns: metrics read each second and three who follow the news, or
+twenty open dashboards.
 
 Each turn lasts as long as it is told, and not until so much has been done: it ends on a busy machine, too.
 """
@@ -29,16 +30,52 @@ while talk.recv(1 << 20):
     pass
 """
 """A program that follows the news of all runs."""
+DASHBOARDS = 20
+LOOK = """
+import http.client, sys, threading
+port, page = int(sys.argv[1]), sys.argv[3]
+ready = threading.Barrier(int(sys.argv[2]) + 1)
+def dashboard():
+    live = http.client.HTTPConnection("127.0.0.1", port)
+    live.request("GET", "/changes")
+    events = live.getresponse()
+    look = http.client.HTTPConnection("127.0.0.1", port)
+    ready.wait()
+    while line := events.readline():
+        if line.startswith(b"event: changed"):
+            look.request("GET", page)
+            look.getresponse().read()
+for _ in range(int(sys.argv[2])):
+    threading.Thread(target=dashboard, daemon=True).start()
+ready.wait()
+print("follows", flush=True)
+sys.stdin.read()
+"""
+"""A program with so many open dashboards: each gets the page anew when it hears that something has changed, as a browser does."""
 POOLS = {"kept workers": POOL, "a process each": 'pm = "static"\nmax_workers = 2\nmax_jobs = 1'}
 PATIENCE = 10.0
 """Seconds in which the metrics have to be there."""
 
 
+def three_followers(daemon: Rocksyd, _: int) -> list[list[str]]:
+    """Commands of those who follow the news."""
+    return [[sys.executable, "-c", FOLLOW, str(daemon.port)]] * FOLLOWERS
+
+
+def open_dashboards(_: Rocksyd, port: int) -> list[list[str]]:
+    """The command of who has the dashboards open."""
+    return [[sys.executable, "-c", LOOK, str(port), str(DASHBOARDS), "/"]]
+
+
+Who = Callable[[Rocksyd, int], list[list[str]]]
+
+
 @contextlib.contextmanager
-def watched(daemon: Rocksyd, port: int) -> Iterator[None]:
-    """Somebody follows, and reads the metrics each second. Raises RuntimeError where they could not be read."""
-    command = [sys.executable, "-c", FOLLOW, str(daemon.port)]
-    followers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(FOLLOWERS)]
+def watched(daemon: Rocksyd, port: int, who: Who) -> Iterator[None]:
+    """They watch, and the metrics are read each second. Raises RuntimeError where they could not be read."""
+    followers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for command in who(daemon, port)
+    ]
     over = threading.Event()
     failed: list[OSError] = []
 
@@ -67,8 +104,9 @@ def watched(daemon: Rocksyd, port: int) -> Iterator[None]:
         for follower in followers:
             follower.terminate()
             follower.wait()
-            if follower.stdout is not None:
-                follower.stdout.close()
+            for stream in (follower.stdin, follower.stdout):
+                if stream is not None:
+                    stream.close()
     if failed:
         raise RuntimeError(f"the metrics could not be read while it was measured: {failed[0]}")
 
@@ -93,19 +131,29 @@ def together(burst: Burst, seconds: float) -> float:
 
 def measure(quick: bool) -> Report:
     report = Report("watching", f"What watching costs: metrics each second, {FOLLOWERS} followers of the news")
+    return _compared(report, quick, "metrics", three_followers, 1.05)
+
+
+def dashboards(quick: bool) -> Report:
+    """The same with pages that are open."""
+    report = Report("dashboards", f"What watching costs: metrics each second, {DASHBOARDS} open dashboards")
+    return _compared(report, quick, "gateway", open_dashboards, 1.10)
+
+
+def _compared(report: Report, quick: bool, companion: str, who: Who, at_most: float) -> Report:
     rounds, seconds = (3, 0.5) if quick else (15, 1.5)
     for kind, pool in POOLS.items():
         port = free_port()
         waited, took = Rounds(), Rounds()
-        with Rocksyd(pool, top=f'[metrics]\nlisten = ["http://127.0.0.1:{port}"]\n') as daemon:
+        with Rocksyd(pool, top=f'[{companion}]\nlisten = ["http://127.0.0.1:{port}"]\n') as daemon:
             talk, burst = daemon.talk().socket, Burst(daemon)
             burst.ask("rate", OUTSTANDING)
             for _ in range(rounds):
                 for name in ("nobody", "watched"):
-                    with watched(daemon, port) if name == "watched" else contextlib.nullcontext():
+                    with watched(daemon, port, who) if name == "watched" else contextlib.nullcontext():
                         waited.add(name, one_by_one(lambda talk=talk, daemon=daemon: daemon.call(talk, CALL), seconds))
                         took.add(name, [together(burst, seconds)])
                     time.sleep(0.1)
         for what, found in ((f"{kind}: a call", waited), (f"{kind}: many under way, each", took)):
-            report.add(f"{what}, watched : not watched", found.ratio("watched", "nobody"), at_most=1.05)
+            report.add(f"{what}, watched : not watched", found.ratio("watched", "nobody"), at_most=at_most)
     return report

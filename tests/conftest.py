@@ -74,6 +74,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+LONG = 300
+"""Seconds after which a test that takes long hangs."""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones first, each before a short one: processes that share the tests get them in this order, two at first.
@@ -82,7 +86,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     first, rest = [], []
     for item in items:
-        (first if item.get_closest_marker("slow") or item.get_closest_marker("long") else rest).append(item)
+        long = item.get_closest_marker("slow") or item.get_closest_marker("long")
+        (first if long else rest).append(item)
+        if long and not item.get_closest_marker("timeout"):  # on a machine that does much else they are not to hang, but to end
+            item.add_marker(pytest.mark.timeout(LONG))
     first.sort(key=lambda item: item.get_closest_marker("slow") is None)
     pairs = [item for pair in zip(first, rest, strict=False) for item in pair]
     items[:] = [*pairs, *first[len(rest) :], *rest[len(first) :]]

@@ -40,12 +40,12 @@ def test_a_time_that_the_clock_leaves_out_is_made_up_for_at_the_end_of_the_gap(t
         wait_ready(served.talk(), "scheduler")
         assert served.talk().rpc("schedule.list")[0]["next"] == "2020-03-29T03:00:00+02:00"
         set_clock(tmp_path, "2020-03-29 00:59:57")
-        talk = (
-            served.talk()
-        )  # the alarm does not hear of a clock that only the library has set: somebody has to wake the scheduler
+        talk = served.talk()
+        # The alarm does not hear of a clock that only the library has set: somebody has to wake the scheduler.
         talk.rpc("schedule.pause", name="other")
         talk.rpc("schedule.resume", name="other")
         assert wait_ran(served, 1) == ["nightly@2020-03-29T01:00:00Z"]
+        until(lambda: talk.rpc("schedule.list")[0]["last"], "the tick to be written down, which is after its run was ordered")
         row = talk.rpc("schedule.list")[0]
         assert (row["last"], row["next"]) == ("2020-03-29T03:00:00+02:00", "2020-03-30T02:30:00+02:00")
 
@@ -57,6 +57,7 @@ def test_a_clock_that_is_set_forward_misses_ticks_and_one_that_is_set_back_repea
         talk = served.talk()
         set_clock(tmp_path, "2020-06-01 13:30:00")
         until(lambda: ran(served)[-1] > "beat@2020-06-01T13", "a tick by the new clock")
+        until(lambda: "missed" in [one["what"] for one in ticks(talk, "beat")], "the missed ones to be written down")
         missed = next(one for one in ticks(talk, "beat") if one["what"] == "missed")
         assert missed["count"] > 3000
         accounted(talk, "beat")

@@ -88,6 +88,7 @@ BOUNDS = {
     "parameters of a run with `each`": [number(bounds.EACH)],
     "a batch of JSON-RPC": [f"{jsonrpc.MAX_BATCH} requests", size(rpc.MOST_REPLIED)],
     "a `list`": ["1000 records", size(lists.MOST), f"{turn.SHARE * 1000:.0f} ms"],
+    "news that are owed to a subscriber": [size(news.MOST_NEWS)],
     "what a subscriber hears that it has missed (`position`)": [number(news.MOST_MISSED), str(news.MISSED_AT_ONCE)],
     "what becomes due by time (`timeout`, `start_within`, `delay`) in a turn": [str(deadlines.AT_ONCE)],
     "callers that are told in a turn of a run's end, or that they have waited long enough": [str(waiters.TOLD_AT_ONCE)],

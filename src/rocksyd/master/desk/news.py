@@ -27,6 +27,8 @@ from rocksyd.model import ENDED, WAITING, Run
 
 MOST_OUTPUT = 1 << 20
 """Bytes owed to a client beyond which it gets no more output of runs, and hears no more of what it has missed."""
+MOST_NEWS = 16 << 20
+"""Bytes owed to a subscriber beyond which it is told no more as it happens, but when it has read: as one that was not there."""
 MOST_MISSED, MISSED_AT_ONCE = 10_000, 20
 """Of how many that have ended, the latest, it hears then; and how many runs are looked at in a piece."""
 TOGETHER, MOST_TOGETHER = 0.01, 200
@@ -78,7 +80,7 @@ class News:
         wanted: dict[str, Any] = {name: params.get(name) for name in names}
         subscriber = Subscriber(caller.client, caller.id, **wanted)
         if "position" in params:
-            subscriber.missed, subscriber.ended = position, latest(self._turn.writing.journal, MOST_MISSED)
+            self._waiters.fall_behind(subscriber, position, latest(self._turn.writing.journal, MOST_MISSED))
         self._waiters.subscribe(subscriber)
         events = params.get("events") or list(EVENTS)
         return {"subscribed": events, "position": position, "generation": self._turn.engine.generation}
@@ -90,7 +92,13 @@ class News:
 
     def _tell_all(self, event: str, run: Run) -> None:
         """Those who want to hear of it are told, soon."""
-        clients = [one.client for one in self._waiters.subscribers if one.missed is None and one.wants(event, run)]
+        clients = []
+        for one in self._waiters.subscribers:
+            if one.missed is None and one.wants(event, run):
+                if (self._replies.owed(one.client) or 0) > MOST_NEWS:
+                    self._waiters.fall_behind(one, self._turn.told, latest(self._turn.writing.journal, MOST_MISSED))
+                else:
+                    clients.append(one.client)
         if clients:
             self._collected.append((clients, event, self._told_of(event, run, self._turn.told)))
 

@@ -176,9 +176,12 @@ class Waiters:
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell it the news, and first what it has missed."""
         self.subscribers.append(subscriber)
-        if subscriber.missed is not None:
-            self.behind.append(subscriber)
         self._listens(subscriber.client)
+
+    def fall_behind(self, subscriber: Subscriber, missed: int, ended: int) -> None:
+        """It hears first, or again, what it has missed; the revisions are those of ``Subscriber``."""
+        subscriber.missed, subscriber.ended = missed, ended
+        self.behind.append(subscriber)
 
     def _listens(self, client: int) -> None:
         self.listening[client] = self.listening.get(client, 0) + 1
@@ -217,7 +220,10 @@ class Waiters:
         for fields in data.get("followers", ()):
             self.follow(Follower(**_known(Follower, fields)))
         for fields in data.get("subscribers", ()):
-            self.subscribe(Subscriber(**_known(Subscriber, fields)))
+            subscriber = Subscriber(**_known(Subscriber, fields))
+            self.subscribe(subscriber)
+            if subscriber.missed is not None:
+                self.behind.append(subscriber)
         self.drains = [Caller(**_known(Caller, fields)) for fields in data.get("drains", ())]
 
 

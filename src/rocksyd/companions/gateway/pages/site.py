@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -152,6 +153,9 @@ class Changes:
         self._listening: asyncio.Task[None] | None = None
         self._looking = 0
         self._happened = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        """What is going to tell of a change that has been heard of."""
+        self._told_at = -math.inf
         self._number = 0
 
     async def pieces(self) -> Pieces:
@@ -174,14 +178,23 @@ class Changes:
                 self._listening.cancel()
                 self._listening = None
 
+    def _tell_soon(self) -> None:
+        """What comes together is one change."""
+        loop = asyncio.get_running_loop()
+        if self._timer is None:
+            self._timer = loop.call_at(max(loop.time(), self._told_at + PAUSE / 4), self._tell)
+
+    def _tell(self) -> None:
+        self._timer, self._told_at = None, asyncio.get_running_loop().time()
+        self._happened, told = asyncio.Event(), self._happened
+        told.set()
+
     async def _listen(self) -> None:
         while True:
             try:
                 async with await self._daemon.client.subscribe() as events:
-                    async for _ in events:
-                        self._happened, told = asyncio.Event(), self._happened
-                        told.set()
-                        await asyncio.sleep(PAUSE / 4)  # what comes together is one change
+                    async for _ in events:  # to its end: what is not read now would be kept until it is
+                        self._tell_soon()
             except (NoDaemon, RequestError):
                 await asyncio.sleep(TICK)
 
