@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -43,6 +44,12 @@ def typed(name: str, count: int = 1, *, loud: bool = False) -> list:
 def hostile(text):
     print(text, flush=True)
     raise ValueError(text)
+
+@job
+def paints(path):
+    print("\\033[32mread\\033[0m plain \\033[1;91mbroken\\033[", end="", flush=True)
+    open(path).close()
+    print("0;36mcut\\033[39m \\033[38;5;31mmany \\033[2Jgone\\033[m", flush=True)
 
 @job
 def returns(text):
@@ -237,6 +244,27 @@ def test_whatever_a_run_contains_no_script_runs(tmp_path: Path) -> None:
                 assert page.evaluate("window.hit") is None, path
                 assert "49" not in page.title()
             assert not [one for one in complaints if "404" not in one]
+
+
+@pytest.mark.timeout(400)
+def test_colours_of_an_output_are_shown_also_where_a_piece_of_it_ends_within_one_and_nothing_else_that_steers(
+    tmp_path: Path,
+) -> None:
+    with daemon(tmp_path, "", JOBS + MORE) as served:
+        talk, go = served.talk(), tmp_path / "go"
+        os.mkfifo(go)
+        talk.rpc("run", target="paints", params=[str(go)], key="painted")
+        with browser() as (page, complaints):
+            page.goto(f"{web(talk).address}/run/painted")
+            page.wait_for_selector("#output:has-text('broken')")
+            with go.open("w"):
+                page.wait_for_selector("#output:has-text('many')")
+            page.wait_for_selector("h1 .o-ok")
+            assert page.inner_text("#output").strip() == "read plain brokencut many gone"
+            inks = page.eval_on_selector_all("#output span", "all => all.map(one => [one.className, one.textContent])")
+            assert inks == [["ink-ok", "read"], ["ink-bad bold", "broken"], ["ink-accent", "cut"]]
+            looked_at(page, "/run/painted")
+            assert not complaints
 
 
 @pytest.mark.timeout(400)

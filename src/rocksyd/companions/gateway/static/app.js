@@ -191,19 +191,52 @@
   // --- output ----------------------------------------------------------------------------------------------------
   const CONTROL = /\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
   const plain = (text) => text.replace(/\r\n/g, "\n").replace(CONTROL, "");
+  const INKS = ["", "bad", "ok", "wait", "run", "other", "accent", ""];
+
+  // What a run prints, as nodes: of all that steers a terminal only colours and bold are taken. Texts may be cut anywhere.
+  function pen() {
+    let rest = "", ink = "", bold = false;
+    const dip = (codes) => {
+      for (const code of codes.split(";").map(Number)) {
+        if (code === 0) [ink, bold] = ["", false];
+        else if (code === 1 || code === 22) bold = code === 1;
+        else if (code === 38 || code === 48) return; // one of 256 or more: its numbers follow
+        else if (code === 39 || (code >= 30 && code < 38) || (code >= 90 && code < 98)) ink = code === 39 ? "" : INKS[code % 10];
+      }
+    };
+    const node = (text) => {
+      if (!ink && !bold) return document.createTextNode(text);
+      const span = document.createElement("span");
+      span.className = `${ink && `ink-${ink}`} ${bold ? "bold" : ""}`.trim();
+      span.textContent = text;
+      return span;
+    };
+    return (more) => {
+      const text = (rest + more).replace(/\r\n/g, "\n");
+      [rest] = text.match(/\x1b(\[[0-9;?]{0,40})?$/) || [""];
+      return text.slice(0, text.length - rest.length).split(/\x1b\[([0-9;]*)m/).flatMap((part, place) => {
+        if (place % 2) dip(part);
+        const shown = place % 2 ? "" : part.replace(CONTROL, "");
+        return shown ? [node(shown)] : [];
+      });
+    };
+  }
 
   function follow(place) {
     const state = $("#output-state");
     const source = new EventSource(place.dataset.output);
+    const written = pen();
     let length = 0;
     state.textContent = "…";
     source.addEventListener("output", (event) => {
-      const text = plain(JSON.parse(event.data).text);
+      const nodes = written(JSON.parse(event.data).text);
       const below = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
-      place.append(text);
-      length += text.length;
+      for (const one of nodes) {
+        place.append(one);
+        length += one.textContent.length;
+      }
       while (length > OUTPUT_MOST && place.childNodes.length > 1) {
-        length -= place.firstChild.data.length;
+        length -= place.firstChild.textContent.length;
         place.firstChild.remove();
         state.textContent = "its end";
       }
