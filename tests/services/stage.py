@@ -64,7 +64,11 @@ def connect(daemon: Daemon, name: str = "chat.sock") -> socket.socket:
     """A connection to the service."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(TIMEOUT)
-    connection.connect(str(daemon._link / name))
+    try:
+        connection.connect(str(daemon._link / name))
+    except OSError:
+        connection.close()
+        raise
     return connection
 
 

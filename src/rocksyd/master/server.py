@@ -158,7 +158,7 @@ class Server:
         web.died = lambda app, generation, status: self.turn.step(ev.Crashed(app, generation, status))
         web.services.gauges = lambda app, values: self.turn.step(ev.GaugesSaid(app, values))
         web.slow_log = self.stacks.note
-        web.services.bind = listeners.listen_at
+        web.services.bind, web.services.unbind = listeners.listen_at, listeners.remove
         self.generations.swapping, self.generations.kept = lambda: web.swapping, services.kept
         web.swapped = self.generations.swapped
         web_succession.carry(web, self.snapshot, children.keeper.tell)

@@ -38,6 +38,8 @@ class Services:
         """Pool id -> the memfd of its last checkpoint."""
         self.bind: Callable[[Address], int] = lambda address: -1
         """Makes a listening socket. Raises AddressError."""
+        self.unbind: Callable[[Address], None] = lambda address: None
+        """Takes away what is left of one that is closed."""
         self.gauges: Callable[[str, dict[str, float]], None] = lambda app, values: None
         """Told what a service says of its application."""
         self.bound: list[Address] = []
@@ -94,6 +96,17 @@ class Services:
         listen = tuple(str(text) for text in said.get("listen", ()))
         own = (*shelf_names.queue(pool.name), shelf_names.page(pool.name), *(f"{_prefix(pool.name)}{text}" for text in listen))
         return m.Serve(number, settings, listen, "", tuple(self._sockets.by_name[name] for name in own))
+
+    def listen_only(self, pool: str, said: dict[str, Any], shelf: dict[str, int]) -> None:
+        """The code that serves names these addresses: nobody would serve who comes to another."""
+        for text, fd in self.listening(pool):
+            if text not in said.get("listen", ()):
+                name = f"{_prefix(pool)}{text}"
+                del self._sockets.by_name[name]
+                shelf.pop(name, None)
+                self._keeper.tell(m.Unshelve((name,)))
+                os.close(fd)
+                self.unbind(parse_address(text, self._config.folder))
 
     def listening(self, pool: str) -> list[tuple[str, int]]:
         """Where it listens: addresses as its code has them, and descriptors."""

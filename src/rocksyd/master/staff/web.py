@@ -146,6 +146,7 @@ class Web(WebOrders):
                 link.deadline = link.deadline if message.leaving else 0.0
                 pool.serving(link.number, now, accepting=message.accepting, leaving=message.leaving)
                 self.act(pool)
+                self._listen_only(pool, message)
                 self._tell_settled(pool, link.number)
             case m.Serving():
                 self.sizes.stirred()
@@ -167,6 +168,13 @@ class Web(WebOrders):
             case _:
                 close_all(getattr(message, "fds", ()))
                 raise MessageError(f"{type(message).__name__}, which is not for a master")
+
+    def _listen_only(self, pool: WebPool, message: m.Serving) -> None:
+        """Where the worker that serves is told to; unless newer code is coming, which may want other addresses."""
+        newest = max((worker.generation for worker in pool.workers.values()), default=0)
+        said = self._declared(pool, message.worker) if message.accepting else None
+        if said is not None and decisions.generation_of(message.worker) >= newest:
+            self.services.listen_only(pool.name, said, self.shelf)
 
     def _fail(self, pool: WebPool, link: WebLink, why: str) -> None:
         log("master", f"{link} cannot serve: {why}", level=WARNING, event="web.failed", pool=pool.name)

@@ -133,13 +133,17 @@ class WebOrders:
         link.say(m.Serve(link.number, settings, listening, smoke, self.sockets.of(pool.name)))
 
     def _serve_service(self, link: WebLink, pool: ServicePool) -> None:
-        zygote = self._zygotes.named(pool.app, decisions.generation_of(link.number))
-        declared = zygote.ready.services if zygote is not None and zygote.ready is not None else {}
-        said = declared.get(pool.name.partition("/")[2])
-        if said is not None and pool.name in self.services.apps:
+        said = self._declared(pool, link.number)
+        if said is not None:
             link.served = True
             link.wait(self.patience)
             link.say(self.services.told(pool, link.number, said, self.daemon))
+
+    def _declared(self, pool: WebPool, number: int) -> dict[str, Any] | None:
+        """What the code of this worker says of its service; None of any other worker, and where its zygote is gone."""
+        zygote = self._zygotes.named(pool.app, decisions.generation_of(number))
+        declared = zygote.ready.services if zygote is not None and zygote.ready is not None else {}
+        return declared.get(pool.name.partition("/")[2]) if pool.name in self.services.apps else None
 
     def act(self, pool: WebPool) -> None:
         """Carry out what has been decided."""
