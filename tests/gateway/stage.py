@@ -4,15 +4,50 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rocksyd.testing import Daemon
-from rocksyd.testing.daemon import Conversation
+from rocksyd.testing.daemon import Conversation, until
 from tests.companions.stage import companion, wait_ready
 from tests.restart.stage import IDLE_POOL, JOBS
 
 GATEWAY = '\n[gateway]\nlisten = ["http://127.0.0.1:0"]\n'
+
+
+class Load:
+    """Clients, a thread each, that ask without a pause: ``ask(load, which)`` counts in ``answered`` until it is ``over``."""
+
+    def __init__(self, ask: Callable[[Load, int], None], number: int) -> None:
+        self.answered = [0] * number
+        self.failures: list[str] = []
+        self.over = threading.Event()
+        self._ask = ask
+        self._threads = [threading.Thread(target=self._run, args=(which,)) for which in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, which: int) -> None:
+        try:
+            self._ask(self, which)
+        except BaseException as failure:
+            self.failures.append(repr(failure))
+            raise
+
+    def more(self) -> None:
+        """Wait until every client has had further answers."""
+        before = list(self.answered)
+        until(
+            lambda: bool(self.failures) or all(now > then + 2 for now, then in zip(self.answered, before, strict=True)),
+            "further answers",
+        )
+
+    def end(self) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join()
 
 
 class Answer(NamedTuple):

@@ -5,61 +5,38 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from rocksyd.testing.daemon import until
 from tests.companions.stage import Gate
-from tests.gateway.stage import companion, daemon, wait_ready, web
+from tests.gateway.stage import Load, companion, daemon, wait_ready, web
 from tests.restart.stage import restart
 
 
-class Load:
-    """Clients that call without a pause, on connections they keep."""
+def over_http(address: tuple[str, int]) -> Callable[[Load, int], None]:
+    """A client that keeps its connection."""
 
-    def __init__(self, address: tuple[str, int], number: int) -> None:
-        self.answered = [0] * number
-        self.failures: list[str] = []
-        self._over = threading.Event()
-        self._address = address
-        self._threads = [threading.Thread(target=self._ask, args=(which,)) for which in range(number)]
-        for thread in self._threads:
-            thread.start()
-
-    def _ask(self, which: int) -> None:
-        link = http.client.HTTPConnection(*self._address, timeout=60)
+    def ask(load: Load, which: int) -> None:
+        link = http.client.HTTPConnection(*address, timeout=60)
         try:
-            while not self._over.is_set():
+            while not load.over.is_set():
                 link.request("POST", "/call/add", f"[{which}, 1]", {"Content-Type": "application/json"})
                 reply = link.getresponse()
                 text = reply.read()
                 assert (reply.status, text) == (200, f'{{"result":{which + 1}}}'.encode()), text
-                self.answered[which] += 1
-        except Exception as failure:
-            self.failures.append(repr(failure))
-            raise
+                load.answered[which] += 1
         finally:
             link.close()
 
-    def more(self) -> None:
-        """Wait until every client has had further answers."""
-        before = list(self.answered)
-        until(
-            lambda: bool(self.failures) or all(now > then + 2 for now, then in zip(self.answered, before, strict=True)),
-            "further answers",
-        )
-
-    def end(self) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+    return ask
 
 
 def test_no_request_fails_while_it_is_upgraded_under_load(tmp_path: Path) -> None:
     with daemon(tmp_path) as served:
         talk = served.talk()
         there, old = web(talk), companion(talk, "gateway")["pid"]
-        load = Load((there.host, there.port), 3)
+        load = Load(over_http((there.host, there.port)), 3)
         try:
             load.more()
             for _ in range(3):

@@ -40,6 +40,15 @@ def good():
 def crash(name):
     os.kill(os.getpid(), getattr(signal, name))
 """
+OTHER = """
+umask = "077"
+nice = 3
+cpu_affinity = [{cpu}]
+rlimits = {{ nofile = 64, core = 0 }}
+oom_score_adj = 700
+env = {{ MODE = "other" }}
+"""
+"""Surroundings that are others than usual, with a place for the number of a processor."""
 
 
 def may_be_run_by_anybody(python: str) -> bool:

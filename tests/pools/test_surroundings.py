@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rocksyd.testing import Daemon
-from tests.pools.stage import enterable
+from tests.pools.stage import OTHER, enterable
 
 JOBS = """
 import os, pwd, resource
@@ -35,14 +35,6 @@ def usual():
 @job(pool="other")
 def special():
     return described()
-"""
-OTHER = """
-umask = "077"
-nice = 3
-cpu_affinity = [{cpu}]
-rlimits = {{ nofile = 64, core = 0 }}
-oom_score_adj = 700
-env = {{ MODE = "other" }}
 """
 POOL = 'pm = "static"\nmax_workers = 1\nmax_jobs = {jobs}\ngrace = "30s"\n'
 

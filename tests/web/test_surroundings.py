@@ -16,7 +16,7 @@ import pytest
 
 from rocksyd.testing import Daemon
 from tests.faults.test_control_groups import hierarchy
-from tests.pools.stage import may_be_run_by_anybody
+from tests.pools.stage import OTHER, may_be_run_by_anybody
 from tests.web.stage import get, served, site
 
 WSGI = """
@@ -35,15 +35,7 @@ def application(environ, start_response):
     start_response("200 OK", [])
     return [json.dumps(said).encode()]
 """
-ONE = 'pm = "static"\nmax_workers = 1\ngrace = "2s"\n'
-OTHER = """
-umask = "077"
-nice = 3
-cpu_affinity = [{cpu}]
-rlimits = {{ nofile = 64, core = 0 }}
-oom_score_adj = 700
-env = {{ MODE = "other" }}
-"""
+ONE = 'pm = "static"\nmax_workers = 1\ngrace = "30s"\n'
 
 
 def said(daemon: Daemon) -> dict[str, Any]:

@@ -24,9 +24,11 @@ from rocksyd.cli import tables
 from rocksyd.cli.output import harmless, json_line, say, write
 from rocksyd.client import Client
 from rocksyd.client.endpoint import CONFIG_NAME, find_config
+from rocksyd.config.check import read, secret
+from rocksyd.config.parse import parse_all
 from rocksyd.config.settings import PeerConfig
 from rocksyd.config.table import nearest
-from rocksyd.errors import AddressError, NotFound, RocksydError
+from rocksyd.errors import AddressError, ConfigError, NotFound, RocksydError
 
 Perform = Callable[[argparse.Namespace], int]
 GAP = " | "
@@ -113,10 +115,6 @@ def read_peers(path: str) -> tuple[dict[str, PeerConfig], str]:
 
     What is wrong with the rest of it is no reason not to reach others.
     """
-    from rocksyd.config.check import read
-    from rocksyd.config.parse import parse_all
-    from rocksyd.errors import ConfigError
-
     config, problems = parse_all(read(path), path)
     if wrong := problems.sorted(("peers",)):
         raise ConfigError("\n".join(wrong))
@@ -125,9 +123,6 @@ def read_peers(path: str) -> tuple[dict[str, PeerConfig], str]:
 
 def _token(path: str, name: str) -> str | None:
     """The secret for a daemon; None where none is kept. Raises ConfigError."""
-    from rocksyd.config.check import secret
-    from rocksyd.errors import ConfigError
-
     if not path:
         return None
     try:

@@ -20,7 +20,7 @@ from rocksyd.journal.search import Filter
 from rocksyd.model import ENDED, OK, Run
 
 REMEMBERED = 20_000
-"""Failures that are remembered, those that were looked at last."""
+"""Failures that are remembered, those that were read last."""
 
 
 class Failures:
